@@ -1,0 +1,26 @@
+"""understudy: distil a big, slow text model into a small, fast one, with proof of what was kept.
+
+Names are loaded when first used, so that `import understudy` and `understudy --help` load no torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "DistillationTrainer": "understudy.train.trainer",
+    "Recipe": "understudy.recipe",
+    "TextModel": "understudy.text_model",
+    "distill": "understudy.pipeline",
+    "finetune": "understudy.pipeline",
+    "load_recipe": "understudy.recipe",
+    "teach": "understudy.pipeline",
+}
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'understudy' has no attribute '{name}'")

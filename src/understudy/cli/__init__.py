@@ -1,0 +1,66 @@
+"""The command `understudy`: one file a command. Each parses, calls one library function, and prints.
+
+Importing this loads no torch; a command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import pkgutil
+import sys
+
+import typer
+
+# Rich pictures of tracebacks hide the one line that matters.
+app = typer.Typer(
+    name="understudy", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Distil a big, slow text model into a small, fast one, with proof of what was kept. Start with: understudy demo",
+)  # fmt: skip
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from understudy import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _callback(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version.")) -> None:
+    pass
+
+
+for _module in pkgutil.iter_modules(__path__):
+    if not _module.name.startswith("_"):
+        _command = importlib.import_module(f"{__name__}.{_module.name}").command
+        # A form feed keeps the lines of the examples in a docstring as they are written.
+        app.command(name=_module.name.rstrip("_"))(_command)
+
+
+def main() -> None:
+    """Run a command; every foreseen trouble ends in one clear message.
+
+    Exit codes: 0 done, 1 failure, 2 the user's mistake, 130 interrupted.
+    """
+    from understudy.errors import UnderstudyError
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        app()
+    except UnderstudyError as error:
+        print(f"understudy: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+            raise
+        print(f"understudy: {error.filename or 'writing'}: {error.strerror}. Make room (or give another --out), then go on with --resume.", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        resume = any(word in sys.argv[1:] for word in ("distill", "finetune", "demo"))
+        print("\nunderstudy: interrupted. " + ("What is done is kept: the same command with --resume goes on from there." if resume else ""), file=sys.stderr)
+        sys.exit(130)

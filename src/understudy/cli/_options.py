@@ -1,0 +1,76 @@
+"""Options that several commands share, and how settings are put together from them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from understudy.errors import RecipeError
+
+Task = Annotated[str | None, typer.Option(help="classification or similarity.")]
+Train = Annotated[str | None, typer.Option(help="Rows with labels: .jsonl .json .csv .tsv .parquet (each also .gz), a folder, or a hub data set.")]
+Validation = Annotated[str | None, typer.Option(help="Rows that select the best checkpoint; without it, a part of --train.")]
+Test = Annotated[str | None, typer.Option(help="Rows that are only measured; without it, the validation rows.")]
+Transfer = Annotated[str | None, typer.Option(help="Rows without labels: the teacher labels them.")]
+Column = Annotated[list[str] | None, typer.Option("--column", help="Our name=the file's name, as in text=review. Repeatable.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting by its dotted key, as in stages.0.train.epochs=3. Repeatable.")]
+Seed = Annotated[int | None, typer.Option(help="Of everything drawn at random.")]
+Out = Annotated[Path, typer.Option(help="Folder to write.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; without it, the fastest there is.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def say(line: str) -> None:
+    """Tell the user on stderr; stdout belongs to results."""
+    print(line, file=sys.stderr)
+
+
+def columns(pairs: list[str] | None) -> dict[str, str]:
+    """`["text=review"]` → `{"text": "review"}`.
+
+    Raises:
+        RecipeError: no equals sign.
+    """
+    found = {}
+    for pair in pairs or []:
+        ours, equals, theirs = pair.partition("=")
+        if not equals or not ours or not theirs:
+            raise RecipeError(f"--column {pair}: write it as our name=the file's name, for example --column text=review")
+        found[ours] = theirs
+    return found
+
+
+def overrides(
+    *, task: str | None, train: str | None, validation: str | None, test: str | None, column: list[str] | None,
+    seed: int | None, set_: list[str] | None, **more: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Options that were given, as dotted keys; `--set` comes last and so wins."""
+    from understudy.recipe import parse_overrides
+
+    given = {
+        "task": task, "data.train": train, "data.validation": validation, "data.test": test,
+        "data.columns": columns(column) or None, "seed": seed, **more,
+    }  # fmt: skip
+    return {key: value for key, value in given.items() if value is not None} | parse_overrides(set_ or [])
+
+
+def show(facts: dict[str, Any], *, as_json: bool, page: Path | None = None) -> None:
+    """Facts as JSON, or as the table, the verdict, and where the page lies."""
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    from understudy.report.table import table, verdict
+
+    console = Console()
+    console.print(table(facts))
+    console.print(verdict(facts), soft_wrap=True)
+    if page is not None:
+        console.print(f"The page: {page}", soft_wrap=True)

@@ -1,0 +1,45 @@
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from understudy.cli import _options as options
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="A packaged recipe (understudy list recipes), or a .yaml file.")],
+    teacher: Annotated[list[str] | None, typer.Option(help="Fine-tuned model folder, or a file with logits. Repeat for an ensemble.")] = None,
+    student: Annotated[str | None, typer.Option(help="Kind of student (understudy list students); without it, the recipe's.")] = None,
+    task: options.Task = None,
+    train: options.Train = None,
+    validation: options.Validation = None,
+    test: options.Test = None,
+    transfer: options.Transfer = None,
+    out: options.Out = Path("runs/distilled"),
+    column: options.Column = None,
+    set_: options.Set = None,
+    seed: options.Seed = None,
+    store: Annotated[str | None, typer.Option(help="Folder of kept teacher outputs, to share among runs.")] = None,
+    control: Annotated[str | None, typer.Option(help="Students to compare with: alone, pseudo_labels, or both with a comma.")] = None,
+    no_control: Annotated[bool, typer.Option("--no-control", help="Train none; then nobody knows whether the teacher helped.")] = False,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    device: options.Device = None,
+    json: options.Json = False,
+) -> None:
+    """Train a small student to imitate a teacher, and measure what was kept.
+
+    \b
+    understudy distill hinton --teacher runs/teacher --student bilstm --train train.csv --out runs/first
+    understudy distill hinton --teacher runs/teacher --set student.layers='[0,2,4]' \\
+        --set stages.0.train.epochs=3 --train train.jsonl.gz --validation validation.jsonl.gz --out runs/second
+    understudy distill tang --teacher a --teacher b --train few.csv --transfer many.csv --control alone,pseudo_labels
+    """
+    from understudy.cli._recipe import recipe_from
+    from understudy.pipeline import distill
+    from understudy.run import command_line
+
+    built = recipe_from(recipe, teacher, student, task, train, validation, test, transfer, column, set_, seed, store, control, no_control)
+    run = distill(built, out, resume=resume, overwrite=overwrite, device=device, command=command_line(), say=options.say)
+    if run.finished:
+        options.show(run.facts, as_json=json, page=run.folder / "report.html")

@@ -1,0 +1,40 @@
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from understudy.cli import _options as options
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Folder (or hub name) of a pretrained encoder.")],
+    task: options.Task = None,
+    train: options.Train = None,
+    validation: options.Validation = None,
+    test: options.Test = None,
+    out: options.Out = Path("runs/teacher"),
+    column: options.Column = None,
+    set_: options.Set = None,
+    seed: options.Seed = None,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    device: options.Device = None,
+    json: options.Json = False,
+) -> None:
+    """Fine-tune a pretrained encoder into a teacher; keeps the checkpoint that is best on validation.
+
+    \b
+    understudy finetune path/to/encoder --train train.csv --column text=review --column label=stars --out runs/teacher
+    understudy finetune path/to/encoder --train train.jsonl.gz --validation validation.jsonl.gz \\
+        --set train.epochs=3 --set train.last_layers=4 --out runs/teacher
+    """
+    from understudy.pipeline import finetune
+    from understudy.recipe import FinetuneSettings, build
+    from understudy.run import command_line
+
+    values = options.overrides(task=task, train=train, validation=validation, test=test, column=column, seed=seed, set_=set_)
+    start = {"model": model, "train": {"epochs": 3, "batch_size": 32, "learning_rate": 5e-5}, "objective": {"kind": "labels"}}
+    settings = build(FinetuneSettings, start, values, where="finetune")
+    run = finetune(settings, out, resume=resume, overwrite=overwrite, device=device, say=options.say, command=command_line())
+    if run.finished:
+        options.show(run.facts, as_json=json)

@@ -1,0 +1,33 @@
+import json as json_
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from understudy.cli import _options as options
+
+
+def command(
+    teacher: Annotated[list[str], typer.Option(help="Fine-tuned model folder. Repeat for an ensemble.")],
+    store: Annotated[Path, typer.Option(help="Folder that keeps the outputs; made, or filled up.")],
+    task: options.Task = None,
+    train: options.Train = None,
+    validation: options.Validation = None,
+    test: options.Test = None,
+    transfer: options.Transfer = None,
+    column: options.Column = None,
+    set_: options.Set = None,
+    device: options.Device = None,
+    json: options.Json = False,
+) -> None:
+    """Compute the teacher's outputs once, for many students (`distill --store` uses them). Goes on where it was stopped.
+
+    \b
+    understudy teach --teacher runs/teacher --train train.csv --transfer many.csv --store runs/outputs
+    """
+    from understudy.cli._recipe import recipe_from
+    from understudy.pipeline import teach
+
+    recipe = recipe_from("hinton", teacher, None, task, train, validation, test, transfer, column, set_, None)
+    found = teach(recipe, store, device=device, say=options.say)
+    print(json_.dumps({"store": str(store), **found}) if json else f"{found['computed']:,} rows computed, {found['kept']:,} kept in {store}")

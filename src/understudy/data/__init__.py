@@ -1,0 +1,1 @@
+"""Text → rows → batches: sources, splits, the built-in corpus, collation, length buckets."""

@@ -1,0 +1,114 @@
+"""Where the parts of an encoder classifier of `transformers` lie; the one place that knows the families apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from understudy.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert", "deberta-v2")
+_LAYERS = ("encoder.layer", "transformer.layer", "layers")  # under the base model
+
+
+def layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The transformer layers, first to last.
+
+    Raises:
+        ModelError: layers are shared, or lie where no known family has them.
+    """
+    for path in _LAYERS:
+        found = _module(model.base_model, path)
+        if isinstance(found, nn.ModuleList):
+            return found
+    if _module(model.base_model, "encoder.albert_layer_groups") is not None:
+        reason = "all its layers share one set of weights, so there is none to pick"
+    else:
+        reason = f"no list of layers at {' or '.join(f'{type(model.base_model).__name__}.{path}' for path in _LAYERS)}"
+    raise ModelError(f"{_name(model)}: {reason}; understood families are {', '.join(FAMILIES)}")
+
+
+def has_layers(model: PreTrainedModel) -> bool:
+    """Whether `layers` finds any."""
+    return any(isinstance(_module(model.base_model, path), nn.ModuleList) for path in _LAYERS)
+
+
+def embeddings(model: PreTrainedModel) -> nn.Module:
+    """Everything before the first layer: word, position and token-type embeddings with their norm.
+
+    Raises:
+        ModelError: the model has no module `embeddings`.
+    """
+    found = _module(model.base_model, "embeddings")
+    if found is None:
+        raise ModelError(
+            f"{_name(model)}: no module {type(model.base_model).__name__}.embeddings; "
+            f"understood families are {', '.join(FAMILIES)}"
+        )
+    return found
+
+
+def word_embeddings(model: PreTrainedModel) -> nn.Embedding:
+    """The table with one row a token.
+
+    Raises:
+        ModelError: the model names none, or not as an `nn.Embedding`.
+    """
+    try:
+        found = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        found = None
+    if not isinstance(found, nn.Embedding):
+        raise ModelError(f"{_name(model)}: get_input_embeddings() gives no nn.Embedding")
+    return found
+
+
+def pooler(model: PreTrainedModel) -> nn.Module | None:
+    """The dense layer between the last layer and the head that the base model owns; None where the head has its own."""
+    return _module(model.base_model, "pooler")
+
+
+def head_modules(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """What turns the last hidden states into logits, by name: the pooler, and what has weights beside the base."""
+    own = {
+        name: module
+        for name, module in model.named_children()
+        if module is not model.base_model and any(True for _ in module.parameters())
+    }
+    found = pooler(model)
+    return own if found is None else {name_of(model, found): found, **own}
+
+
+def name_of(model: PreTrainedModel, module: nn.Module) -> str:
+    """The dotted name of a module inside the model, as its weights carry it."""
+    return next(name for name, candidate in model.named_modules() if candidate is module)
+
+
+def weights_of_layers(model: PreTrainedModel, chosen: Sequence[int]) -> dict[str, Tensor]:
+    """All weights of the model with only the chosen layers, which are numbered anew from 0."""
+    prefix = name_of(model, layers(model)) + "."
+    weights = model.state_dict()
+    found = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
+    for new, old in enumerate(chosen):
+        start = f"{prefix}{old}."
+        found |= {
+            f"{prefix}{new}.{name[len(start) :]}": tensor for name, tensor in weights.items() if name.startswith(start)
+        }
+    return found
+
+
+def _module(model: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        return None
+
+
+def _name(model: PreTrainedModel) -> str:
+    return f"{type(model).__name__} ({model.config.model_type})"

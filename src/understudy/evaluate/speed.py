@@ -1,0 +1,139 @@
+"""How fast and how large a model is, on the processor at hand, tokenization included."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from understudy.errors import DataError
+
+if TYPE_CHECKING:
+    from understudy.text_model import TextModel
+
+    Text = tuple[str, str | None]  # a text and its pair
+
+_ROUNDS = 5
+_SAMPLE_ROWS = 2048
+_MIB = 2**20
+
+
+def measure_speed(
+    model: TextModel, texts: Sequence[Text], *, batch_size: int = 32, device: Any = "cpu", seconds: float = 2.5
+) -> dict[str, Any]:
+    """Latency and throughput of one model; as `measure_all`, which is the fair way to compare several."""
+    return measure_all({"model": model}, texts, batch_size=batch_size, device=device, seconds=seconds)["model"]
+
+
+def measure_all(
+    models: Mapping[str, TextModel],
+    texts: Sequence[Text],
+    *,
+    batch_size: int = 32,
+    device: Any = "cpu",
+    latency_rows: int = 100,
+    seconds: float = 2.5,
+) -> dict[str, dict[str, Any]]:
+    """Latency of one row (ms) and throughput in batches (rows per second) of several models, from text to logits.
+
+    After a warm-up the models take turns, A B C A B C, so that a machine that slows down does so for all of them.
+    Throughput is over batches of rows of like length, in random order of length, and the median of the rounds.
+
+    Args:
+        texts: real rows, (text, pair or None); a sample of at most 2,048 is used, and repeated where there are too few.
+        latency_rows: rows timed one by one for each model.
+        seconds: of throughput measured for each model; every round takes one batch at least.
+
+    Raises:
+        DataError: no texts.
+
+    Returns:
+        name → {"latency_ms": {"p50", "p95"}, "rows_per_second"}.
+    """
+    import numpy as np
+
+    if not texts:
+        raise DataError("no texts to measure the speed on; give at least one row")
+    sample = random.Random(0).sample(list(texts), min(len(texts), _SAMPLE_ROWS))
+    batches = _batches(sample, batch_size)
+    lone = {name: cycle(sample) for name in models}
+    turns: dict[str, Iterator[list[Text]]] = {name: cycle(batches) for name in models}
+    for model in models.values():
+        model.model.to(device).eval()  # type: ignore[arg-type]
+        for batch in [sample[:1]] * 3 + batches[:1]:
+            _answer(model, batch, device)
+
+    latencies: dict[str, list[float]] = {name: [] for name in models}
+    throughputs: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(_ROUNDS):
+        for name, model in models.items():
+            _answer(model, sample[:1], device)  # the model before has taken the processor's caches
+            for row in islice(lone[name], -(-latency_rows // _ROUNDS)):
+                latencies[name].append(1000 * _answer(model, [row], device))
+        for name, model in models.items():
+            rows, spent = 0, 0.0
+            while spent < seconds / _ROUNDS:
+                batch = next(turns[name])
+                spent += _answer(model, batch, device)
+                rows += len(batch)
+            throughputs[name].append(rows / spent)
+    for model in models.values():
+        model.model.to("cpu")  # type: ignore[arg-type]
+    return {
+        name: {
+            "latency_ms": dict(zip(("p50", "p95"), np.percentile(latencies[name], [50, 95]).tolist(), strict=True)),
+            "rows_per_second": median(throughputs[name]),
+        }
+        for name in models
+    }
+
+
+def size(model: TextModel, folder: str | Path | None = None) -> dict[str, Any]:
+    """Number of parameters, and what the model takes on disk: weights and tokenizer, in MiB.
+
+    Args:
+        folder: where the model lies; None counts the weights in memory and the tokenizer as it would be written.
+    """
+    if folder is None:
+        tensors = {tensor.data_ptr(): tensor for tensor in model.model.state_dict().values()}  # shared ones once
+        weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        files = weights + len(model.tokenizer.backend_tokenizer.to_str().encode())
+    else:
+        files = sum(path.stat().st_size for path in _needed(Path(folder)))
+    return {"parameters": model.parameters, "size_mib": files / _MIB}
+
+
+def _needed(folder: Path) -> list[Path]:
+    """The files that predictions need. Slow tokenizers' vocabularies beside a tokenizer.json are duplicates of it."""
+    tokenizer = [folder / "tokenizer.json"]
+    if not tokenizer[0].is_file():
+        tokenizer = [path for pattern in ("vocab.*", "merges.txt", "*.model") for path in folder.glob(pattern)]
+    return [*folder.glob("*.safetensors"), *tokenizer]
+
+
+def _batches(sample: list[Text], batch_size: int) -> list[list[Text]]:
+    """Batches of rows of like length, shuffled: a slow model that sees only some of them still sees every length."""
+    ordered = sorted(sample, key=lambda row: len(row[0]) + len(row[1] or ""))
+    ordered = list(islice(cycle(ordered), max(batch_size, len(ordered))))
+    batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    random.Random(0).shuffle(batches)
+    return batches
+
+
+def _answer(model: TextModel, rows: Sequence[Text], device: Any) -> float:
+    """Seconds from texts to logits that lie in memory."""
+    import torch
+
+    start = time.perf_counter()
+    pairs = [pair or "" for _, pair in rows] if any(pair is not None for _, pair in rows) else None
+    inputs = model.tokenizer(
+        [text for text, _ in rows], pairs,
+        truncation=True, max_length=model.max_length, padding=True, return_tensors="pt",
+    )  # fmt: skip
+    with torch.inference_mode():
+        model.model(**inputs.to(device)).logits.cpu()  # the copy waits for a GPU to finish
+    return time.perf_counter() - start

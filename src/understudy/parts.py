@@ -1,0 +1,84 @@
+"""kind → class: the folder is the list.
+
+A part is a public class in a file of `objectives/`, `students/` or `tasks/` named like its kind: `soft_targets.py` holds
+`SoftTargets`. Dropping such a file in its folder is all it takes to add one. `./mine.py:MyLoss` names a class in a file of
+the user's own. The settings of a part are the keyword arguments of its `__init__`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from understudy.errors import RecipeError, did_you_mean
+
+FOLDERS = ("objectives", "students", "tasks")
+_HERE = Path(__file__).parent
+
+
+def kinds(folder: str) -> dict[str, str]:
+    """Kinds in a folder, each with the first line of its docstring; imports none of them.
+
+    >>> sorted(kinds("tasks"))
+    ['classification', 'similarity']
+    """
+    found = {}
+    for path in sorted((_HERE / folder).glob("*.py")):
+        classes = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
+        for node in classes:
+            if node.name.lower() == path.stem.replace("_", "") and node.bases:
+                found[path.stem] = (ast.get_docstring(node) or "").partition("\n")[0]
+    return found
+
+
+@cache
+def part(folder: str, kind: str) -> type:
+    """The class of a kind.
+
+    Raises:
+        RecipeError: the kind is unknown, or the user's file cannot be used.
+    """
+    if ":" in kind:
+        return _own_part(kind)
+    if kind not in kinds(folder):
+        raise RecipeError(f"{folder[:-1]} '{kind}' is unknown; {did_you_mean(kind, kinds(folder))}")
+    module = importlib.import_module(f"understudy.{folder}.{kind}")
+    return next(value for name, value in vars(module).items() if name.lower() == kind.replace("_", "") and inspect.isclass(value))
+
+
+def _own_part(kind: str) -> type:
+    file, _, name = kind.rpartition(":")
+    path = Path(file)
+    if not path.is_file() or path.suffix != ".py":
+        raise RecipeError(f"'{kind}': no Python file {path}; write it as ./mine.py:MyClass")
+    spec = importlib.util.spec_from_file_location(f"understudy_own_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not inspect.isclass(getattr(module, name, None)):
+        raise RecipeError(f"'{kind}': {path} has no class {name}")
+    return getattr(module, name)
+
+
+@cache
+def settings_of(cls: type) -> type[BaseModel]:
+    """A pydantic model of the keyword arguments of a part, so that every part is validated in the same way.
+
+    Types come from the signature; unknown keys are refused.
+    """
+    import typing
+
+    hints = typing.get_type_hints(cls.__init__)
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    }
+    return create_model(f"{cls.__name__}Settings", __config__=ConfigDict(extra="forbid", frozen=True), **fields)

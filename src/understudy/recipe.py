@@ -1,0 +1,325 @@
+"""A recipe is data, whole and sourced: what to distil, from what, how. Unknown keys are refused, all mistakes told together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from understudy import parts
+from understudy.errors import RecipeError, did_you_mean
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Part(_Frozen):
+    """A kind and its settings; the settings are checked against the class that the kind names."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    kind: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+    def _check(self, folder: str) -> dict[str, Any]:
+        try:
+            cls = parts.part(folder, self.kind)
+            model = parts.settings_of(cls)
+            checked = model(**self.settings)
+            values = {name: getattr(checked, name) for name in model.model_fields}
+            cls(**values)  # what types cannot say, the class says: a width that its heads do not divide, say
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
+        except ValidationError as error:
+            raise ValueError("; ".join(_mistake(model, item, known=type(self).model_fields) for item in error.errors())) from error
+        return values
+
+
+class StudentPart(Part):
+    """A kind of `students/` and its settings."""
+
+    @model_validator(mode="after")
+    def _known(self) -> StudentPart:
+        self.__pydantic_extra__ = self._check("students")  # defaults become visible in the resolved recipe
+        return self
+
+    def make(self) -> Any:
+        return parts.part("students", self.kind)(**self.settings)
+
+
+class ObjectivePart(Part):
+    """A kind of `objectives/`, its weight in the loss, and its settings."""
+
+    weight: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _known(self) -> ObjectivePart:
+        self.__pydantic_extra__ = self._check("objectives")
+        return self
+
+    def make(self) -> Any:
+        return parts.part("objectives", self.kind)(**self.settings)
+
+
+class DataSettings(_Frozen):
+    """Where the rows come from. A file, a folder with `train.*`, `validation.*`, `test.*`, or a data set on the hub."""
+
+    train: str | None = None
+    validation: str | None = None
+    test: str | None = None
+    transfer: str | None = Field(default=None, description="rows without labels, for the teacher to label")
+    columns: dict[str, str] = Field(default={}, description="our name → the file's name, as in text: review")
+    label_names: tuple[str, ...] | None = Field(default=None, description="names of the labels 0, 1, … where the file has numbers")
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="of train, when no validation file is given")
+    test_fraction: float = Field(default=0.1, gt=0, lt=1, description="of train, when neither validation nor test is given")
+    group_column: str | None = Field(default=None, description="rows with the same value stay in one split")
+    split_seed: int = Field(default=0, ge=0, description="of splits made here; not the run's seed, so that all seeds and the teacher share them")
+    train_rows: int | None = Field(default=None, gt=0, description="keep this many labelled rows (stratified, drawn by split_seed)")
+    max_length: int | None = Field(default=None, ge=4, description="tokens kept of a row; null: the model's own, at most 512")
+
+
+class TeacherSettings(_Frozen):
+    """One model, several that are averaged, or a file of rows with outputs already in it."""
+
+    models: tuple[str, ...] = ()
+    combine: Literal["mean_logits", "arithmetic", "geometric"] = "mean_logits"
+    store: str | None = Field(default=None, description="folder of kept outputs, shared by runs; null: inside the run folder")
+    dtype: Literal["float16", "float32"] = Field("float32", description="of kept outputs")
+
+
+class TrainSettings(_Frozen):
+    """How to train. `null` takes the student kind's own default, which the resolved recipe shows."""
+
+    epochs: float | None = Field(default=None, gt=0)
+    max_steps: int | None = Field(default=None, gt=0, description="updates; overrides epochs")
+    batch_size: int | None = Field(default=None, gt=0)
+    accumulation: int = Field(default=1, gt=0, description="batches summed into one update")
+    learning_rate: float | None = Field(default=None, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    evaluations: int = Field(default=10, gt=0, description="how often validation is measured, evenly over the training")
+    patience: int | None = Field(default=None, gt=0, description="evaluations without a better one before stopping")
+    balanced_sampling: bool = Field(default=False, description="draw rows so that every class comes equally often")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    length_buckets: bool = True
+    last_layers: int | None = Field(default=None, ge=0, description="train only the last n layers and the head")
+
+
+class Stage(_Frozen):
+    """One training of the student."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    rows: tuple[Literal["train", "transfer"], ...] = ("train", "transfer")
+    objectives: tuple[ObjectivePart, ...] = Field(min_length=1)
+    train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Stage:
+        if not any(objective.weight for objective in self.objectives):
+            raise ValueError("every objective has weight 0: nothing to learn from")
+        return self
+
+
+class Recipe(_Frozen):
+    """Everything that a run depends on."""
+
+    name: str
+    task: str = "classification"
+    metric: str | None = Field(default=None, description="selects on validation; null: the task's primary metric")
+    seed: int = Field(default=0, ge=0)
+    data: DataSettings = DataSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    student: StudentPart
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    control: tuple[Literal["alone", "pseudo_labels"], ...] = ("alone",)
+    report_to: tuple[str, ...] = Field(default=(), description="tensorboard, mlflow, … as in transformers")
+
+    @model_validator(mode="after")
+    def _metric_known(self) -> Recipe:
+        check_metric(self.task, self.metric)
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError(f"stages need names of their own; got {', '.join(names)}")
+        return self
+
+    @property
+    def selection_metric(self) -> str:
+        return self.metric or parts.part("tasks", self.task).primary_metric  # type: ignore[attr-defined]
+
+    def dump(self) -> str:
+        """YAML that loads to an equal recipe."""
+        return dump_yaml(self)
+
+
+class FinetuneSettings(_Frozen):
+    """Everything that a fine-tuning depends on."""
+
+    model: str
+    task: str = "classification"
+    metric: str | None = None
+    seed: int = Field(default=0, ge=0)
+    data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings(epochs=3, batch_size=32, learning_rate=5e-5)
+    objective: ObjectivePart = ObjectivePart(kind="labels")
+    report_to: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _metric_known(self) -> FinetuneSettings:
+        check_metric(self.task, self.metric)
+        return self
+
+    @property
+    def selection_metric(self) -> str:
+        return self.metric or parts.part("tasks", self.task).primary_metric  # type: ignore[attr-defined]
+
+    def dump(self) -> str:
+        return dump_yaml(self)
+
+
+def check_metric(task: str, metric: str | None) -> None:
+    """Refuse a metric that the task does not have."""
+    try:
+        known = parts.part("tasks", task).metric_names  # type: ignore[attr-defined]
+    except RecipeError as error:
+        raise ValueError(str(error)) from error
+    if metric is not None and metric not in known:
+        raise ValueError(f"metric '{metric}' is unknown for {task}; {did_you_mean(metric, known)}")
+
+
+def dump_yaml(model: BaseModel) -> str:
+    return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def packaged() -> dict[str, str]:
+    """Names of the packaged recipes, each with the first comment line of its file."""
+    return {path.stem: path.read_text("utf-8").partition("\n")[0].lstrip("# ") for path in sorted(RECIPES.glob("*.yaml"))}
+
+
+def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A packaged recipe by name, or a YAML file by path, with values set over it.
+
+    Args:
+        name: `hinton`, or `./mine.yaml`.
+        overrides: dotted keys to values, as in `{"stages.0.train.epochs": 5, "student": "bilstm"}`.
+
+    Raises:
+        RecipeError: unknown recipe, unknown keys or values that do not fit; all of them in one message.
+    """
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        if path.parent == RECIPES:
+            raise RecipeError(f"recipe '{name}' is unknown; {did_you_mean(str(name), packaged())}")
+        raise RecipeError(f"{path}: no such recipe file")
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: a recipe is a YAML mapping, got {type(values).__name__}")
+    return build(Recipe, values, overrides or {}, where=str(name))
+
+
+def build(cls: type[BaseModel], values: dict[str, Any], overrides: Mapping[str, Any], *, where: str) -> Any:
+    """Validate values with overrides set over them.
+
+    Raises:
+        RecipeError: all mistakes together, each with its key in the user's spelling.
+    """
+    mistakes = []
+    for key, value in overrides.items():
+        try:
+            _set(values, key, value)
+        except RecipeError as error:
+            mistakes.append(str(error))
+    if not mistakes:
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            items = error.errors()
+            # A list whose members are refused also counts as too short; that says nothing new.
+            mistakes = [_mistake(cls, item) for item in items if item["type"] != "too_short" or len(items) == 1]
+        except RecipeError as error:
+            mistakes = [str(error)]
+    raise RecipeError("\n".join(f"{where}: {mistake}" for mistake in mistakes))
+
+
+def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """`["stages.0.train.epochs=5"]` → `{"stages.0.train.epochs": 5}`; values are YAML.
+
+    >>> parse_overrides(["student.layers=[0, 2]", "seed=3"])
+    {'student.layers': [0, 2], 'seed': 3}
+    """
+    overrides = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"--set {pair}: write it as key=value, for example --set stages.0.train.epochs=5")
+        try:
+            overrides[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {pair}: the value is not YAML: {error}") from error
+    return overrides
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    where: Any = values
+    for depth, step in enumerate(path):
+        if isinstance(where, list):
+            if not step.isdigit() or int(step) >= len(where):
+                raise RecipeError(f"{'.'.join(path[: depth + 1])}: there are {len(where)} here, numbered from 0")
+            where = where[int(step)]
+        else:
+            if where.get(step) is None:
+                where[step] = {}
+            elif not isinstance(where[step], dict | list):
+                raise RecipeError(f"{key}: {'.'.join(path[: depth + 1])} is a value, it has no keys")
+            where = where[step]
+    if isinstance(where, list):
+        if not last.isdigit() or int(last) >= len(where):
+            raise RecipeError(f"{key}: there are {len(where)} here, numbered from 0")
+        where[int(last)] = value
+    else:
+        where[last] = value
+
+
+def _mistake(cls: type[BaseModel], item: Any, known: Iterable[str] = ()) -> str:
+    """One mistake of pydantic's, in the user's spelling, with what is allowed."""
+    key = ".".join(str(step) for step in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = [*known, *_fields_at(cls, item["loc"][:-1])]
+        return f"{key} is not a setting" + (f"; {did_you_mean(str(item['loc'][-1]), known)}" if known else "")
+    if item["type"] == "missing":
+        return f"{key} is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key} is {item['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _fields_at(cls: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """Names of the settings at a place in a model, for near misses."""
+    import typing
+
+    at: Any = cls
+    for step in location:
+        if isinstance(step, int):
+            continue
+        field = at.model_fields.get(step) if hasattr(at, "model_fields") else None
+        if field is None:
+            return []
+        candidates = [field.annotation, *typing.get_args(field.annotation)]
+        at = next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
+        if at is None:
+            return []
+    return list(at.model_fields)

@@ -1,0 +1,1 @@
+"""From a run folder to a terminal table, one honest sentence and one self-contained page."""

@@ -1,0 +1,218 @@
+"""What a run found: a table for the terminal and one sentence that says it as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from understudy.evaluate.summary import metric_value
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    Facts = Mapping[str, Any]
+
+MODEL_NAMES = {
+    "teacher": "teacher",
+    "student_alone": "student alone",
+    "student_pseudo_labels": "student on the teacher's labels",
+    "student": "student",
+}
+_METRIC_NAMES = {
+    "macro_f1": "macro F1", "weighted_f1": "weighted F1", "f1": "F1", "matthews": "Matthews correlation",
+    "pearson": "Pearson correlation", "spearman": "Spearman correlation",
+}  # fmt: skip
+_SECOND_METRICS = ("accuracy", "macro_f1", "pearson", "spearman")  # shown beside the primary one
+_UNKNOWN = "–"
+
+
+def table(facts: Facts) -> Table:
+    """A rich table: a row for each model, its quality with the 95 % interval, size, speed and training time."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    header, *rows = table_cells(facts)
+    drawn = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    drawn.add_column("", min_width=len("teacher's labels"))
+    for name in header[1:]:  # broken headers and unbroken numbers fit into 80 columns
+        drawn.add_column(Text("\n".join(name.rsplit(" ", 1))), justify="right", vertical="bottom", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == MODEL_NAMES["student"] else None)
+    return drawn
+
+
+def table_cells(facts: Facts) -> list[list[str]]:
+    """The table as text: a header, then a row for each measured model: teacher, controls, student."""
+    primary, models = facts["primary_metric"], measured_models(facts)
+    second = [
+        metric
+        for metric in _SECOND_METRICS
+        if metric != primary and any(metric_value(entry, metric) is not None for entry in models.values())
+    ]
+    names = [metric_name(metric).removesuffix(" correlation") for metric in (primary, *second)]
+    header = ["", names[0], "95 % interval", *names[1:]]
+    cells = [[*header, "params", "MiB", "ms (p50)", "rows/s", "training s"]]
+    for name, entry in models.items():
+        cells.append(
+            [
+                model_name(name),
+                _number(metric_value(entry, primary), 3),
+                _interval(entry, primary),
+                *(_number(metric_value(entry, metric), 3) for metric in second),
+                short_count(entry.get("parameters")),
+                _number(entry.get("size_mib"), 1),
+                _number((entry.get("latency_ms") or {}).get("p50"), 2),
+                _number(entry.get("rows_per_second"), 0),
+                _number(entry.get("seconds"), 0),
+            ]
+        )
+    return cells
+
+
+def measured_models(facts: Facts) -> dict[str, Any]:
+    """The entries of facts.json that hold something, in the order in which they are shown: any others come last."""
+    models = {name: entry for name, entry in (facts.get("models") or {}).items() if entry}
+    return {name: models[name] for name in [*MODEL_NAMES, *models] if name in models}
+
+
+def verdict(facts: Facts) -> str:
+    """What the run found, in a sentence or two: quality kept, size, speed, and whether the teacher helped.
+
+    A gain counts as shown when its 95 % interval leaves out 0 and p < 0.05. What is unknown is said to be, or left out.
+    """
+    models = facts.get("models") or {}
+    metric = facts["primary_metric"]
+    value = metric_value(models.get("student"), metric)
+    if value is None:
+        return "No student was measured."
+    gains = [
+        _gain(facts.get("gain_over_alone"), "the same student without a teacher") or _why_unknown(models),
+        _gain(facts.get("gain_over_pseudo_labels"), "the same student trained on the teacher's predicted labels"),
+    ]
+    said = f"The student {_quality(facts, metric, value)}{_cost(facts)}; {', and '.join(filter(None, gains))}."
+    if (facts.get("data") or {}).get("test_is_validation"):
+        said += " Measured on the validation rows, which also chose the checkpoints, as no test rows were given."
+    return said
+
+
+def model_name(name: str) -> str:
+    """A model of facts.json as a reader calls it.
+
+    >>> model_name("teacher_onnx_int8")
+    'teacher onnx int8'
+    """
+    return MODEL_NAMES.get(name, name.replace("_", " "))
+
+
+def metric_name(metric: str) -> str:
+    """A metric as a reader calls it.
+
+    >>> metric_name("macro_f1")
+    'macro F1'
+    """
+    return _METRIC_NAMES.get(metric, metric.replace("_", " "))
+
+
+def short_count(count: float | None) -> str:
+    """A count in three digits or so.
+
+    >>> short_count(22_713_216), short_count(1_204), short_count(None)
+    ('22.7M', '1.2k', '–')
+    """
+    if count is None:
+        return _UNKNOWN
+    for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.1f}{letter}"
+    return f"{count:.0f}"
+
+
+def points(gain: Mapping[str, Any]) -> str:
+    """A gain and its interval in points: hundredths of the metric.
+
+    >>> points({"value": 0.021, "ci95": [-0.0012, 0.034]})
+    '+2.1 points, 95 % interval −0.1 to +3.4'
+    """
+    value, low, high = (_signed(100 * number) for number in (gain["value"], *gain["ci95"]))
+    return f"{value} points, 95 % interval {low} to {high}"
+
+
+def p_value(p: float) -> str:
+    """A p-value in two decimals, in three where they matter.
+
+    >>> p_value(0.0123), p_value(0.0494), p_value(0.0004), p_value(0.42)
+    ('p = 0.01', 'p = 0.049', 'p < 0.001', 'p = 0.42')
+    """
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.{3 if p < 0.01 or 0.045 <= p < 0.055 else 2}f}"
+
+
+def gain_is_shown(gain: Mapping[str, Any]) -> bool:
+    """Whether the test carries a difference, in either direction."""
+    low, high = gain["ci95"]
+    return not low <= 0 <= high and gain["p_value"] < 0.05
+
+
+def _quality(facts: Facts, metric: str, value: float) -> str:
+    """What is kept, as in "keeps 97 % of the teacher's accuracy (0.871 of 0.898)"."""
+    name, teacher, kept = metric_name(metric), (facts.get("models") or {}).get("teacher"), facts.get("kept_fraction")
+    teacher_value = metric_value(teacher, metric)
+    if teacher_value is None:
+        return f"reaches {name} {_number(value, 3)}"
+    if kept is None or kept < 0:
+        return f"reaches {name} {_number(value, 3)}, the teacher {_number(teacher_value, 3)}"
+    if kept < 0.995:
+        return f"keeps {100 * kept:.0f} % of the teacher's {name} ({value:.3f} of {teacher_value:.3f})"
+    # More than the teacher's value by luck of the rows is no more than a match.
+    low = (facts["models"]["student"]["quality"][metric].get("ci95") or [value])[0]
+    verb = "exceeds" if low > teacher_value else "matches"
+    return f"{verb} the teacher's {name} ({value:.3f} against {teacher_value:.3f})"
+
+
+def _cost(facts: Facts) -> str:
+    """Size and speed beside the teacher's: ", is 12× smaller and 40× faster"; nothing where they are unknown."""
+    said, cheaper = [], []
+    for fact, more, less, same in (
+        ("times_smaller", "smaller", "larger", "as large as the teacher"),
+        ("times_faster", "faster", "slower", "as fast as the teacher"),
+    ):
+        times = facts.get(fact)
+        if not times:
+            continue
+        ratio, word = (times, more) if times >= 1 else (1 / times, less)
+        number = f"{ratio:,.0f}" if ratio >= 9.95 else f"{ratio:.1f}"
+        said.append(same if ratio < 1.05 else f"{number}× {word}")
+        cheaper.append(times >= 1.05)
+    if not said:
+        return ""
+    return (", is " if len(said) == 2 else " and is ") + (" and " if len(set(cheaper)) == 1 else " but ").join(said)
+
+
+def _gain(gain: Mapping[str, Any] | None, other: str) -> str | None:
+    if gain is None:
+        return None
+    if not gain_is_shown(gain):
+        return f"no gain over {other} is shown ({points(gain)}, {p_value(gain['p_value'])})"
+    word = "better" if gain["value"] > 0 else "worse"
+    return f"{abs(100 * gain['value']):.1f} points {word} than {other} ({p_value(gain['p_value'])})"
+
+
+def _why_unknown(models: Mapping[str, Any]) -> str:
+    alone = models.get("student_alone")
+    reason = "the gain over the student alone was not tested" if alone else "no student was trained without one"
+    return f"whether the teacher helped is unknown, as {reason}"
+
+
+def _interval(entry: Mapping[str, Any], metric: str) -> str:
+    interval = ((entry.get("quality") or {}).get(metric) or {}).get("ci95")
+    return "–".join(f"{end:.3f}" for end in interval) if interval else _UNKNOWN
+
+
+def _number(value: float | None, digits: int) -> str:
+    return _UNKNOWN if value is None else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")

@@ -1,0 +1,163 @@
+"""The run folder: what is written, when, and how a stopped run goes on.
+
+recipe.yaml        resolved: running it again gives the same run
+environment.json   versions and machine
+metrics.jsonl      every logged number of every training
+teacher_outputs/   the store, unless one elsewhere is used
+checkpoints/       of trainings that are not done
+student/           a `transformers` folder; student_alone/, … are the controls
+facts.json         what was measured; written last: a folder with it is a finished run
+report.html        the page
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from understudy.errors import RunFolderError
+
+RECIPE, FACTS, METRICS, ENVIRONMENT = "recipe.yaml", "facts.json", "metrics.jsonl", "environment.json"
+PACKAGES = ("understudy", "torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
+
+
+class Run:
+    """A folder that one command writes.
+
+    Args:
+        folder: where.
+        fresh: made by this process, rather than gone on with.
+    """
+
+    def __init__(self, folder: Path, *, fresh: bool) -> None:
+        self.folder, self.fresh = folder, fresh
+
+    @classmethod
+    def start(cls, folder: Path, recipe: str, *, resume: bool = False, overwrite: bool = False, device: str = "cpu") -> Run:
+        """Make the folder, or go on with the one that is there.
+
+        Args:
+            recipe: the resolved recipe as YAML; a folder is gone on with only under an equal one.
+
+        Raises:
+            RunFolderError: not empty and neither `resume` nor `overwrite`, or not a folder of this recipe.
+        """
+        check(folder, recipe, resume=resume, overwrite=overwrite)
+        if resume and (folder / RECIPE).is_file():
+            return cls(folder, fresh=False)
+        if overwrite and folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / ENVIRONMENT, json.dumps(environment(device), indent=1))
+        write_whole(folder / RECIPE, recipe)
+        return cls(folder, fresh=True)
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / FACTS).is_file()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return json.loads((self.folder / FACTS).read_text("utf-8"))
+
+    def discard(self) -> None:
+        """Take back a folder that this process made, when its input turns out unusable."""
+        if self.fresh:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def writer(self, model: str, stage: str) -> Callable[[dict[str, Any]], None]:
+        """A function that appends a line of numbers to metrics.jsonl.
+
+        Lines that an interrupted training wrote after its last checkpoint come again; the newest of a step is the one that counts.
+        """
+
+        def write(line: dict[str, Any]) -> None:
+            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"model": model, "stage": stage, **line}) + "\n")
+
+        return write
+
+    def record(self, facts: dict[str, Any]) -> None:
+        """Write the facts, whole; the run is then finished, and checkpoints have done their work."""
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        write_whole(self.folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+
+def check(folder: Path, recipe: str, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that `Run.start` would refuse, without touching it."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder}: is a file; --out names a folder")
+    ours = (folder / RECIPE).is_file()
+    if overwrite:
+        if not ours:
+            raise RunFolderError(f"{folder}: not empty, and not a folder that understudy wrote; --overwrite would delete it. Give another --out")
+        return
+    if not resume:
+        raise RunFolderError(f"{folder}: not empty. Go on with it: --resume; replace it: --overwrite; or give another --out")
+    if not ours:
+        raise RunFolderError(f"{folder}: nothing to resume: it has no {RECIPE}")
+    before, now = yaml.safe_load((folder / RECIPE).read_text("utf-8")), yaml.safe_load(recipe)
+    if before != now:
+        raise RunFolderError(f"{folder}: holds a run of another recipe: different are {', '.join(_differences(before, now))}. "
+                             "Give the same settings, or another --out")  # fmt: skip
+
+
+def _differences(before: Any, now: Any, at: str = "") -> list[str]:
+    """Dotted keys whose values differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*before, *(key for key in now if key not in before)]
+        return [found for key in keys for found in _differences(before.get(key), now.get(key), f"{at}.{key}" if at else str(key))]
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return [found for index, pair in enumerate(zip(before, now, strict=True)) for found in _differences(*pair, f"{at}.{index}")]
+    return [] if before == now else [f"{at} ({before!r} there, {now!r} now)"]
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions and machine."""
+    import torch
+
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(), "platform": platform.platform(), "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(), "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        "packages": packages,
+    }  # fmt: skip
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write beside, then rename: a reader sees all of it or none."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text, "utf-8")
+    new.replace(path)
+
+
+def command_line() -> str:
+    """The command as typed, for the record."""
+    import shlex
+
+    return shlex.join(["understudy", *sys.argv[1:]])

@@ -1,0 +1,64 @@
+"""What every kind does in the same way: draw from the seed, set up the head, put model and tokenizer together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from understudy.students.base import Blueprint
+from understudy.text_model import DEFAULT_MAX_LENGTH, TextModel, resolve_max_length, set_label_names
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from this seed inside, and leave the caller's random numbers as they were.
+
+    >>> before = torch.get_rng_state()
+    >>> with seeded(3):
+    ...     first = torch.rand(1)
+    >>> torch.equal(before, torch.get_rng_state())
+    True
+    """
+    # Weights are drawn on the CPU; torch.manual_seed would reach every accelerator's generator as well.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def set_head(config: Any, blueprint: Blueprint) -> None:
+    """Write the head's width, its kind and the label map into a config."""
+    config.num_labels = blueprint.outputs
+    if blueprint.label_names is None:
+        config.problem_type = "regression"
+    else:
+        config.problem_type = "single_label_classification"
+        set_label_names(config, blueprint.label_names)
+
+
+def copy_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """A copy to change freely, with no padding or truncation of its own."""
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    return tokenizer
+
+
+def assemble(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, blueprint: Blueprint) -> TextModel:
+    """The finished student, float32 and in evaluation mode.
+
+    It keeps as many tokens of a row as the blueprint says, else as many as the teacher.
+
+    Raises:
+        ModelError: the blueprint asks for more tokens than the student has positions.
+    """
+    asked = blueprint.max_length or (blueprint.teacher.max_length if blueprint.teacher else DEFAULT_MAX_LENGTH)
+    max_length = resolve_max_length(model.config, tokenizer, asked, where=f"the student ({model.config.model_type})")
+    tokenizer.model_max_length = max_length
+    return TextModel(model.float().eval(), tokenizer, max_length)

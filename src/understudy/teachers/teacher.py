@@ -1,0 +1,154 @@
+"""A teacher: one model, an ensemble, or a file with outputs in it."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy.special import log_softmax, logsumexp
+
+from understudy.errors import DataError, ModelError
+from understudy.teachers.capture import logits_of
+from understudy.text_model import TextModel
+
+if TYPE_CHECKING:
+    import datasets
+
+Combine = Literal["mean_logits", "arithmetic", "geometric"]
+
+
+class Teacher(ABC):
+    """Whatever gives logits of rows.
+
+    Args:
+        label_names: classes in the order of the logits; None for regression, or where a file does not say.
+        fingerprint: what decides the outputs; kept outputs are used only under an equal one.
+        model: the model that students can be cut from; None when only outputs are known.
+    """
+
+    label_names: tuple[str, ...] | None
+    fingerprint: dict[str, Any]
+    model: TextModel | None = None
+
+    @abstractmethod
+    def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
+        """(rows, outputs) float32."""
+
+
+class ModelTeacher(Teacher):
+    """One fine-tuned model, or several whose outputs are averaged.
+
+    Args:
+        models: all with the same labels in the same order.
+        combine: `mean_logits`; `arithmetic` or `geometric` mean of the probabilities.
+
+    Raises:
+        ModelError: labels differ.
+    """
+
+    def __init__(self, models: Sequence[TextModel], combine: Combine = "mean_logits") -> None:
+        self.models, self.combine = tuple(models), combine
+        self.model = self.models[0]
+        self.label_names = self.model.label_names
+        for number, other in enumerate(self.models[1:], start=2):
+            if other.label_names != self.label_names:
+                raise ModelError(f"teacher {number} has the labels {_list(other.label_names)}, the first has {_list(self.label_names)}; "
+                                 "an ensemble needs the same labels in the same order")  # fmt: skip
+        single = len(self.models) == 1
+        self.fingerprint = self.model.fingerprint if single else {
+            "combine": combine, **{f"model {number}": model.fingerprint for number, model in enumerate(self.models, start=1)}
+        }  # fmt: skip
+
+    def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
+        return combined([logits_of(model, rows, device=device) for model in self.models], self.combine)
+
+
+class FileTeacher(Teacher):
+    """A black box: rows whose outputs somebody wrote into a file, as a list in the column `logits` or `probabilities`.
+
+    Args:
+        path: any data file that rows can be read from; a CSV holds the list as JSON.
+        label_names: classes in the order of the lists.
+
+    Raises:
+        DataError: no such column, lists of different or wrong lengths, or numbers that are no probabilities.
+    """
+
+    def __init__(self, path: str, columns: dict[str, str], label_names: tuple[str, ...] | None) -> None:
+        from understudy.data.rows import identity
+        from understudy.data.sources import read_table
+
+        table = read_table(path, columns)
+        kind = next((name for name in ("logits", "probabilities") if name in table.column_names), None)
+        if kind is None or "text" not in table.column_names:
+            raise DataError(f"{path}: a teacher's file needs the columns text (text_pair) and logits or probabilities; "
+                            f"it has {', '.join(table.column_names)}")  # fmt: skip
+        pairs = table["text_pair"] if "text_pair" in table.column_names else [None] * len(table)
+        outputs = [_numbers(path, line, value) for line, value in enumerate(table[kind], start=1)]
+        width = len(label_names) if label_names else len(outputs[0])
+        for line, row in enumerate(outputs, start=1):
+            if len(row) != width:
+                raise DataError(f"{path}: row {line} has {len(row)} {kind}, expected {width}")
+        values = np.asarray(outputs, dtype=np.float64)
+        if kind == "probabilities":
+            if (values < 0).any() or (np.abs(values.sum(1) - 1) > 1e-2).any():
+                line = int(np.argmax((values < 0).any(1) | (np.abs(values.sum(1) - 1) > 1e-2))) + 1
+                raise DataError(f"{path}: row {line}: probabilities must be 0 or more and sum to 1, got {values[line - 1].tolist()}")
+            values = np.log(np.clip(values, 1e-7, None))  # logits are defined up to a constant; log-probabilities are one choice
+        self.path = path
+        self._by_identity = {
+            identity(text, pair): row for text, pair, row in zip(table["text"], pairs, values.astype(np.float32), strict=True)
+        }
+        self.label_names = label_names
+        import hashlib
+
+        self.fingerprint = {"file": hashlib.sha256(Path(path).read_bytes()).hexdigest(), "labels": list(label_names or ())}
+
+    def covers(self, rows: datasets.Dataset) -> bool:
+        """Whether the file has an output for every row."""
+        return all(key in self._by_identity for key in rows["identity"])
+
+    def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
+        missing = [text for key, text in zip(rows["identity"], rows["text"], strict=True) if key not in self._by_identity]
+        if missing:
+            raise DataError(f"{self.path}: {len(missing)} of {len(rows)} rows have no teacher output in it; the first is {missing[0][:80]!r}")
+        return np.stack([self._by_identity[key] for key in rows["identity"]])
+
+
+def combined(outputs: Sequence[np.ndarray], combine: Combine) -> np.ndarray:
+    """Logits of an ensemble, from the logits of its members.
+
+    >>> a, b = np.log([[0.8, 0.2]]), np.log([[0.4, 0.6]])
+    >>> np.exp(combined([a, b], "arithmetic")).round(6).tolist()
+    [[0.6, 0.4]]
+    >>> np.exp(log_softmax(combined([a, b], "geometric"), axis=-1)).round(4).tolist()  # √0.32 : √0.12
+    [[0.6202, 0.3798]]
+    """
+    stacked = np.stack(outputs)
+    if len(outputs) == 1 or combine == "mean_logits" or stacked.shape[-1] == 1:
+        return stacked.mean(0)
+    logs = log_softmax(stacked, axis=-1)
+    return logs.mean(0) if combine == "geometric" else logsumexp(logs, axis=0) - np.log(len(outputs))
+
+
+def is_file(name: str) -> bool:
+    """Whether a teacher is a file of outputs rather than a model."""
+    return Path(name).is_file()
+
+
+def _numbers(path: str, line: int, value: Any) -> list[float]:
+    try:
+        numbers = [float(one) for one in (json.loads(value) if isinstance(value, str) else value)]
+    except (TypeError, ValueError):
+        raise DataError(f"{path}: row {line}: a list of numbers is needed, got {value!r}") from None
+    if not np.isfinite(numbers).all():
+        raise DataError(f"{path}: row {line}: outputs must be finite, got {numbers}")
+    return numbers
+
+
+def _list(names: Sequence[str] | None) -> str:
+    return ", ".join(names) if names else "(a number)"

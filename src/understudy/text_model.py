@@ -1,0 +1,185 @@
+"""A model and its own tokenizer: one view of a row. Teachers and students are the same type."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from understudy.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+# Longer texts are cut here unless `data.max_length` says otherwise; batches are padded to their own longest row only.
+DEFAULT_MAX_LENGTH = 512
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A sequence classifier (or regressor) of `transformers` with the tokenizer that feeds it.
+
+    Args:
+        model: anything that `AutoModelForSequenceClassification` loads.
+        tokenizer: a fast tokenizer; teacher and student may each have their own.
+        max_length: tokens kept of a row.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    max_length: int
+
+    @classmethod
+    def load(cls, folder: str | Path, *, max_length: int | None = None, label_names: Sequence[str] | None = None,
+             outputs: int | None = None) -> TextModel:  # fmt: skip
+        """Load a folder, float32, in evaluation mode.
+
+        Args:
+            folder: a `transformers` folder with safetensors weights, or the name of a model on the hub.
+            max_length: tokens kept of a row; None takes the model's own, at most 512.
+            label_names: names for a new head (then the head may be missing in the folder); None wants a fine-tuned model.
+            outputs: width of a new head; 1 for regression.
+
+        Raises:
+            ModelError: no such folder, pickle weights, no tokenizer, a head never trained, or too long a `max_length`.
+        """
+        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+        import understudy.students.register  # noqa: F401  (own student kinds become known to the Auto classes)
+
+        folder = _local(folder)
+        new_head = outputs is not None
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        if new_head:
+            config.num_labels = outputs
+            config.problem_type = "regression" if label_names is None else "single_label_classification"
+            if label_names is not None:
+                set_label_names(config, label_names)
+        try:
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                folder, config=config, dtype="float32", use_safetensors=True, local_files_only=True,
+                output_loading_info=True, ignore_mismatched_sizes=new_head,
+            )  # fmt: skip
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{folder}: cannot be loaded as a sequence classifier: {_first_line(error)}") from error
+        random = [name for name in report["missing_keys"] if "position_ids" not in name and "pooler" not in name]
+        if random and not new_head:
+            raise ModelError(
+                f"{folder}: not fine-tuned: its head would start at random ({', '.join(sorted(random)[:3])} missing). "
+                "Run `understudy finetune` on it first."
+            )
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:
+            raise ModelError(f"{folder}: no tokenizer that loads: {_first_line(error)}") from error
+        if not tokenizer.is_fast or len(tokenizer) < 2:
+            raise ModelError(f"{folder}: no tokenizer.json (or vocabulary) found; save the tokenizer into this folder")
+        # Some folders (the packaged MiniLM among them) carry padding and truncation of their own; batches decide here.
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.backend_tokenizer.no_truncation()
+        return cls(model.eval(), tokenizer, resolve_max_length(config, tokenizer, max_length, where=str(folder)))
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """Names of the classes in the order of the logits; None for a regressor."""
+        config = self.model.config
+        if config.num_labels == 1 or config.problem_type == "regression":
+            return None
+        return tuple(config.id2label[index] for index in range(config.num_labels))
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, shared ones once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides this model's outputs: hashes of weights and tokenizer, the labels, the length."""
+        weights = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            weights.update(name.encode())
+            weights.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        return {
+            "weights": weights.hexdigest(),
+            "tokenizer": hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+            "labels": list(self.label_names or ()),
+            "max_length": self.max_length,
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write a `transformers` folder whole: beside its place first, then renamed. An older one there is replaced."""
+        folder = Path(folder)
+        new = folder.with_name(f".{folder.name}.new")
+        shutil.rmtree(new, ignore_errors=True)
+        self.model.save_pretrained(new)
+        self.tokenizer.model_max_length = self.max_length
+        self.tokenizer.save_pretrained(new)
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+
+
+def set_label_names(config: Any, label_names: Sequence[str]) -> None:
+    """Write the label map into a model's config, where it travels with the model."""
+    config.id2label = dict(enumerate(label_names))
+    config.label2id = {name: index for index, name in enumerate(label_names)}
+
+
+def resolve_max_length(config: Any, tokenizer: Any, asked: int | None, *, where: str) -> int:
+    """Tokens that a model can read at most; what the user asked for must not be beyond it.
+
+    Raises:
+        ModelError: asked for more than the model has positions.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        positions -= (config.pad_token_id or 0) + 1  # these families number positions from pad_token_id + 1
+    limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and limit < 1_000_000]
+    if asked is not None:
+        if positions and asked > positions:
+            raise ModelError(f"data.max_length is {asked}, but {where} has {positions} positions; ask for at most {positions}")
+        return asked
+    return min([*limits, DEFAULT_MAX_LENGTH])
+
+
+def _local(name: str | Path) -> Path:
+    """The folder of a model: as given, or fetched from the hub (weights as safetensors, no code)."""
+    folder = Path(name)
+    if not folder.is_dir():
+        if not _HUB_NAME.fullmatch(str(name)):
+            raise ModelError(f"{name}: no such model folder")
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+        except Exception as error:
+            raise ModelError(f"{name}: no such folder here, and the hub did not give a model of that name: {_first_line(error)}") from error
+    _check_folder(folder)
+    return folder
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: no config.json in it; a `transformers` folder is needed")
+    try:
+        json.loads((folder / "config.json").read_text("utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{folder / 'config.json'}: not JSON: {error}") from error
+    if not any(folder.glob("*.safetensors")):
+        pickles = [path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)]
+        if pickles:
+            raise ModelError(
+                f"{folder}: weights are pickled ({pickles[0]}), which can run any code on loading; only safetensors are "
+                "read. Convert them where you trust the file: model.save_pretrained(folder)."
+            )
+        raise ModelError(f"{folder}: no model.safetensors in it")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,1 @@
+"""Training: the Trainer, and the one function that runs it."""

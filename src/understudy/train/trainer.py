@@ -1,0 +1,184 @@
+"""`DistillationTrainer`: the `Trainer` of `transformers` with objectives, a teacher, and nothing else changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+from understudy.data.batches import TEACHER_VIEW, Collator, LengthBuckets, TokenizedRows
+from understudy.errors import RecipeError, TrainingError
+from understudy.objectives import Objective
+from understudy.signals import Needs, Signals
+
+KEPT = {"teacher_logits": "logits"}  # batch keys that hold kept teacher outputs → the signal they are
+
+
+class DistillationTrainer(Trainer):
+    """Trains a student on a weighted sum of objectives. Works with any data set that a `Trainer` takes.
+
+    A batch holds the student's inputs (`input_ids`, …), `labels`, and what the teacher needs: either kept outputs
+    (`teacher_logits`), or a live teacher's own view of the rows (`teacher_input_ids`, …; where absent, the student's inputs are fed
+    to it). A live teacher runs in evaluation mode, without gradient.
+
+    Each term is averaged over the positions that it counts in the whole update, over accumulated batches and processes alike, so
+    that 1 × 8 rows and 8 × 1 row give the same gradient even where only some rows are labelled.
+
+    Args:
+        model: the student.
+        args: as for `Trainer`; `train_sampling_strategy="group_by_length"` uses length buckets whose order hangs on seed and epoch alone.
+        objectives: (weight, objective) pairs.
+        teacher: a live teacher; None when the data set carries `teacher_logits`, or no objective needs one.
+        teacher_pad_token_id: of the teacher's tokenizer, where it is not the student's.
+        kwargs: as for `Trainer`.
+
+    Raises:
+        RecipeError: no objective has a weight.
+        TrainingError: (while training) the loss is no longer a number; says the step and the last good checkpoint.
+
+    Example:
+        trainer = DistillationTrainer(
+            student, TrainingArguments("out"), objectives=[(0.5, Labels()), (0.5, SoftTargets(temperature=2.0))],
+            teacher=teacher, train_dataset=rows, processing_class=tokenizer)
+        trainer.train()
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, args: TrainingArguments | None = None, *, objectives: Sequence[tuple[float, Objective]],
+        teacher: PreTrainedModel | None = None, teacher_pad_token_id: int | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        args = args or TrainingArguments("trainer_output")
+        args.remove_unused_columns = False  # it would drop the teacher's columns
+        args.logging_nan_inf_filter = False  # it would hide what `training_step` below stops at
+        if kwargs.get("data_collator") is None:
+            pad = getattr(kwargs.get("processing_class"), "pad_token_id", None)
+            kwargs["data_collator"] = Collator(pad, teacher_pad_token_id)
+        self.objectives = [(weight, objective) for weight, objective in objectives if weight]
+        if not self.objectives:
+            raise RecipeError("every objective has weight 0: nothing to learn from")
+        super().__init__(model, args, **kwargs)
+        self.model_accepts_loss_kwargs = False
+        self.loss_is_scaled_for_ga = True  # compute_loss below averages over the whole update by itself
+        self.label_names = ["labels"]
+        self.needs = Needs()
+        for _, objective in self.objectives:
+            objective.to(args.device)
+            self.needs |= objective.needs
+        self.teacher = teacher.to(args.device).eval().requires_grad_(False) if teacher is not None else None  # type: ignore[arg-type]
+        self._terms: dict[str, Tensor] = {}
+        self._terms_since = 0
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The weighted sum of the objectives' terms, scaled so that all batches of an update sum to its mean."""
+        outputs = model(**_student_view(inputs))
+        student = Signals(logits=outputs.logits.float())
+        teacher = self._teacher_signals(inputs)
+        loss = student.logits.new_zeros(())  # type: ignore[union-attr]
+        for index, (weight, objective) in enumerate(self.objectives):
+            term = objective(student, teacher, inputs)
+            if num_items_in_batch is not None:
+                share = objective.counted(inputs).sum() / num_items_in_batch[index].clamp(min=1)
+                term = term * share * self.accelerator.num_processes  # processes average their gradients
+            loss = loss + weight * term
+            name = _name(objective)
+            self._terms[name] = self._terms.get(name, 0.0) + term.detach()
+        return (loss, outputs) if return_outputs else loss
+
+    def _teacher_signals(self, inputs: Mapping[str, Tensor]) -> Signals:
+        if not self.needs:
+            return Signals()
+        kept = {signal: inputs[key].float() for key, signal in KEPT.items() if key in inputs}
+        if kept:
+            return Signals(**kept)
+        if self.teacher is None:
+            raise RecipeError("the objectives need a teacher: give `teacher=`, or a `teacher_logits` column in the data set")
+        own = {name.removeprefix(TEACHER_VIEW): value for name, value in inputs.items() if name.startswith(TEACHER_VIEW)}
+        with torch.no_grad(), self.accelerator.autocast():
+            return Signals(logits=self.teacher(**(own or _student_view(inputs))).logits.float())
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """How many positions each objective counts in the whole update."""
+        if len(batch_samples) == 1 and self.accelerator.num_processes == 1:
+            return None  # then every term is the mean over the update already
+        counts = torch.stack(
+            [
+                torch.stack([objective.counted(batch).sum().to(device) for batch in batch_samples]).sum()
+                for _, objective in self.objectives
+            ]
+        )
+        return self.accelerator.reduce(counts, "sum")
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        loss = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss.item()} at step {self.state.global_step + 1}; {self._last_checkpoint()}. A lower learning rate "
+                "(--set stages.0.train.learning_rate=…) or --set stages.0.train.precision=float32 usually mends it."
+            )
+        return loss
+
+    def _last_checkpoint(self) -> str:
+        kept = sorted(Path(self.args.output_dir or ".").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))  # type: ignore[arg-type]
+        return f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint before it"
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._terms:
+            steps = max(self.state.global_step - self._terms_since, 1)
+            for name, total in self._terms.items():
+                logs[f"loss/{name}"] = self.accelerator.reduce(total, "mean").item() / steps
+            self._terms, self._terms_since = {}, self.state.global_step
+        super().log(logs, start_time)
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[None, Tensor, Tensor | None]:
+        """Logits and labels only: gathering more would fill the memory."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            logits = model(**_student_view(inputs)).logits
+        return None, logits.float(), inputs.get("labels")
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        rows = train_dataset if train_dataset is not None else self.train_dataset
+        weights = getattr(rows, "sampling_weights", None)
+        bucketed = self.args.train_sampling_strategy == "group_by_length"
+        if not (bucketed or isinstance(rows, TokenizedRows)):
+            return super()._get_train_sampler(train_dataset)
+        lengths = rows.lengths if isinstance(rows, TokenizedRows) else np.asarray([len(row["input_ids"]) for row in rows])
+        update = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthBuckets(lengths, update, seed=self.args.seed, weights=weights, bucketed=bucketed)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Nobody reads this count, and walking all parameters at every step slows small students."""
+        return 0
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        # The Trainer pickles its arguments beside the weights. A folder of ours holds nothing that runs code when loaded.
+        (Path(output_dir or self.args.output_dir or ".") / "training_args.bin").unlink(missing_ok=True)
+
+
+def _student_view(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in inputs.items() if name != "labels" and not name.startswith(TEACHER_VIEW)}
+
+
+def _name(objective: Objective) -> str:
+    """`SoftTargets` → `soft_targets`: the kind, as in the recipe."""
+    return type(objective).__module__.rpartition(".")[2]
+
+
+def updates(rows: int, *, batch_size: int, accumulation: int, epochs: float, max_steps: int | None) -> int:
+    """Number of updates that a training makes.
+
+    >>> updates(100, batch_size=32, accumulation=1, epochs=2, max_steps=None)
+    8
+    """
+    return max_steps or math.ceil(math.ceil(math.ceil(rows / batch_size) / accumulation) * epochs)

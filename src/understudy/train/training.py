@@ -1,0 +1,230 @@
+"""One training, from settings to a trained model: what `finetune`, `distill` and the controls all call."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import set_seed
+
+from understudy import encoder
+from understudy.data.batches import Collator, TokenizedRows
+from understudy.objectives import Objective
+from understudy.recipe import TrainSettings
+from understudy.signals import Signals
+from understudy.tasks import Task
+from understudy.text_model import TextModel
+from understudy.train.precision import bfloat16_agrees, find_device, has_bfloat16
+from understudy.train.trainer import DistillationTrainer, updates
+
+LOGS = 100  # lines of training loss in metrics.jsonl, at most about this many a training
+_LOG = logging.getLogger("understudy")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training says of itself."""
+
+    steps: int
+    seconds: float
+    best: float
+    best_step: int
+    precision: str
+
+
+def train(
+    student: TextModel,
+    rows: TokenizedRows,
+    validation: TokenizedRows,
+    task: Task,
+    settings: TrainSettings,
+    objectives: Sequence[tuple[float, Objective]],
+    *,
+    folder: Path,
+    metric: str,
+    seed: int,
+    name: str,
+    write: Callable[[dict[str, Any]], None],
+    teacher: TextModel | None = None,
+    device: str | None = None,
+    autocast: bool = True,
+    report_to: Sequence[str] = (),
+) -> Trained:
+    """Train `student` in place; at the end it holds the weights that were best on validation.
+
+    Args:
+        rows: what is learned from.
+        validation: what selects; measured `settings.evaluations` times, a checkpoint each time.
+        settings: all of epochs (or max_steps), batch_size and learning_rate filled in.
+        folder: of the checkpoints. A training found there goes on from its last whole checkpoint.
+        write: takes every line of metrics.
+        name: what the progress bar calls it.
+        autocast: False keeps float32 even where the processor has bf16.
+
+    Raises:
+        TrainingError: the loss is no longer a number.
+    """
+    assert settings.epochs and settings.batch_size and settings.learning_rate, "settings must be resolved"
+    device = find_device(device)
+    set_seed(seed)
+    for _, objective in objectives:
+        objective.prepare(labels=torch.as_tensor(rows.labels), outputs=student.model.config.num_labels)
+    _freeze(student, settings.last_layers)
+    precision = _precision(student, rows, settings, objectives, teacher, device, autocast)
+    steps = updates(len(rows), batch_size=settings.batch_size, accumulation=settings.accumulation, epochs=settings.epochs,
+                    max_steps=settings.max_steps)  # fmt: skip
+    every = max(steps // settings.evaluations, 1)
+    arguments = TrainingArguments(
+        output_dir=str(folder), seed=seed, data_seed=seed, use_cpu=device == "cpu", bf16=precision == "bfloat16",
+        per_device_train_batch_size=settings.batch_size, per_device_eval_batch_size=64,
+        gradient_accumulation_steps=settings.accumulation, num_train_epochs=settings.epochs, max_steps=settings.max_steps or -1,
+        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, lr_scheduler_type=settings.schedule,
+        warmup_steps=int(steps * settings.warmup_fraction), max_grad_norm=settings.clip_norm or 0.0,
+        train_sampling_strategy="group_by_length" if settings.length_buckets else "random",
+        eval_strategy="steps", eval_steps=every, save_strategy="steps", save_steps=every, save_total_limit=1,
+        load_best_model_at_end=True, metric_for_best_model=metric, greater_is_better=True,
+        logging_steps=max(steps // LOGS, 1), report_to=list(report_to) or "none", disable_tqdm=True,
+        dataloader_pin_memory=device.startswith("cuda"), restore_callback_states_from_checkpoint=True,
+        ddp_find_unused_parameters=False,
+    )  # fmt: skip
+    progress = _Progress(name, write, metric)
+    trainer = DistillationTrainer(
+        student.model, arguments, objectives=objectives, teacher=teacher.model if teacher else None,
+        train_dataset=rows, eval_dataset=validation, processing_class=student.tokenizer, data_collator=_collator(student, teacher),
+        compute_metrics=lambda found: task.metrics(task.predictions(found.predictions), found.label_ids),
+        callbacks=[progress, *([EarlyStoppingCallback(settings.patience)] if settings.patience else [])],
+    )  # fmt: skip
+    for shown_elsewhere in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(shown_elsewhere)
+    try:
+        trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
+    finally:
+        progress.close()
+    best = trainer.state.best_metric
+    student.model.to("cpu").eval().requires_grad_(True)  # type: ignore[arg-type]
+    return Trained(trainer.state.global_step, progress.seconds, float(best if best is not None else np.nan),
+                   trainer.state.best_global_step or trainer.state.global_step, precision)  # fmt: skip
+
+
+def last_whole_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end; half-written ones, left by a kill, are removed.
+
+    The state file is the last that the Trainer writes, so that a checkpoint is whole when it is JSON.
+    """
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda one: int(one.name.rpartition("-")[2]), reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        return str(path)
+    return None
+
+
+def _collator(student: TextModel, teacher: TextModel | None) -> Collator:
+    return Collator(student.tokenizer.pad_token_id, teacher.tokenizer.pad_token_id if teacher else None)
+
+
+def _freeze(student: TextModel, last_layers: int | None) -> None:
+    """Leave only the last layers and the head to train."""
+    if last_layers is None:
+        return
+    layers = encoder.layers(student.model)
+    if last_layers > len(layers):
+        from understudy.errors import RecipeError
+
+        raise RecipeError(f"train.last_layers is {last_layers}, but the model has {len(layers)} layers")
+    base = student.model.base_model
+    base.requires_grad_(False)
+    for layer in layers[len(layers) - last_layers :]:
+        layer.requires_grad_(True)
+    pooler = getattr(base, "pooler", None)
+    if pooler is not None:
+        pooler.requires_grad_(True)
+
+
+def _precision(
+    student: TextModel, rows: TokenizedRows, settings: TrainSettings, objectives: Sequence[tuple[float, Objective]],
+    teacher: TextModel | None, device: str, autocast: bool,
+) -> str:  # fmt: skip
+    if settings.precision != "auto":
+        return settings.precision
+    if not autocast or teacher is not None or not has_bfloat16(device):
+        return "float32"
+    assert settings.batch_size
+    first = [rows[index] for index in range(min(settings.batch_size, len(rows)))]
+    batch = _collator(student, None)(first)
+
+    def loss_of(model: Any, inputs: Any) -> torch.Tensor:
+        signals = Signals(logits=inputs.get("teacher_logits"))
+        view = {name: value for name, value in inputs.items() if name in ("input_ids", "attention_mask", "token_type_ids")}
+        said = Signals(logits=model(**view).logits.float())
+        return torch.stack([weight * objective(said, signals, inputs) for weight, objective in objectives if weight]).sum()
+
+    if bfloat16_agrees(student.model, loss_of, batch, device):
+        return "bfloat16"
+    _LOG.warning("bf16 changes the direction of the gradient of the first batch: training in float32")
+    return "float32"
+
+
+class _Progress(TrainerCallback):
+    """A bar with the time left on stderr, and every number into the run's metrics."""
+
+    def __init__(self, name: str, write: Callable[[dict[str, Any]], None], metric: str) -> None:
+        self.name, self.write, self.metric = name, write, metric
+        self.before = 0.0
+        self.started = time.perf_counter()
+        self.bar: Any = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those before an interruption included."""
+        return self.before + time.perf_counter() - self.started
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        from tqdm.auto import tqdm
+
+        # Seconds before an interruption are in the log that the checkpoint carries.
+        self.before = max((line.get("seconds", 0.0) for line in state.log_history), default=0.0)
+        self.started = time.perf_counter()
+        if state.is_world_process_zero:
+            self.bar = tqdm(desc=self.name, total=state.max_steps, initial=state.global_step, unit="update", leave=False, dynamic_ncols=True)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if logs is None or not state.is_world_process_zero:
+            return
+        logs["seconds"] = round(self.seconds, 3)
+        state.log_history[-1]["seconds"] = logs["seconds"]
+        if "loss" in logs:
+            self.write({"step": state.global_step, **logs})
+            if self.bar is not None:
+                self.bar.set_postfix({"loss": f"{logs['loss']:.4g}", "best": _short(state.best_metric)}, refresh=False)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            runtime = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_loss")
+            found = {key.removeprefix("eval_"): value for key, value in (metrics or {}).items() if key.startswith("eval_") and key not in runtime}
+            self.write({"step": state.global_step, "validation": found})
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

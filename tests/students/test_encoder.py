@@ -1,0 +1,130 @@
+"""Every family of encoders: its parts are found, and students are made of it."""
+
+import pytest
+import torch
+import transformers
+from conftest import LABELS, TEXTS, logits, tiny_tokenizer
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from understudy import encoder
+from understudy.errors import ModelError
+from understudy.students import Blueprint
+from understudy.students.narrow import Narrow
+from understudy.students.teacher_layers import TeacherLayers
+from understudy.text_model import TextModel
+
+SIZES = {
+    "vocab_size": len(tiny_tokenizer()), "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
+    "intermediate_size": 32, "max_position_embeddings": 64, "pad_token_id": 0, "initializer_range": 0.2,
+}  # fmt: skip
+DISTILBERT = {
+    "vocab_size": SIZES["vocab_size"],
+    "dim": 16,
+    "n_layers": 3,
+    "n_heads": 2,
+    "hidden_dim": 32,
+    "max_position_embeddings": 64,
+}
+CONFIGS = {
+    "Bert": SIZES,
+    "Roberta": SIZES,
+    "XLMRoberta": SIZES,
+    "DistilBert": DISTILBERT,
+    "Electra": SIZES | {"embedding_size": 8},
+    "MPNet": SIZES,
+    "ModernBert": SIZES | {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3},
+    "DebertaV2": SIZES,
+}
+
+
+def family(name: str) -> TextModel:
+    config = getattr(transformers, f"{name}Config")(**CONFIGS[name], num_labels=2, id2label=dict(enumerate(LABELS)))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(config, dtype="float32").eval()
+    tokenizer = tiny_tokenizer()
+    if name in ("Roberta", "XLMRoberta", "DistilBert", "MPNet", "ModernBert"):
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    return TextModel(model, tokenizer, 32)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parts_are_found(name):
+    model = family(name).model
+    assert len(encoder.layers(model)) == 3
+    assert encoder.has_layers(model)
+    assert isinstance(encoder.embeddings(model), nn.Module)
+    assert encoder.word_embeddings(model).num_embeddings == SIZES["vocab_size"]
+    assert (encoder.pooler(model) is not None) == (name == "Bert")
+    heads = encoder.head_modules(model)
+    assert "classifier" in heads
+    assert all(model.get_submodule(path) is module for path, module in heads.items())
+    # Embeddings, layers and head share nothing, and next to nothing lies outside of them.
+    groups = [encoder.embeddings(model), encoder.layers(model), *heads.values()]
+    counted = [{id(parameter) for parameter in group.parameters()} for group in groups]
+    assert sum(map(len, counted)) == len(set().union(*counted))
+    outside = [path for path, parameter in model.named_parameters() if id(parameter) not in set().union(*counted)]
+    between = ("embeddings_project", "final_norm", "relative_attention_bias", "rel_embeddings", "encoder.LayerNorm")
+    assert [path for path in outside if not any(name in path for name in between)] == []
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_all_layers_kept_gives_the_teachers_logits(name):
+    teacher = family(name)
+    student = TeacherLayers(layers=[0, 1, 2]).build(Blueprint(TEXTS, LABELS, teacher=teacher))
+    assert student.parameters == teacher.parameters
+    assert torch.equal(logits(student), logits(teacher))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_chosen_layers_are_the_teachers_after_a_reload(name, tmp_path):
+    teacher = family(name)
+    TeacherLayers(layers=[0, 2], vocabulary="data").build(Blueprint(TEXTS, LABELS, teacher=teacher)).save(
+        tmp_path / "s"
+    )
+    student = TextModel.load(tmp_path / "s")
+    for mine, theirs in zip((0, 1), (0, 2), strict=True):
+        expected = encoder.layers(teacher.model)[theirs].state_dict()
+        got = encoder.layers(student.model)[mine].state_dict()
+        assert expected.keys() == got.keys()
+        assert all(torch.equal(expected[key], got[key]) for key in got)
+    # The same middle layer skipped by hand in the teacher is the oracle for the whole student.
+    encoder.layers(teacher.model)[1].register_forward_hook(
+        lambda _, inputs, output: inputs[0] if isinstance(output, torch.Tensor) else (inputs[0], *output[1:])
+    )
+    torch.testing.assert_close(logits(student), logits(teacher), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_narrow_is_of_the_teachers_family(name, tmp_path):
+    teacher = family(name)
+    student = Narrow(layers=4, width=24, heads=3).build(Blueprint(TEXTS, LABELS, teacher=teacher))
+    assert type(student.model) is type(teacher.model)
+    assert len(encoder.layers(student.model)) == 4
+    assert encoder.word_embeddings(student.model).embedding_dim == 24
+    expected = logits(student)
+    student.save(tmp_path / "s")
+    assert torch.equal(logits(TextModel.load(tmp_path / "s")), expected)
+
+
+def test_modernbert_must_start_with_its_first_layer():
+    with pytest.raises(ModelError, match="must start with layer 0"):
+        TeacherLayers(layers="last").build(Blueprint(TEXTS, LABELS, teacher=family("ModernBert")))
+
+
+def test_albert_is_refused_since_its_layers_are_shared():
+    config = transformers.AlbertConfig(**SIZES | {"embedding_size": 8})
+    model = AutoModelForSequenceClassification.from_config(config)
+    assert not encoder.has_layers(model)
+    with pytest.raises(ModelError, match=r"AlbertForSequenceClassification.*share one set of weights.*modernbert"):
+        encoder.layers(model)
+
+
+def test_a_stranger_is_refused_by_the_name_of_what_is_missing():
+    config = transformers.GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=1, pad_token_id=0)
+    model = AutoModelForSequenceClassification.from_config(config)
+    with pytest.raises(ModelError, match=r"no list of layers at GPT2Model\.encoder\.layer"):
+        encoder.layers(model)
+    with pytest.raises(ModelError, match=r"no module GPT2Model\.embeddings"):
+        encoder.embeddings(model)
