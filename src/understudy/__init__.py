@@ -13,11 +13,13 @@ _PUBLIC = {
     "Recipe": "understudy.recipe",
     "TextModel": "understudy.text_model",
     "distill": "understudy.pipeline",
-    "finetune": "understudy.pipeline",
+    "evaluate": "understudy.inference",
+    "finetune": "understudy.finetuning",
     "load_recipe": "understudy.recipe",
+    "predict": "understudy.inference",
     "teach": "understudy.pipeline",
 }
-__all__ = [*_PUBLIC, "__version__"]
+__all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604 (names, loaded when first used)
 
 
 def __getattr__(name: str) -> Any:

@@ -50,7 +50,11 @@ def part(folder: str, kind: str) -> type:
     if kind not in kinds(folder):
         raise RecipeError(f"{folder[:-1]} '{kind}' is unknown; {did_you_mean(kind, kinds(folder))}")
     module = importlib.import_module(f"understudy.{folder}.{kind}")
-    return next(value for name, value in vars(module).items() if name.lower() == kind.replace("_", "") and inspect.isclass(value))
+    return next(
+        value
+        for name, value in vars(module).items()
+        if name.lower() == kind.replace("_", "") and inspect.isclass(value)
+    )
 
 
 def _own_part(kind: str) -> type:
@@ -75,7 +79,7 @@ def settings_of(cls: type) -> type[BaseModel]:
     """
     import typing
 
-    hints = typing.get_type_hints(cls.__init__)
+    hints = typing.get_type_hints(getattr(cls, "__init__"))  # noqa: B009 (mypy: unsound on an instance; this is a class)
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(cls).parameters.items()

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from understudy import parts
 from understudy.errors import RecipeError, did_you_mean
 
+ENCODER_TRAINING = {"epochs": 3, "batch_size": 32, "learning_rate": 5e-5}  # of a pretrained encoder, where nothing else is asked for
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -39,7 +40,9 @@ class Part(_Frozen):
         except RecipeError as error:
             raise ValueError(str(error)) from error
         except ValidationError as error:
-            raise ValueError("; ".join(_mistake(model, item, known=type(self).model_fields) for item in error.errors())) from error
+            raise ValueError(
+                "; ".join(_mistake(model, item, known=type(self).model_fields) for item in error.errors())
+            ) from error
         return values
 
 
@@ -77,13 +80,27 @@ class DataSettings(_Frozen):
     test: str | None = None
     transfer: str | None = Field(default=None, description="rows without labels, for the teacher to label")
     columns: dict[str, str] = Field(default={}, description="our name → the file's name, as in text: review")
-    label_names: tuple[str, ...] | None = Field(default=None, description="names of the labels 0, 1, … where the file has numbers")
-    validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="of train, when no validation file is given")
-    test_fraction: float = Field(default=0.1, gt=0, lt=1, description="of train, when neither validation nor test is given")
+    label_names: tuple[str, ...] | None = Field(
+        default=None, description="names of the labels 0, 1, … where the file has numbers"
+    )
+    validation_fraction: float = Field(
+        default=0.1, gt=0, lt=1, description="of train, when no validation file is given"
+    )
+    test_fraction: float = Field(
+        default=0.1, gt=0, lt=1, description="of train, when neither validation nor test is given"
+    )
     group_column: str | None = Field(default=None, description="rows with the same value stay in one split")
-    split_seed: int = Field(default=0, ge=0, description="of splits made here; not the run's seed, so that all seeds and the teacher share them")
-    train_rows: int | None = Field(default=None, gt=0, description="keep this many labelled rows (stratified, drawn by split_seed)")
-    max_length: int | None = Field(default=None, ge=4, description="tokens kept of a row; null: the model's own, at most 512")
+    split_seed: int = Field(
+        default=0,
+        ge=0,
+        description="of splits made here; not the run's seed, so that all seeds and the teacher share them",
+    )
+    train_rows: int | None = Field(
+        default=None, gt=0, description="keep this many labelled rows (stratified, drawn by split_seed)"
+    )
+    max_length: int | None = Field(
+        default=None, ge=4, description="tokens kept of a row; null: the model's own, at most 512"
+    )
 
 
 class TeacherSettings(_Frozen):
@@ -91,8 +108,10 @@ class TeacherSettings(_Frozen):
 
     models: tuple[str, ...] = ()
     combine: Literal["mean_logits", "arithmetic", "geometric"] = "mean_logits"
-    store: str | None = Field(default=None, description="folder of kept outputs, shared by runs; null: inside the run folder")
-    dtype: Literal["float16", "float32"] = Field("float32", description="of kept outputs")
+    store: str | None = Field(
+        default=None, description="folder of kept outputs, shared by runs; null: inside the run folder"
+    )
+    dtype: Literal["float16", "float32"] = Field(default="float32", description="of kept outputs")
 
 
 class TrainSettings(_Frozen):
@@ -169,9 +188,23 @@ class FinetuneSettings(_Frozen):
     metric: str | None = None
     seed: int = Field(default=0, ge=0)
     data: DataSettings = DataSettings()
-    train: TrainSettings = TrainSettings(epochs=3, batch_size=32, learning_rate=5e-5)
+    student: StudentPart | None = Field(default=None, description="train this kind on the labels instead of a pretrained encoder")
+    train: TrainSettings = TrainSettings()
     objective: ObjectivePart = ObjectivePart(kind="labels")
     report_to: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_or_folder(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`finetune bilstm` trains a kind of student; any other name is a model. What is left open is filled in."""
+        model = values.get("model")
+        if model in parts.kinds("students") and not Path(str(model)).is_dir():
+            values = {**values, "student": {"kind": model, **(values.get("student") or {})}}
+        student = values.get("student")
+        defaults = ENCODER_TRAINING
+        if isinstance(student, dict) and student.get("kind") in parts.kinds("students"):
+            defaults = parts.part("students", student["kind"]).training  # type: ignore[attr-defined]
+        return {**values, "train": {**defaults, **(values.get("train") or {})}}
 
     @model_validator(mode="after")
     def _metric_known(self) -> FinetuneSettings:
@@ -184,6 +217,11 @@ class FinetuneSettings(_Frozen):
 
     def dump(self) -> str:
         return dump_yaml(self)
+
+
+def make_objectives(described: Sequence[ObjectivePart]) -> list[tuple[float, Any]]:
+    """(weight, objective) pairs, as the Trainer takes them."""
+    return [(one.weight, one.make()) for one in described]
 
 
 def check_metric(task: str, metric: str | None) -> None:
@@ -202,7 +240,9 @@ def dump_yaml(model: BaseModel) -> str:
 
 def packaged() -> dict[str, str]:
     """Names of the packaged recipes, each with the first comment line of its file."""
-    return {path.stem: path.read_text("utf-8").partition("\n")[0].lstrip("# ") for path in sorted(RECIPES.glob("*.yaml"))}
+    return {
+        path.stem: path.read_text("utf-8").partition("\n")[0].lstrip("# ") for path in sorted(RECIPES.glob("*.yaml"))
+    }
 
 
 def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:

@@ -27,6 +27,7 @@ import yaml
 from understudy.errors import RunFolderError
 
 RECIPE, FACTS, METRICS, ENVIRONMENT = "recipe.yaml", "facts.json", "metrics.jsonl", "environment.json"
+Say = Callable[[str], None]  # takes a line for the user
 PACKAGES = ("understudy", "torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
 
 
@@ -42,7 +43,9 @@ class Run:
         self.folder, self.fresh = folder, fresh
 
     @classmethod
-    def start(cls, folder: Path, recipe: str, *, resume: bool = False, overwrite: bool = False, device: str = "cpu") -> Run:
+    def start(
+        cls, folder: Path, recipe: str, *, resume: bool = False, overwrite: bool = False, device: str = "cpu"
+    ) -> Run:
         """Make the folder, or go on with the one that is there.
 
         Args:
@@ -101,10 +104,14 @@ def check(folder: Path, recipe: str, *, resume: bool, overwrite: bool) -> None:
     ours = (folder / RECIPE).is_file()
     if overwrite:
         if not ours:
-            raise RunFolderError(f"{folder}: not empty, and not a folder that understudy wrote; --overwrite would delete it. Give another --out")
+            raise RunFolderError(
+                f"{folder}: not empty, and not a folder that understudy wrote; --overwrite would delete it. Give another --out"
+            )
         return
     if not resume:
-        raise RunFolderError(f"{folder}: not empty. Go on with it: --resume; replace it: --overwrite; or give another --out")
+        raise RunFolderError(
+            f"{folder}: not empty. Go on with it: --resume; replace it: --overwrite; or give another --out"
+        )
     if not ours:
         raise RunFolderError(f"{folder}: nothing to resume: it has no {RECIPE}")
     before, now = yaml.safe_load((folder / RECIPE).read_text("utf-8")), yaml.safe_load(recipe)
@@ -117,9 +124,17 @@ def _differences(before: Any, now: Any, at: str = "") -> list[str]:
     """Dotted keys whose values differ."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [*before, *(key for key in now if key not in before)]
-        return [found for key in keys for found in _differences(before.get(key), now.get(key), f"{at}.{key}" if at else str(key))]
+        return [
+            found
+            for key in keys
+            for found in _differences(before.get(key), now.get(key), f"{at}.{key}" if at else str(key))
+        ]
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        return [found for index, pair in enumerate(zip(before, now, strict=True)) for found in _differences(*pair, f"{at}.{index}")]
+        return [
+            found
+            for index, pair in enumerate(zip(before, now, strict=True))
+            for found in _differences(*pair, f"{at}.{index}")
+        ]
     return [] if before == now else [f"{at} ({before!r} there, {now!r} now)"]
 
 
@@ -146,7 +161,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.errors import ModelError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
 
 # Longer texts are cut here unless `data.max_length` says otherwise; batches are padded to their own longest row only.
 DEFAULT_MAX_LENGTH = 512
@@ -33,7 +33,7 @@ class TextModel:
     """
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: Any
     max_length: int
 
     @classmethod
@@ -89,10 +89,15 @@ class TextModel:
     @property
     def label_names(self) -> tuple[str, ...] | None:
         """Names of the classes in the order of the logits; None for a regressor."""
-        config = self.model.config
+        config: Any = self.model.config
         if config.num_labels == 1 or config.problem_type == "regression":
             return None
-        return tuple(config.id2label[index] for index in range(config.num_labels))
+        return tuple(config.id2label[index] for index in range(self.outputs))
+
+    @property
+    def outputs(self) -> int:
+        """Width of the head."""
+        return int(self.model.config.num_labels or 0)
 
     @property
     def parameters(self) -> int:
@@ -143,7 +148,9 @@ def resolve_max_length(config: Any, tokenizer: Any, asked: int | None, *, where:
     limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and limit < 1_000_000]
     if asked is not None:
         if positions and asked > positions:
-            raise ModelError(f"data.max_length is {asked}, but {where} has {positions} positions; ask for at most {positions}")
+            raise ModelError(
+                f"data.max_length is {asked}, but {where} has {positions} positions; ask for at most {positions}"
+            )
         return asked
     return min([*limits, DEFAULT_MAX_LENGTH])
 
@@ -159,7 +166,9 @@ def _local(name: str | Path) -> Path:
         try:
             folder = Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
         except Exception as error:
-            raise ModelError(f"{name}: no such folder here, and the hub did not give a model of that name: {_first_line(error)}") from error
+            raise ModelError(
+                f"{name}: no such folder here, and the hub did not give a model of that name: {_first_line(error)}"
+            ) from error
     _check_folder(folder)
     return folder
 

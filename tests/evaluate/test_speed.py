@@ -47,7 +47,7 @@ def test_pairs_are_read(model):
 def test_models_take_turns(model):
     calls = []
     recorders = {name: TextModel(Recorder(name, calls), model.tokenizer, 16) for name in "ab"}
-    measure_all(recorders, TEXTS, batch_size=2, latency_rows=10, seconds=0.01)
+    measure_all(recorders, TEXTS, batch_size=2, latency_rows=10, seconds=1)
     warm, turns = calls[:8], [name for name, _ in calls[8:]]
     assert [name for name, _ in warm] == ["a"] * 4 + ["b"] * 4
     changes = [name for name, before in zip(turns, ["", *turns], strict=False) if name != before]

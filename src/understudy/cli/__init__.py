@@ -29,7 +29,9 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def _callback(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version.")) -> None:
+def _callback(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
     pass
 
 
@@ -58,9 +60,16 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
             raise
-        print(f"understudy: {error.filename or 'writing'}: {error.strerror}. Make room (or give another --out), then go on with --resume.", file=sys.stderr)
+        print(
+            f"understudy: {error.filename or 'writing'}: {error.strerror}. Make room (or give another --out), then go on with --resume.",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         resume = any(word in sys.argv[1:] for word in ("distill", "finetune", "demo"))
-        print("\nunderstudy: interrupted. " + ("What is done is kept: the same command with --resume goes on from there." if resume else ""), file=sys.stderr)
+        print(
+            "\nunderstudy: interrupted. "
+            + ("What is done is kept: the same command with --resume goes on from there." if resume else ""),
+            file=sys.stderr,
+        )
         sys.exit(130)

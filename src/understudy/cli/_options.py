@@ -12,12 +12,24 @@ import typer
 from understudy.errors import RecipeError
 
 Task = Annotated[str | None, typer.Option(help="classification or similarity.")]
-Train = Annotated[str | None, typer.Option(help="Rows with labels: .jsonl .json .csv .tsv .parquet (each also .gz), a folder, or a hub data set.")]
-Validation = Annotated[str | None, typer.Option(help="Rows that select the best checkpoint; without it, a part of --train.")]
+Train = Annotated[
+    str | None,
+    typer.Option(
+        help="Rows with labels: .jsonl .json .csv .tsv .parquet (each also .gz), a folder, or a hub data set."
+    ),
+]
+Validation = Annotated[
+    str | None, typer.Option(help="Rows that select the best checkpoint; without it, a part of --train.")
+]
 Test = Annotated[str | None, typer.Option(help="Rows that are only measured; without it, the validation rows.")]
 Transfer = Annotated[str | None, typer.Option(help="Rows without labels: the teacher labels them.")]
-Column = Annotated[list[str] | None, typer.Option("--column", help="Our name=the file's name, as in text=review. Repeatable.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting by its dotted key, as in stages.0.train.epochs=3. Repeatable.")]
+Column = Annotated[
+    list[str] | None, typer.Option("--column", help="Our name=the file's name, as in text=review. Repeatable.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting by its dotted key, as in stages.0.train.epochs=3. Repeatable."),
+]
 Seed = Annotated[int | None, typer.Option(help="Of everything drawn at random.")]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
@@ -41,7 +53,9 @@ def columns(pairs: list[str] | None) -> dict[str, str]:
     for pair in pairs or []:
         ours, equals, theirs = pair.partition("=")
         if not equals or not ours or not theirs:
-            raise RecipeError(f"--column {pair}: write it as our name=the file's name, for example --column text=review")
+            raise RecipeError(
+                f"--column {pair}: write it as our name=the file's name, for example --column text=review"
+            )
         found[ours] = theirs
     return found
 

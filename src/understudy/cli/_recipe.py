@@ -17,7 +17,9 @@ def recipe_from(
     """A recipe with what the command line says set over it."""
     if control and no_control:
         raise RecipeError("--control and --no-control exclude each other; give one of them")
-    controls: Any = [] if no_control else [name.strip() for name in control.split(",") if name.strip()] if control else None
+    controls: Any = (
+        [] if no_control else [name.strip() for name in control.split(",") if name.strip()] if control else None
+    )
     return load_recipe(
         recipe,
         options.overrides(

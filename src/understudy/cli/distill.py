@@ -8,8 +8,12 @@ from understudy.cli import _options as options
 
 def command(
     recipe: Annotated[str, typer.Argument(help="A packaged recipe (understudy list recipes), or a .yaml file.")],
-    teacher: Annotated[list[str] | None, typer.Option(help="Fine-tuned model folder, or a file with logits. Repeat for an ensemble.")] = None,
-    student: Annotated[str | None, typer.Option(help="Kind of student (understudy list students); without it, the recipe's.")] = None,
+    teacher: Annotated[
+        list[str] | None, typer.Option(help="Fine-tuned model folder, or a file with logits. Repeat for an ensemble.")
+    ] = None,
+    student: Annotated[
+        str | None, typer.Option(help="Kind of student (understudy list students); without it, the recipe's.")
+    ] = None,
     task: options.Task = None,
     train: options.Train = None,
     validation: options.Validation = None,
@@ -20,8 +24,12 @@ def command(
     set_: options.Set = None,
     seed: options.Seed = None,
     store: Annotated[str | None, typer.Option(help="Folder of kept teacher outputs, to share among runs.")] = None,
-    control: Annotated[str | None, typer.Option(help="Students to compare with: alone, pseudo_labels, or both with a comma.")] = None,
-    no_control: Annotated[bool, typer.Option("--no-control", help="Train none; then nobody knows whether the teacher helped.")] = False,
+    control: Annotated[
+        str | None, typer.Option(help="Students to compare with: alone, pseudo_labels, or both with a comma.")
+    ] = None,
+    no_control: Annotated[
+        bool, typer.Option("--no-control", help="Train none; then nobody knows whether the teacher helped.")
+    ] = False,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     device: options.Device = None,
@@ -39,7 +47,24 @@ def command(
     from understudy.pipeline import distill
     from understudy.run import command_line
 
-    built = recipe_from(recipe, teacher, student, task, train, validation, test, transfer, column, set_, seed, store, control, no_control)
-    run = distill(built, out, resume=resume, overwrite=overwrite, device=device, command=command_line(), say=options.say)
+    built = recipe_from(
+        recipe,
+        teacher,
+        student,
+        task,
+        train,
+        validation,
+        test,
+        transfer,
+        column,
+        set_,
+        seed,
+        store,
+        control,
+        no_control,
+    )
+    run = distill(
+        built, out, resume=resume, overwrite=overwrite, device=device, command=command_line(), say=options.say
+    )
     if run.finished:
         options.show(run.facts, as_json=json, page=run.folder / "report.html")

@@ -7,7 +7,7 @@ from understudy.cli import _options as options
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="Folder (or hub name) of a pretrained encoder.")],
+    model: Annotated[str, typer.Argument(help="Folder (or hub name) of a pretrained encoder; or a kind of student, to train it on the labels.")],
     task: options.Task = None,
     train: options.Train = None,
     validation: options.Validation = None,
@@ -28,13 +28,21 @@ def command(
     understudy finetune path/to/encoder --train train.jsonl.gz --validation validation.jsonl.gz \\
         --set train.epochs=3 --set train.last_layers=4 --out runs/teacher
     """
-    from understudy.pipeline import finetune
+    from understudy.finetuning import finetune
     from understudy.recipe import FinetuneSettings, build
     from understudy.run import command_line
 
-    values = options.overrides(task=task, train=train, validation=validation, test=test, column=column, seed=seed, set_=set_)
-    start = {"model": model, "train": {"epochs": 3, "batch_size": 32, "learning_rate": 5e-5}, "objective": {"kind": "labels"}}
+    values = options.overrides(
+        task=task, train=train, validation=validation, test=test, column=column, seed=seed, set_=set_
+    )
+    start = {
+        "model": model,
+        "train": {"epochs": 3, "batch_size": 32, "learning_rate": 5e-5},
+        "objective": {"kind": "labels"},
+    }
     settings = build(FinetuneSettings, start, values, where="finetune")
-    run = finetune(settings, out, resume=resume, overwrite=overwrite, device=device, say=options.say, command=command_line())
+    run = finetune(
+        settings, out, resume=resume, overwrite=overwrite, device=device, say=options.say, command=command_line()
+    )
     if run.finished:
         options.show(run.facts, as_json=json)

@@ -17,6 +17,8 @@ def command(run: Annotated[Path, typer.Argument(help="A run folder.")], json: op
     from understudy.run import FACTS, Run
 
     if not (run / FACTS).is_file():
-        raise RunFolderError(f"{run}: no {FACTS} in it: not a run folder, or a run that is not finished (go on with --resume)")
+        raise RunFolderError(
+            f"{run}: no {FACTS} in it: not a run folder, or a run that is not finished (go on with --resume)"
+        )
     page = write_page(run)
     options.show(Run(run, fresh=False).facts, as_json=json, page=page)

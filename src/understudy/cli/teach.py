@@ -30,4 +30,8 @@ def command(
 
     recipe = recipe_from("hinton", teacher, None, task, train, validation, test, transfer, column, set_, None)
     found = teach(recipe, store, device=device, say=options.say)
-    print(json_.dumps({"store": str(store), **found}) if json else f"{found['computed']:,} rows computed, {found['kept']:,} kept in {store}")
+    print(
+        json_.dumps({"store": str(store), **found})
+        if json
+        else f"{found['computed']:,} rows computed, {found['kept']:,} kept in {store}"
+    )

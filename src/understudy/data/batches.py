@@ -119,12 +119,16 @@ class Collator:
                 padded[counted] = np.concatenate(values)
                 batch[name] = torch.from_numpy(padded)
                 if name.endswith("input_ids"):
-                    batch.setdefault(name.replace("input_ids", "attention_mask"), torch.from_numpy(counted.astype(np.int64)))
+                    batch.setdefault(
+                        name.replace("input_ids", "attention_mask"), torch.from_numpy(counted.astype(np.int64))
+                    )
             elif name == "label" or values[0].dtype.kind not in "iufb":
                 continue  # plain data sets carry their raw columns along
             else:
                 stacked = np.stack(values)
-                batch[name] = torch.from_numpy(stacked.astype(np.float32) if stacked.dtype.kind == "f" else stacked.astype(np.int64))
+                batch[name] = torch.from_numpy(
+                    stacked.astype(np.float32) if stacked.dtype.kind == "f" else stacked.astype(np.int64)
+                )
         return batch
 
 
@@ -142,9 +146,21 @@ class LengthBuckets(Sampler[int]):
     """
 
     def __init__(
-        self, lengths: np.ndarray, batch_size: int, *, seed: int = 0, weights: np.ndarray | None = None, bucketed: bool = True
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        weights: np.ndarray | None = None,
+        bucketed: bool = True,
     ) -> None:
-        self.lengths, self.batch_size, self.seed, self.weights, self.bucketed = lengths, batch_size, seed, weights, bucketed
+        self.lengths, self.batch_size, self.seed, self.weights, self.bucketed = (
+            lengths,
+            batch_size,
+            seed,
+            weights,
+            bucketed,
+        )
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -172,3 +188,25 @@ class LengthBuckets(Sampler[int]):
             batches = [batches[index] for index in random.permutation(len(batches))] + last
             order = np.concatenate(batches)
         return iter(order.tolist())
+
+
+def tokenized(
+    model: TextModel, rows: datasets.Dataset, teacher_logits: np.ndarray | None = None, *, balanced: bool = False
+) -> TokenizedRows:
+    """A model's view of rows with labels.
+
+    Args:
+        balanced: draw rows so that every class comes equally often; unlabelled rows come as often as the largest class's.
+    """
+    labels = np.asarray(rows["label"])
+    weights = None
+    if balanced and labels.dtype.kind != "f":
+        counts = np.bincount(labels[labels >= 0])
+        weights = np.where(labels >= 0, 1.0 / counts[np.maximum(labels, 0)].clip(min=1), 1.0 / counts.max())
+    return TokenizedRows(Tokens(model, rows), labels, teacher_logits, sampling_weights=weights)
+
+
+def by_length(model: TextModel, rows: datasets.Dataset) -> TokenizedRows:
+    """Rows in order of length, so that measuring on them pads next to nothing."""
+    lengths = Tokens(model, rows).lengths
+    return tokenized(model, rows.select(np.argsort(-lengths, kind="stable")))

@@ -51,6 +51,13 @@ class Rows:
     test_is_validation: bool
     notes: tuple[str, ...]
 
+    @property
+    def texts(self) -> list[str]:
+        """Every text that training sees, both sides of pairs."""
+        seen = [part for part in (self.train, self.transfer) if part is not None]
+        columns = ("text", "text_pair") if self.pair else ("text",)
+        return [text for part in seen for column in columns for text in part[column]]
+
     def facts(self) -> dict[str, dict[str, Any]]:
         """Of every split: how many rows, and a hash over their identities and labels in order."""
         named = {"train": self.train, "validation": self.validation, "test": self.test, "transfer": self.transfer}
@@ -565,3 +572,10 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
     for one, label in zip(dataset["identity"][:], dataset["label"][:], strict=True):
         digest.update(f"{one} {label!r}\n".encode())
     return {"rows": len(dataset), "sha256": digest.hexdigest()}
+
+
+def labelled(rows: Dataset) -> Dataset:
+    """The rows that have a label."""
+    labels = np.asarray(rows["label"])
+    has = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != UNLABELLED
+    return rows if has.all() else rows.select(np.flatnonzero(has))

@@ -55,7 +55,9 @@ def compare(
     texts = list(zip(test["text"], pairs, strict=True))
     loaded = {name: one.model for name, one in models.items() if one.model is not None}
     timings = measure_all(loaded, texts, device=device) if speed and loaded else {}
-    entries = {name: _entry(one, task, labels, label_names, seed) | timings.get(name, {}) for name, one in models.items()}
+    entries = {
+        name: _entry(one, task, labels, label_names, seed) | timings.get(name, {}) for name, one in models.items()
+    }
     student, teacher = models["student"], models.get("teacher")
     assert student.logits is not None
     said = task.predictions(student.logits)
@@ -63,7 +65,9 @@ def compare(
     for control in ("alone", "pseudo_labels"):
         other = models.get(f"student_{control}")
         facts[f"gain_over_{control}"] = (
-            gain(task, metric, said, task.predictions(other.logits), labels, seed=seed) if other and other.logits is not None else None
+            gain(task, metric, said, task.predictions(other.logits), labels, seed=seed)
+            if other and other.logits is not None
+            else None
         )
     facts["agreement_with_teacher"] = (
         agreement(task, student.logits, teacher.logits) if teacher and teacher.logits is not None else None

@@ -45,8 +45,8 @@ def measure_all(
 
     Args:
         texts: real rows, (text, pair or None); a sample of at most 2,048 is used, and repeated where there are too few.
-        latency_rows: rows timed one by one for each model.
-        seconds: of throughput measured for each model; every round takes one batch at least.
+        latency_rows: rows timed one by one for each model, if time allows.
+        seconds: of latency, and again of throughput, for each model; a round takes at least one row and one batch.
 
     Raises:
         DataError: no texts.
@@ -72,8 +72,12 @@ def measure_all(
     for _ in range(_ROUNDS):
         for name, model in models.items():
             _answer(model, sample[:1], device)  # the model before has taken the processor's caches
+            spent = 0.0
             for row in islice(lone[name], -(-latency_rows // _ROUNDS)):
                 latencies[name].append(1000 * _answer(model, [row], device))
+                spent += latencies[name][-1] / 1000
+                if spent > seconds / _ROUNDS:
+                    break
         for name, model in models.items():
             rows, spent = 0, 0.0
             while spent < seconds / _ROUNDS:

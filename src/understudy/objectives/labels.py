@@ -85,7 +85,9 @@ class Labels(Objective):
     def prepare(self, *, labels: Tensor, outputs: int) -> None:
         if self.class_weights == "balanced":
             if outputs < 2:
-                raise RecipeError("objective labels: class_weights need classes, but this task has one number as output")
+                raise RecipeError(
+                    "objective labels: class_weights need classes, but this task has one number as output"
+                )
             counts = torch.bincount(labels[labels >= 0].long(), minlength=outputs).clamp(min=1)
             self.class_weight = counts.sum() / (outputs * counts)
 

@@ -57,5 +57,7 @@ class LogitRegression(Objective):
 
     def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
         assert student.logits is not None and teacher.logits is not None
-        zero_mean = self.zero_mean and student.logits.shape[-1] > 1  # a single number has nothing to compare with but itself
+        zero_mean = (
+            self.zero_mean and student.logits.shape[-1] > 1
+        )  # a single number has nothing to compare with but itself
         return logit_mse(student.logits, teacher.logits, self.counted(batch), zero_mean=zero_mean)

@@ -120,7 +120,7 @@ class BiLSTMConfig(PreTrainedConfig):
     hidden_size: int = 150
     feature_size: int = 200
     dropout: float = 0.1
-    embedding_scale: float = 0.1  # standard deviation of the first token vectors
+    embedding_scale: float = 0.3  # standard deviation of the first token vectors; 0.1 learned more slowly
     pair: bool = False
     pad_token_id: int | None = 0
 

@@ -27,7 +27,9 @@ class Narrow(Student):
         intermediate: width of the feed-forward part; None is 4 × width.
         vocabulary: `teacher`, the teacher's subwords; `data`, those that the data uses; `words` or `characters` of the
             data; None takes `data` where a teacher is at hand.
-        initialize: `teacher` starts the word embeddings from the principal components of the teacher's.
+        initialize: `teacher` starts the word embeddings from the principal components of the teacher's; None does so
+            wherever the vocabulary is the teacher's. (Three epochs on labels of TREC-6, one seed, MiniLM: 0.85 against
+            0.78 validation accuracy from random ones.)
 
     Raises:
         ValueError: a setting out of its range.
@@ -45,7 +47,7 @@ class Narrow(Student):
         heads: int = 2,
         intermediate: int | None = None,
         vocabulary: Literal["words", "characters", "teacher", "data"] | None = None,
-        initialize: Literal["random", "teacher"] = "random",
+        initialize: Literal["random", "teacher"] | None = None,
     ) -> None:
         sizes = {"layers": layers, "width": width, "heads": heads, "intermediate": intermediate or 4 * width}
         for name, size in sizes.items():
@@ -62,6 +64,8 @@ class Narrow(Student):
     def build(self, blueprint: Blueprint) -> TextModel:
         from transformers import AutoModelForSequenceClassification
 
+        if self.initialize == "teacher":
+            blueprint.need_teacher("narrow with initialize 'teacher'")
         vocabulary = choose(blueprint, self.vocabulary, student="narrow")
         config = self._config(blueprint)
         config.vocab_size = len(vocabulary.tokenizer)
@@ -74,12 +78,9 @@ class Narrow(Student):
         set_head(config, blueprint)
         with seeded(blueprint.seed):
             model = AutoModelForSequenceClassification.from_config(config, dtype="float32")
-            if self.initialize == "teacher":
-                if vocabulary.teacher_rows is None:
-                    blueprint.need_teacher("narrow with initialize 'teacher'")
-                else:
-                    scale = encoder.word_embeddings(blueprint.teacher.model).weight.std().item()  # type: ignore[union-attr]
-                    start_from_teacher(encoder.word_embeddings(model), blueprint, vocabulary.teacher_rows, scale=scale)
+            if self.initialize != "random" and blueprint.teacher is not None and vocabulary.teacher_rows is not None:
+                scale = encoder.word_embeddings(blueprint.teacher.model).weight.std().item()
+                start_from_teacher(encoder.word_embeddings(model), blueprint, vocabulary.teacher_rows, scale=scale)
         return assemble(model, vocabulary.tokenizer, blueprint)
 
     def _config(self, blueprint: Blueprint) -> Any:

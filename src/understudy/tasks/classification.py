@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from understudy.tasks.base import Task
 
@@ -19,7 +19,7 @@ class Classification(Task):
         "accuracy", "macro_f1", "macro_precision", "macro_recall", "weighted_f1", "weighted_precision", "weighted_recall",
         "matthews", "f1",
     )  # fmt: skip
-    example = {"text": "a gripping film , and a moving one", "label": "positive"}
+    example: ClassVar[dict[str, Any]] = {"text": "a gripping film , and a moving one", "label": "positive"}
 
     def outputs(self, label_names: tuple[str, ...] | None) -> int:
         return len(label_names or ())
@@ -38,17 +38,31 @@ class Classification(Task):
                 labels, predictions, labels=sorted(set(labels.tolist())), average=average, zero_division=0.0
             )
             found |= {f"{average}_precision": precision, f"{average}_recall": recall, f"{average}_f1": f1}
-        found["matthews"] = 1.0 if len(set(labels.tolist())) == 1 and (predictions == labels).all() else matthews_corrcoef(labels, predictions)
+        found["matthews"] = (
+            1.0
+            if len(set(labels.tolist())) == 1 and (predictions == labels).all()
+            else matthews_corrcoef(labels, predictions)
+        )
         if set(labels.tolist()) | set(predictions.tolist()) <= {0, 1}:
             found["f1"] = f1_score(labels, predictions, zero_division=1.0)
         return {name: float(value) for name, value in found.items()}
 
-    def per_class(self, predictions: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]) -> list[dict[str, Any]]:
+    def per_class(
+        self, predictions: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]
+    ) -> list[dict[str, Any]]:
         """Precision, recall, F1 and support (rows) of every class, in the order of `label_names`."""
         from sklearn.metrics import precision_recall_fscore_support
 
-        columns = precision_recall_fscore_support(labels, predictions, labels=range(len(label_names)), zero_division=0.0)
+        columns = precision_recall_fscore_support(
+            labels, predictions, labels=range(len(label_names)), zero_division=0.0
+        )
         return [
-            {"label": name, "precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}
+            {
+                "label": name,
+                "precision": float(precision),
+                "recall": float(recall),
+                "f1": float(f1),
+                "support": int(support),
+            }
             for name, precision, recall, f1, support in zip(label_names, *columns, strict=True)
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from understudy.tasks.base import Task
 
@@ -16,7 +16,11 @@ class Similarity(Task):
     label_type = "number"
     primary_metric = "pearson"
     metric_names = ("pearson", "spearman")
-    example = {"text": "A man is playing a guitar.", "text_pair": "A man plays the guitar.", "label": 4.8}
+    example: ClassVar[dict[str, Any]] = {
+        "text": "A man is playing a guitar.",
+        "text_pair": "A man plays the guitar.",
+        "label": 4.8,
+    }
 
     def outputs(self, label_names: tuple[str, ...] | None) -> int:
         return 1

@@ -30,14 +30,16 @@ def logits_of(model: TextModel, rows: datasets.Dataset, *, device: str = "cpu", 
     tokens = Tokens(model, rows)
     collate = Collator(model.tokenizer.pad_token_id)
     network = model.model.to(device).eval()  # type: ignore[arg-type]
-    found = np.zeros((len(rows), model.model.config.num_labels), dtype=np.float32)
+    found = np.zeros((len(rows), model.outputs), dtype=np.float32)
     order = np.argsort(-tokens.lengths, kind="stable")
     start = 0
     while start < len(order):
         size = max(1, min(batch_size, TOKENS_A_BATCH // int(tokens.lengths[order[start]])))
         indices = order[start : start + size]
         batch = collate([tokens.row(index) for index in indices])
-        found[indices] = network(**{name: value.to(device) for name, value in batch.items()}).logits.float().cpu().numpy()
+        found[indices] = (
+            network(**{name: value.to(device) for name, value in batch.items()}).logits.float().cpu().numpy()
+        )
         start += size
     network.to("cpu")
     return found

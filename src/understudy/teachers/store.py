@@ -47,7 +47,9 @@ class Store:
         if marker.exists():
             _compare(marker, described)
         elif folder.exists() and any(folder.iterdir()):
-            raise StoreError(f"{folder}: not a store of teacher outputs (no store.json), and not empty; give another folder")
+            raise StoreError(
+                f"{folder}: not a store of teacher outputs (no store.json), and not empty; give another folder"
+            )
         else:
             folder.mkdir(parents=True, exist_ok=True)
             _write_whole(marker, json.dumps(described, indent=1).encode())
@@ -74,7 +76,9 @@ class Store:
         from tqdm.auto import tqdm
 
         missing = self.missing(rows)
-        with tqdm(total=len(missing), desc=name, unit="row", leave=False, dynamic_ncols=True, disable=not missing) as bar:
+        with tqdm(
+            total=len(missing), desc=name, unit="row", leave=False, dynamic_ncols=True, disable=not missing
+        ) as bar:
             for start in range(0, len(missing), SHARD_ROWS):
                 part = rows.select(missing[start : start + SHARD_ROWS])
                 self.add(part["identity"], teacher.logits(part, device=device))
@@ -107,7 +111,9 @@ class Store:
         """
         places = pc.index_in(_keys(rows["identity"]), value_set=self._known)
         if places.null_count:
-            raise StoreError(f"{self.folder}: {places.null_count} of {len(rows)} rows have no kept teacher output; run `understudy teach` on them")
+            raise StoreError(
+                f"{self.folder}: {places.null_count} of {len(rows)} rows have no kept teacher output; run `understudy teach` on them"
+            )
         found = np.empty((len(rows), self.record["logits"].shape[0]), dtype=np.float32)
         places = places.to_numpy()
         ends = np.cumsum([len(shard) for shard in self._shards])
@@ -121,7 +127,9 @@ class Store:
         try:
             shard = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
-            raise StoreError(f"{path}: truncated or damaged ({error}); delete this file, and the rows in it are computed again") from error
+            raise StoreError(
+                f"{path}: truncated or damaged ({error}); delete this file, and the rows in it are computed again"
+            ) from error
         if shard.dtype != self.record:
             raise StoreError(f"{path}: not a shard of this store (its records are {shard.dtype}); delete this file")
         return shard
@@ -157,12 +165,18 @@ def _compare(marker: Path, described: dict[str, Any]) -> None:
     try:
         found = json.loads(marker.read_text("utf-8"))
     except ValueError as error:
-        raise StoreError(f"{marker}: damaged ({error}); delete the folder, and the outputs are computed again") from error
+        raise StoreError(
+            f"{marker}: damaged ({error}); delete the folder, and the outputs are computed again"
+        ) from error
     if found == described:
         return
     different = sorted(
         [key for key in described if key != "teacher" and found.get(key) != described[key]]
-        + [f"teacher's {key}" for key, value in described["teacher"].items() if found.get("teacher", {}).get(key) != value]
+        + [
+            f"teacher's {key}"
+            for key, value in described["teacher"].items()
+            if found.get("teacher", {}).get(key) != value
+        ]
         + [f"teacher's {key}" for key in found.get("teacher", {}) if key not in described["teacher"]]
     )
     raise StoreError(

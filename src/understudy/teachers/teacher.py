@@ -97,25 +97,37 @@ class FileTeacher(Teacher):
         if kind == "probabilities":
             if (values < 0).any() or (np.abs(values.sum(1) - 1) > 1e-2).any():
                 line = int(np.argmax((values < 0).any(1) | (np.abs(values.sum(1) - 1) > 1e-2))) + 1
-                raise DataError(f"{path}: row {line}: probabilities must be 0 or more and sum to 1, got {values[line - 1].tolist()}")
-            values = np.log(np.clip(values, 1e-7, None))  # logits are defined up to a constant; log-probabilities are one choice
+                raise DataError(
+                    f"{path}: row {line}: probabilities must be 0 or more and sum to 1, got {values[line - 1].tolist()}"
+                )
+            values = np.log(
+                np.clip(values, 1e-7, None)
+            )  # logits are defined up to a constant; log-probabilities are one choice
         self.path = path
         self._by_identity = {
-            identity(text, pair): row for text, pair, row in zip(table["text"], pairs, values.astype(np.float32), strict=True)
+            identity(text, pair): row
+            for text, pair, row in zip(table["text"], pairs, values.astype(np.float32), strict=True)
         }
         self.label_names = label_names
         import hashlib
 
-        self.fingerprint = {"file": hashlib.sha256(Path(path).read_bytes()).hexdigest(), "labels": list(label_names or ())}
+        self.fingerprint = {
+            "file": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+            "labels": list(label_names or ()),
+        }
 
     def covers(self, rows: datasets.Dataset) -> bool:
         """Whether the file has an output for every row."""
         return all(key in self._by_identity for key in rows["identity"])
 
     def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
-        missing = [text for key, text in zip(rows["identity"], rows["text"], strict=True) if key not in self._by_identity]
+        missing = [
+            text for key, text in zip(rows["identity"], rows["text"], strict=True) if key not in self._by_identity
+        ]
         if missing:
-            raise DataError(f"{self.path}: {len(missing)} of {len(rows)} rows have no teacher output in it; the first is {missing[0][:80]!r}")
+            raise DataError(
+                f"{self.path}: {len(missing)} of {len(rows)} rows have no teacher output in it; the first is {missing[0][:80]!r}"
+            )
         return np.stack([self._by_identity[key] for key in rows["identity"]])
 
 

@@ -23,7 +23,11 @@ def find_device(asked: str | None = None) -> str:
     Raises:
         RecipeError: asked for a device that this machine does not have.
     """
-    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if torch.backends.mps.is_available() else [])]
+    there = [
+        "cpu",
+        *(["cuda"] if torch.cuda.is_available() else []),
+        *(["mps"] if torch.backends.mps.is_available() else []),
+    ]
     if asked is None:
         return there[-1]
     if asked.partition(":")[0] not in there:
@@ -58,7 +62,9 @@ def bfloat16_agrees(
             with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16, enabled=enabled):
                 loss = loss_of(model, batch)
             loss.backward()
-        found.append({name: one.grad.detach().float() for name, one in model.named_parameters() if one.grad is not None})
+        found.append(
+            {name: one.grad.detach().float() for name, one in model.named_parameters() if one.grad is not None}
+        )
     model.zero_grad()
     model.train(training)
     exact, rough = found

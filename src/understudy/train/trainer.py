@@ -99,8 +99,12 @@ class DistillationTrainer(Trainer):
         if kept:
             return Signals(**kept)
         if self.teacher is None:
-            raise RecipeError("the objectives need a teacher: give `teacher=`, or a `teacher_logits` column in the data set")
-        own = {name.removeprefix(TEACHER_VIEW): value for name, value in inputs.items() if name.startswith(TEACHER_VIEW)}
+            raise RecipeError(
+                "the objectives need a teacher: give `teacher=`, or a `teacher_logits` column in the data set"
+            )
+        own = {
+            name.removeprefix(TEACHER_VIEW): value for name, value in inputs.items() if name.startswith(TEACHER_VIEW)
+        }
         with torch.no_grad(), self.accelerator.autocast():
             return Signals(logits=self.teacher(**(own or _student_view(inputs))).logits.float())
 
@@ -126,7 +130,9 @@ class DistillationTrainer(Trainer):
         return loss
 
     def _last_checkpoint(self) -> str:
-        kept = sorted(Path(self.args.output_dir or ".").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))  # type: ignore[arg-type]
+        kept = sorted(
+            Path(self.args.output_dir or ".").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
+        )  # type: ignore[arg-type]
         return f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint before it"
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -147,12 +153,14 @@ class DistillationTrainer(Trainer):
         return None, logits.float(), inputs.get("labels")
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        rows = train_dataset if train_dataset is not None else self.train_dataset
+        rows: Any = train_dataset if train_dataset is not None else self.train_dataset
         weights = getattr(rows, "sampling_weights", None)
         bucketed = self.args.train_sampling_strategy == "group_by_length"
         if not (bucketed or isinstance(rows, TokenizedRows)):
             return super()._get_train_sampler(train_dataset)
-        lengths = rows.lengths if isinstance(rows, TokenizedRows) else np.asarray([len(row["input_ids"]) for row in rows])
+        lengths = (
+            rows.lengths if isinstance(rows, TokenizedRows) else np.asarray([len(row["input_ids"]) for row in rows])
+        )
         update = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return LengthBuckets(lengths, update, seed=self.args.seed, weights=weights, bucketed=bucketed)
 

@@ -78,7 +78,7 @@ def train(
     device = find_device(device)
     set_seed(seed)
     for _, objective in objectives:
-        objective.prepare(labels=torch.as_tensor(rows.labels), outputs=student.model.config.num_labels)
+        objective.prepare(labels=torch.as_tensor(rows.labels), outputs=student.outputs)
     _freeze(student, settings.last_layers)
     precision = _precision(student, rows, settings, objectives, teacher, device, autocast)
     steps = updates(len(rows), batch_size=settings.batch_size, accumulation=settings.accumulation, epochs=settings.epochs,
@@ -167,9 +167,13 @@ def _precision(
 
     def loss_of(model: Any, inputs: Any) -> torch.Tensor:
         signals = Signals(logits=inputs.get("teacher_logits"))
-        view = {name: value for name, value in inputs.items() if name in ("input_ids", "attention_mask", "token_type_ids")}
+        view = {
+            name: value for name, value in inputs.items() if name in ("input_ids", "attention_mask", "token_type_ids")
+        }
         said = Signals(logits=model(**view).logits.float())
-        return torch.stack([weight * objective(said, signals, inputs) for weight, objective in objectives if weight]).sum()
+        return torch.stack(
+            [weight * objective(said, signals, inputs) for weight, objective in objectives if weight]
+        ).sum()
 
     if bfloat16_agrees(student.model, loss_of, batch, device):
         return "bfloat16"
@@ -198,7 +202,14 @@ class _Progress(TrainerCallback):
         self.before = max((line.get("seconds", 0.0) for line in state.log_history), default=0.0)
         self.started = time.perf_counter()
         if state.is_world_process_zero:
-            self.bar = tqdm(desc=self.name, total=state.max_steps, initial=state.global_step, unit="update", leave=False, dynamic_ncols=True)
+            self.bar = tqdm(
+                desc=self.name,
+                total=state.max_steps,
+                initial=state.global_step,
+                unit="update",
+                leave=False,
+                dynamic_ncols=True,
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
@@ -214,10 +225,16 @@ class _Progress(TrainerCallback):
             if self.bar is not None:
                 self.bar.set_postfix({"loss": f"{logs['loss']:.4g}", "best": _short(state.best_metric)}, refresh=False)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
         if state.is_world_process_zero:
             runtime = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_loss")
-            found = {key.removeprefix("eval_"): value for key, value in (metrics or {}).items() if key.startswith("eval_") and key not in runtime}
+            found = {
+                key.removeprefix("eval_"): value
+                for key, value in (metrics or {}).items()
+                if key.startswith("eval_") and key not in runtime
+            }
             self.write({"step": state.global_step, "validation": found})
 
     def close(self) -> None:

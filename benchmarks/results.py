@@ -1,0 +1,215 @@
+"""The numbers of docs/results.md: run the experiments on real data, then write the tables.
+
+    python benchmarks/results.py run [GROUP ...]    # each run goes on where it stopped; finished ones are skipped
+    python benchmarks/results.py table              # docs/results.md from the facts.json files
+
+The data sets are looked for in UNDERSTUDY_DATA, or ../shared/data. Every run is one `understudy` command, printed before it starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from understudy.demo import minilm
+
+DATA = Path(os.environ.get("UNDERSTUDY_DATA", "../shared/data"))
+OUT = Path("runs/results")
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command; `group` and `label` say where its numbers go, `seed` which repetition it is."""
+
+    group: str
+    label: str
+    seed: int
+    arguments: tuple[str, ...]
+
+    @property
+    def out(self) -> Path:
+        return OUT / self.group / f"{self.label}-{self.seed}"
+
+
+def files(name: str, *, train: str = "train") -> list[str]:
+    """--train, --validation and --test of a data set, as far as they are there."""
+    found = ["--train", str(DATA / name / f"{train}.jsonl.gz"), "--validation", str(DATA / name / "validation.jsonl.gz")]
+    test = DATA / name / "test.jsonl.gz"
+    return [*found, *(["--test", str(test)] if test.exists() else [])]
+
+
+def set_(**values: object) -> list[str]:
+    """`--set` options; a double underscore is a dot."""
+    return [part for key, value in values.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
+
+
+def teacher(group: str, name: str, seed: int, *more: str, label: str = "teacher", model: str | None = None, train: str = "train") -> Job:
+    return Job(group, label, seed, ("finetune", model or str(minilm()), *files(name, train=train), "--seed", str(seed), *more))
+
+
+def student(
+    group: str, label: str, name: str, seed: int, recipe: str, kind: str, *more: str, teachers: list[str] | None = None, train: str = "train"
+) -> Job:
+    """A distillation from the group's first teacher, outputs shared by all runs of the group."""
+    models = teachers or [str(OUT / group / "teacher-0")]
+    given = [part for model in models for part in ("--teacher", model)]
+    shared = ["--store", str(OUT / group / "teacher_outputs")]
+    return Job(group, label, seed, ("distill", recipe, *given, "--student", kind, *files(name, train=train), *shared, "--seed", str(seed), *more))
+
+
+def few_labels(seed: int) -> Iterator[Job]:
+    """500 labelled sentences; the phrases of sst2 without their labels."""
+    more = ["--transfer", str(DATA / "sst2" / "train.jsonl.gz"), "--control", "alone,pseudo_labels"]
+    few = set_(data__train_rows=500, data__split_seed=seed)
+    teachers = [str(OUT / "all_labels" / "teacher-0")]
+    for label, kind, steps, extra in (
+        ("static", "static_embeddings", 6000, []),
+        ("bilstm", "bilstm", 4000, []),
+        ("narrow", "narrow", 4000, []),
+        ("three_layers", "teacher_layers", 1500, set_(student__layers="[0,2,4]")),
+    ):
+        yield student("few_labels", label, "sst2_sentences", seed, "hinton", kind, *more, *few, *extra,
+                      *set_(stages__0__train__max_steps=steps), teachers=teachers)  # fmt: skip
+
+
+def all_labels(seed: int) -> Iterator[Job]:
+    """All 6,920 labelled sentences."""
+    yield teacher("all_labels", "sst2_sentences", seed)
+    three = set_(student__layers="[0,2,4]")
+    yield student("all_labels", "three_layers_hinton", "sst2_sentences", seed, "hinton", "teacher_layers", *three)
+    yield student("all_labels", "three_layers_tang", "sst2_sentences", seed, "tang", "teacher_layers", *three)
+    for label, kind in (("narrow", "narrow"), ("bilstm", "bilstm"), ("static", "static_embeddings")):
+        yield student("all_labels", label, "sst2_sentences", seed, "hinton", kind)
+    for label, kind, steps in (("bilstm_transfer", "bilstm", 4000), ("static_transfer", "static_embeddings", 6000), ("narrow_transfer", "narrow", 4000)):
+        yield student("all_labels", label, "sst2_sentences", seed, "hinton", kind, "--transfer", str(DATA / "sst2" / "train.jsonl.gz"),
+                      *set_(stages__0__train__max_steps=steps))  # fmt: skip
+
+
+def phrases(seed: int) -> Iterator[Job]:
+    """The teacher on all 67,349 phrases of sst2."""
+    yield teacher("phrases", "sst2", seed, *set_(train__epochs=1))
+
+
+def pairs(seed: int) -> Iterator[Job]:
+    """mrpc: paraphrase or not."""
+    yield teacher("pairs", "mrpc", seed, "--set", "metric=accuracy")
+    yield student("pairs", "bilstm", "mrpc", seed, "tang", "bilstm")
+    yield student("pairs", "three_layers", "mrpc", seed, "hinton", "teacher_layers", *set_(student__layers="[0,2,4]"))
+
+
+def regression(seed: int) -> Iterator[Job]:
+    """stsb: similarity of two sentences, 0 to 5."""
+    task = ["--task", "similarity"]
+    yield teacher("regression", "stsb", seed, *task)
+    yield student("regression", "three_layers", "stsb", seed, "tang", "teacher_layers", *task, *set_(student__layers="[0,2,4]"))
+    yield student("regression", "bilstm", "stsb", seed, "tang", "bilstm", *task)
+
+
+def chinese(seed: int) -> Iterator[Job]:
+    """toutiao5: the teacher is an ensemble of three BiLSTMs on characters, the student one of them."""
+    characters = set_(student__vocabulary="characters")
+    yield teacher("chinese", "toutiao5", seed, *characters, model="bilstm")
+    if seed == SEEDS[-1]:
+        ensemble = [str(OUT / "chinese" / f"teacher-{one}") for one in SEEDS]
+        for again in SEEDS:
+            yield student("chinese", "bilstm", "toutiao5", again, "tang", "bilstm", *characters, teachers=ensemble)
+
+
+def many_classes(seed: int) -> Iterator[Job]:
+    """banking77: 77 intents."""
+    yield teacher("many_classes", "banking77", seed, *set_(train__epochs=8, train__learning_rate="1e-4"))
+    yield student("many_classes", "bilstm", "banking77", seed, "hinton", "bilstm")
+    yield student("many_classes", "three_layers", "banking77", seed, "hinton", "teacher_layers", *set_(student__layers="[0,2,4]"))
+
+
+def long_tail(seed: int) -> Iterator[Job]:
+    """clinc150 with its long-tailed training set."""
+    yield teacher("long_tail", "clinc150", seed, *set_(train__epochs=6, train__learning_rate="1e-4"), train="train_imbalanced")
+    yield student("long_tail", "bilstm", "clinc150", seed, "hinton", "bilstm", train="train_imbalanced")
+    yield student("long_tail", "bilstm_balanced", "clinc150", seed, "hinton", "bilstm",
+                  *set_(stages__0__objectives__0__class_weights="balanced"), train="train_imbalanced")  # fmt: skip
+
+
+GROUPS = {one.__name__: one for one in (all_labels, few_labels, pairs, regression, chinese, many_classes, long_tail, phrases)}
+
+
+def run(groups: list[str], seeds: list[int], only: str | None) -> None:
+    for seed in seeds:
+        for group in groups:
+            for job in GROUPS[group](seed):
+                if (job.out / "facts.json").exists() or (only and only not in job.label):
+                    continue
+                command = ["understudy", *job.arguments, "--out", str(job.out), "--resume"]
+                print(shlex.join(command), flush=True)
+                subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL)
+
+
+def table() -> None:
+    lines = []
+    for group, make in GROUPS.items():
+        found: dict[str, list[dict]] = {}
+        for seed in SEEDS:
+            for job in make(seed):
+                path = job.out / "facts.json"
+                if path.exists():
+                    found.setdefault(job.label, []).append(json.loads(path.read_text("utf-8")))
+        if found:
+            lines += [f"## {group.replace('_', ' ').capitalize()}", "", make.__doc__ or "", "", *rows(found), ""]
+    page = Path("docs/results.md")
+    start = page.read_text("utf-8").partition("<!-- tables -->")[0]
+    page.write_text(start + "<!-- tables -->\n\n" + "\n".join(lines).rstrip() + "\n", "utf-8")
+
+
+def rows(found: dict[str, list[dict]]) -> list[str]:
+    """A row a student: means and standard deviations over the seeds, and each seed's p-value."""
+    metric = next(iter(found.values()))[0]["primary_metric"]
+    lines = [
+        f"| run | seeds | {metric}: teacher | alone | pseudo-labels | distilled | gain over alone | p a seed | smaller | faster |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |",
+    ]
+    for label, runs in found.items():
+        values = {
+            name: [one["models"][name]["quality"][metric]["value"] for one in runs if name in one["models"]]
+            for name in ("teacher", "student_alone", "student_pseudo_labels", "student")
+        }
+        gains = [one["gain_over_alone"] for one in runs if one.get("gain_over_alone")]
+        cells = [
+            label.replace("_", " "), str(len(runs)), *(spread(values[name]) for name in values),
+            spread([gain["value"] for gain in gains], signed=True), ", ".join(f"{gain['p_value']:.2g}" for gain in gains) or "–",
+            *(times([one[name] for one in runs if one.get(name)]) for name in ("times_smaller", "times_faster")),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def spread(values: list[float], *, signed: bool = False) -> str:
+    if not values:
+        return "–"
+    mean = f"{statistics.mean(values):{'+' if signed else ''}.3f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.3f}"
+
+
+def times(values: list[float]) -> str:
+    return f"{statistics.mean(values):.1f}×" if values else "–"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("groups", nargs="*", default=list(GROUPS), choices=[*GROUPS, []])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--only", help="labels that contain this")
+    asked = parser.parse_args()
+    if asked.what == "run":
+        run(asked.groups or list(GROUPS), asked.seeds, asked.only)
+    else:
+        table()

@@ -1,0 +1,59 @@
+import json as json_
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from understudy.cli import _options as options
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="A packaged recipe, or a .yaml file.")],
+    teacher: Annotated[
+        list[str] | None, typer.Option(help="Fine-tuned model folder, or a file with logits. Repeatable.")
+    ] = None,
+    student: Annotated[str | None, typer.Option(help="Kind of student; without it, the recipe's.")] = None,
+    task: options.Task = None,
+    train: options.Train = None,
+    validation: options.Validation = None,
+    test: options.Test = None,
+    transfer: options.Transfer = None,
+    column: options.Column = None,
+    set_: options.Set = None,
+    seed: options.Seed = None,
+    store: Annotated[Path | None, typer.Option(help="Folder of kept teacher outputs.")] = None,
+    control: Annotated[str | None, typer.Option(help="As in distill.")] = None,
+    no_control: Annotated[bool, typer.Option("--no-control", help="As in distill.")] = False,
+    device: options.Device = None,
+    json: options.Json = False,
+) -> None:
+    """Say what `distill` with the same options would do: rows, updates, store, parameters, time and memory. Writes nothing.
+
+    \b
+    understudy plan hinton --teacher runs/teacher --student bilstm --train train.csv --transfer many.csv
+    """
+    from understudy.cli._recipe import recipe_from
+    from understudy.planning import plan
+
+    built = recipe_from(recipe, teacher, student, task, train, validation, test, transfer, column, set_, seed,
+                        str(store) if store else None, control, no_control)  # fmt: skip
+    found = plan(built, device=device, say=options.say)
+    if json:
+        print(json_.dumps(found, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False)
+    for name, value in found.items():
+        shown = (
+            f"{value:,.1f}"
+            if isinstance(value, float)
+            else f"{value:,}"
+            if isinstance(value, int)
+            else "–"
+            if value is None
+            else str(value)
+        )
+        table.add_row(name.replace("_", " "), shown)
+    Console().print(table)

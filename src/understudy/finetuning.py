@@ -1,0 +1,95 @@
+"""The program `finetune`: a pretrained encoder becomes a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from understudy import __version__, parts
+from understudy.data.batches import by_length, tokenized
+from understudy.data.rows import Rows, labelled, read
+from understudy.errors import RecipeError
+from understudy.evaluate.measure import Measured, compare
+from understudy.processes import is_helper, main_process_first
+from understudy.recipe import FinetuneSettings, make_objectives
+from understudy.run import Run, Say, check
+from understudy.students import Blueprint
+from understudy.tasks import Task
+from understudy.teachers.capture import logits_of
+from understudy.text_model import TextModel
+from understudy.train.precision import find_device
+from understudy.train.training import train
+
+
+def finetune(
+    settings: FinetuneSettings, out: str | Path, *, resume: bool = False, overwrite: bool = False, device: str | None = None,
+    say: Say = lambda line: None, command: str = "",
+) -> Run:  # fmt: skip
+    """Train an encoder on labelled rows, all of it or its last layers; `out` becomes a model folder with its facts.
+
+    Args:
+        settings: model, data, training.
+        out: the folder; `AutoModelForSequenceClassification.from_pretrained(out)` loads it.
+
+    Raises:
+        UserError: the input does not fit; nothing is left behind.
+    """
+    out, device = Path(out), find_device(device)
+    check(out, settings.dump(), resume=resume, overwrite=overwrite)
+    task: Task = parts.part("tasks", settings.task)()
+    if settings.data.train is None:
+        raise RecipeError("data.train is missing; give --train FILE")
+    rows = read(settings.data, task, seed=settings.data.split_seed)
+    for note in rows.notes:
+        say(f"Note: {note}")
+    model, autocast = _build(settings, rows, task)
+    with main_process_first():
+        run = Run.start(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
+    if run.finished:
+        say(f"{out} is finished; nothing to do")
+        return run
+    learned = labelled(rows.train)
+    say(f"Fine-tuning {settings.model} ({model.parameters:,} parameters) on {len(learned):,} rows")
+    trained = train(
+        model, tokenized(model, learned), by_length(model, labelled(rows.validation)), task, settings.train, make_objectives([settings.objective]),
+        folder=out / "checkpoints" / "finetune", metric=settings.selection_metric, seed=settings.seed, name="fine-tuning",
+        write=run.writer("teacher", "finetune"), device=device, autocast=autocast, report_to=settings.report_to,
+    )  # fmt: skip
+    if is_helper():
+        return run
+    _save_into(model, out)
+    test = labelled(rows.test)
+    facts = compare({"student": Measured(logits_of(model, test, device=device), model, out, trained.seconds)}, test, task,
+                    metric=settings.selection_metric, label_names=rows.label_names, device=device, speed=False)  # fmt: skip
+    run.record({
+        "understudy": __version__, "task": settings.task, "recipe": "finetune", "seed": settings.seed, "command": command,
+        "label_names": rows.label_names, "data": rows.facts(), "primary_metric": settings.selection_metric,
+        "models": {"teacher": facts["models"]["student"]}, "best_validation": trained.best, "best_step": trained.best_step,
+        "precision": trained.precision,
+    })  # fmt: skip
+    return run
+
+
+def _save_into(model: TextModel, folder: Path) -> None:
+    """Save a model into a folder that holds other things too: complete beside it, then moved in file by file."""
+    new = folder / ".model.new"
+    model.save(new)
+    for path in sorted(new.iterdir()):
+        path.replace(folder / path.name)
+    new.rmdir()
+
+
+def _build(settings: FinetuneSettings, rows: Rows, task: Task) -> tuple[TextModel, bool]:
+    """The model to train: a pretrained encoder with a new head, or a student of a kind, trained from its beginning."""
+    if settings.student is not None:
+        kind = settings.student.make()
+        blueprint = Blueprint(
+            texts=rows.texts, label_names=rows.label_names, pair=rows.pair, max_length=settings.data.max_length, seed=settings.seed
+        )
+        return kind.build(blueprint), kind.autocast
+    from transformers.trainer_utils import set_seed
+
+    set_seed(settings.seed)  # the new head is drawn while loading
+    outputs = task.outputs(rows.label_names)
+    return TextModel.load(
+        settings.model, max_length=settings.data.max_length, label_names=rows.label_names, outputs=outputs
+    ), True

@@ -1,0 +1,20 @@
+"""Several processes under `accelerate launch`: the main one writes, the helpers train along."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+
+def is_helper() -> bool:
+    """Whether this process leaves writing to another."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def main_process_first() -> AbstractContextManager[None]:
+    """The main process goes through the block before the helpers enter it, and so finds nothing they did."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return nullcontext()
+    from accelerate import PartialState
+
+    return PartialState().main_process_first()
