@@ -42,7 +42,12 @@ class Job:
 
 def files(name: str, *, train: str = "train") -> list[str]:
     """--train, --validation and --test of a data set, as far as they are there."""
-    found = ["--train", str(DATA / name / f"{train}.jsonl.gz"), "--validation", str(DATA / name / "validation.jsonl.gz")]
+    found = [
+        "--train",
+        str(DATA / name / f"{train}.jsonl.gz"),
+        "--validation",
+        str(DATA / name / "validation.jsonl.gz"),
+    ]
     test = DATA / name / "test.jsonl.gz"
     return [*found, *(["--test", str(test)] if test.exists() else [])]
 
@@ -52,18 +57,35 @@ def set_(**values: object) -> list[str]:
     return [part for key, value in values.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
 
 
-def teacher(group: str, name: str, seed: int, *more: str, label: str = "teacher", model: str | None = None, train: str = "train") -> Job:
-    return Job(group, label, seed, ("finetune", model or str(minilm()), *files(name, train=train), "--seed", str(seed), *more))
+def teacher(
+    group: str, name: str, seed: int, *more: str, label: str = "teacher", model: str | None = None, train: str = "train"
+) -> Job:
+    return Job(
+        group, label, seed, ("finetune", model or str(minilm()), *files(name, train=train), "--seed", str(seed), *more)
+    )
 
 
 def student(
-    group: str, label: str, name: str, seed: int, recipe: str, kind: str, *more: str, teachers: list[str] | None = None, train: str = "train"
+    group: str,
+    label: str,
+    name: str,
+    seed: int,
+    recipe: str,
+    kind: str,
+    *more: str,
+    teachers: list[str] | None = None,
+    train: str = "train",
 ) -> Job:
     """A distillation from the group's first teacher, outputs shared by all runs of the group."""
     models = teachers or [str(OUT / group / "teacher-0")]
     given = [part for model in models for part in ("--teacher", model)]
     shared = ["--store", str(OUT / group / "teacher_outputs")]
-    return Job(group, label, seed, ("distill", recipe, *given, "--student", kind, *files(name, train=train), *shared, "--seed", str(seed), *more))
+    return Job(
+        group,
+        label,
+        seed,
+        ("distill", recipe, *given, "--student", kind, *files(name, train=train), *shared, "--seed", str(seed), *more),
+    )
 
 
 def few_labels(seed: int) -> Iterator[Job]:
@@ -89,7 +111,11 @@ def all_labels(seed: int) -> Iterator[Job]:
     yield student("all_labels", "three_layers_tang", "sst2_sentences", seed, "tang", "teacher_layers", *three)
     for label, kind in (("narrow", "narrow"), ("bilstm", "bilstm"), ("static", "static_embeddings")):
         yield student("all_labels", label, "sst2_sentences", seed, "hinton", kind)
-    for label, kind, steps in (("bilstm_transfer", "bilstm", 4000), ("static_transfer", "static_embeddings", 6000), ("narrow_transfer", "narrow", 4000)):
+    for label, kind, steps in (
+        ("bilstm_transfer", "bilstm", 4000),
+        ("static_transfer", "static_embeddings", 6000),
+        ("narrow_transfer", "narrow", 4000),
+    ):
         yield student("all_labels", label, "sst2_sentences", seed, "hinton", kind, "--transfer", str(DATA / "sst2" / "train.jsonl.gz"),
                       *set_(stages__0__train__max_steps=steps))  # fmt: skip
 
@@ -110,7 +136,9 @@ def regression(seed: int) -> Iterator[Job]:
     """stsb: similarity of two sentences, 0 to 5."""
     task = ["--task", "similarity"]
     yield teacher("regression", "stsb", seed, *task)
-    yield student("regression", "three_layers", "stsb", seed, "tang", "teacher_layers", *task, *set_(student__layers="[0,2,4]"))
+    yield student(
+        "regression", "three_layers", "stsb", seed, "tang", "teacher_layers", *task, *set_(student__layers="[0,2,4]")
+    )
     yield student("regression", "bilstm", "stsb", seed, "tang", "bilstm", *task)
 
 
@@ -128,18 +156,24 @@ def many_classes(seed: int) -> Iterator[Job]:
     """banking77: 77 intents."""
     yield teacher("many_classes", "banking77", seed, *set_(train__epochs=8, train__learning_rate="1e-4"))
     yield student("many_classes", "bilstm", "banking77", seed, "hinton", "bilstm")
-    yield student("many_classes", "three_layers", "banking77", seed, "hinton", "teacher_layers", *set_(student__layers="[0,2,4]"))
+    yield student(
+        "many_classes", "three_layers", "banking77", seed, "hinton", "teacher_layers", *set_(student__layers="[0,2,4]")
+    )
 
 
 def long_tail(seed: int) -> Iterator[Job]:
     """clinc150 with its long-tailed training set."""
-    yield teacher("long_tail", "clinc150", seed, *set_(train__epochs=6, train__learning_rate="1e-4"), train="train_imbalanced")
+    yield teacher(
+        "long_tail", "clinc150", seed, *set_(train__epochs=6, train__learning_rate="1e-4"), train="train_imbalanced"
+    )
     yield student("long_tail", "bilstm", "clinc150", seed, "hinton", "bilstm", train="train_imbalanced")
     yield student("long_tail", "bilstm_balanced", "clinc150", seed, "hinton", "bilstm",
                   *set_(stages__0__objectives__0__class_weights="balanced"), train="train_imbalanced")  # fmt: skip
 
 
-GROUPS = {one.__name__: one for one in (all_labels, few_labels, pairs, regression, chinese, many_classes, long_tail, phrases)}
+GROUPS = {
+    one.__name__: one for one in (all_labels, few_labels, pairs, regression, chinese, many_classes, long_tail, phrases)
+}
 
 
 def run(groups: list[str], seeds: list[int], only: str | None) -> None:

@@ -51,7 +51,7 @@ def demo(out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = Fa
         recipe = load_recipe("hinton", {**files, "seed": seed, "student": student, "teacher.models": [str(out / "teacher")],
                                         "teacher.store": str(out / "teacher_outputs")})  # fmt: skip
         runs[name] = distill(recipe, out / name, resume=resume, overwrite=overwrite, device=device, say=say, command=command,
-                             controls=out / "controls")  # fmt: skip
+                             shelf=out / "controls")  # fmt: skip
     return runs
 
 

@@ -14,7 +14,6 @@ from understudy.recipe import FinetuneSettings, make_objectives
 from understudy.run import Run, Say, check
 from understudy.students import Blueprint
 from understudy.tasks import Task
-from understudy.teachers.capture import logits_of
 from understudy.text_model import TextModel
 from understudy.train.precision import find_device
 from understudy.train.training import train
@@ -34,7 +33,9 @@ def finetune(
         UserError: the input does not fit; nothing is left behind.
     """
     out, device = Path(out), find_device(device)
-    check(out, settings.dump(), resume=resume, overwrite=overwrite)
+    if finished := check(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite):
+        say(f"{out} is finished; nothing to do")
+        return finished
     task: Task = parts.part("tasks", settings.task)()
     if settings.data.train is None:
         raise RecipeError("data.train is missing; give --train FILE")
@@ -44,9 +45,6 @@ def finetune(
     model, autocast = _build(settings, rows, task)
     with main_process_first():
         run = Run.start(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
-    if run.finished:
-        say(f"{out} is finished; nothing to do")
-        return run
     learned = labelled(rows.train)
     say(f"Fine-tuning {settings.model} ({model.parameters:,} parameters) on {len(learned):,} rows")
     trained = train(
@@ -58,7 +56,7 @@ def finetune(
         return run
     _save_into(model, out)
     test = labelled(rows.test)
-    facts = compare({"student": Measured(logits_of(model, test, device=device), model, out, trained.seconds)}, test, task,
+    facts = compare({"student": Measured(model, out, trained.seconds)}, test, task,
                     metric=settings.selection_metric, label_names=rows.label_names, device=device, speed=False)  # fmt: skip
     run.record({
         "understudy": __version__, "task": settings.task, "recipe": "finetune", "seed": settings.seed, "command": command,
@@ -83,7 +81,11 @@ def _build(settings: FinetuneSettings, rows: Rows, task: Task) -> tuple[TextMode
     if settings.student is not None:
         kind = settings.student.make()
         blueprint = Blueprint(
-            texts=rows.texts, label_names=rows.label_names, pair=rows.pair, max_length=settings.data.max_length, seed=settings.seed
+            texts=rows.texts,
+            label_names=rows.label_names,
+            pair=rows.pair,
+            max_length=settings.data.max_length,
+            seed=settings.seed,
         )
         return kind.build(blueprint), kind.autocast
     from transformers.trainer_utils import set_seed

@@ -51,10 +51,10 @@ def evaluate(
         )
     rows = read_one(data, DataSettings(columns=columns or {}), kind, label_names=names)
     say(f"Measuring on {len(rows):,} rows")
+    folders = {"student": model, "teacher": teacher}
     measured = {
-        name: Measured(logits_of(one, rows, device=device), one, Path(folder) if Path(folder).is_dir() else None)
-        for (name, one), folder in zip(loaded.items(), (model, teacher), strict=False)
-        if folder is not None
+        name: Measured(one, Path(str(folders[name])) if Path(str(folders[name])).is_dir() else None)
+        for name, one in loaded.items()
     }
     facts = compare(measured, rows, kind, metric=kind.primary_metric, label_names=names, device=device)
     return {

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from understudy.pipeline import Plan, prepare, taught_rows, train_stage
+from understudy.pipeline import open_store, train_stage
+from understudy.preparation import Plan, prepare, resolve
 from understudy.recipe import Recipe
 from understudy.run import Say
 from understudy.teachers.capture import logits_of
-from understudy.teachers.store import Store, bytes_needed
+from understudy.teachers.store import bytes_needed
 from understudy.teachers.teacher import ModelTeacher
 from understudy.train.precision import find_device
 
@@ -32,46 +33,40 @@ def plan(recipe: Recipe, *, device: str | None = None, say: Say = lambda line: N
         what would be done, in numbers; units are in the names.
     """
     device = find_device(device)
-    found = prepare(recipe, say)
-    rows, task = found.rows, found.task
-    outputs = task.outputs(rows.label_names)
+    found = prepare(resolve(recipe), say)
+    rows = found.rows
     updates = sum(found.updates(stage) for stage in found.recipe.stages)
     with tempfile.TemporaryDirectory() as folder:
-        to_teach = _rows_to_teach(found, Path(recipe.teacher.store) if recipe.teacher.store else None, Path(folder))
+        to_teach = _rows_to_teach(found)
         teaching = _seconds_to_teach(found, to_teach, device)
         seconds = _seconds_of_an_update(found, Path(folder), device)
     trainings = 1 + len(found.recipe.control)
     return {
-        "recipe": found.recipe.name, "task": found.recipe.task, "metric": found.recipe.selection_metric, "student": found.recipe.student.kind,
+        "recipe": found.recipe.name, "task": found.recipe.task, "metric": found.recipe.selection_metric,
+        "student": found.recipe.student.kind,
         "train_rows": len(rows.train), "validation_rows": len(rows.validation), "test_rows": len(rows.test),
         "transfer_rows": len(rows.transfer) if rows.transfer is not None else 0, "classes": len(rows.label_names or ()) or None,
         "teacher_parameters": found.teacher.model.parameters if found.teacher.model else None,
         "student_parameters": found.student.parameters, "updates_of_the_student": updates, "trainings": trainings,
-        "rows_to_teach": to_teach, "store_mib": bytes_needed(to_teach, outputs, recipe.teacher.dtype) / 2**20,
+        "rows_to_teach": to_teach, "store_mib": bytes_needed(to_teach, found.outputs, recipe.teacher.dtype) / 2**20,
         "teaching_seconds": teaching, "seconds_an_update": seconds, "training_seconds": seconds * updates * trainings,
         "total_minutes": (teaching + seconds * updates * trainings) / 60, "peak_memory_mib": _peak_memory_mib(),
     }  # fmt: skip
 
 
-def _rows_to_teach(found: Plan, store: Path | None, scratch: Path) -> int:
+def _rows_to_teach(found: Plan) -> int:
     """Rows whose outputs are not kept yet, each text once."""
-    if store is not None and (store / "store.json").is_file():
-        kept = Store(
-            store,
-            found.teacher.fingerprint,
-            found.task.outputs(found.rows.label_names),
-            dtype=found.recipe.teacher.dtype,
-        )
-        wanted = {rows["identity"][place] for rows in taught_rows(found) for place in kept.missing(rows)}
-    else:
-        wanted = {identity for rows in taught_rows(found) for identity in rows["identity"]}
-    return len(wanted)
+    store = Path(found.recipe.teacher.store or "")
+    if (store / "store.json").is_file():
+        kept = open_store(found, store)
+        return len({rows[place]["identity"] for rows in found.taught_rows() for place in kept.missing(rows)})
+    return len({identity for rows in found.taught_rows() for identity in rows["identity"]})
 
 
 def _seconds_to_teach(found: Plan, rows: int, device: str) -> float:
     if not isinstance(found.teacher, ModelTeacher) or not rows:
         return 0.0
-    sample = taught_rows(found)[0]
+    sample = found.taught_rows()[0]
     sample = sample.select(range(min(TAUGHT, len(sample))))
     started = time.perf_counter()
     for model in found.teacher.models:
@@ -83,11 +78,10 @@ def _seconds_of_an_update(found: Plan, folder: Path, device: str) -> float:
     """Median of a few updates of the first stage, on rows drawn as in training, with stand-ins for the teacher's outputs."""
     stage = found.recipe.stages[0]
     rows = found.stage_rows(stage)
-    outputs = found.task.outputs(found.rows.label_names)
     short = stage.model_copy(update={"train": stage.train.model_copy(update={"max_steps": STEPS, "evaluations": 1})})
     started: list[float] = []
     train_stage(
-        found, found.student, short, rows, np.zeros((len(rows), outputs), np.float32), folder / "checkpoints", "plan", device,
+        found, found.student, short, rows, np.zeros((len(rows), found.outputs), np.float32), folder / "checkpoints", "plan", device,
         write=lambda line: started.append(time.perf_counter()),
     )  # fmt: skip
     return float(np.median(np.diff(started[: STEPS - 1])))

@@ -12,7 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from understudy import parts
 from understudy.errors import RecipeError, did_you_mean
 
-ENCODER_TRAINING = {"epochs": 3, "batch_size": 32, "learning_rate": 5e-5}  # of a pretrained encoder, where nothing else is asked for
+ENCODER_TRAINING = {
+    "epochs": 3,
+    "batch_size": 32,
+    "learning_rate": 5e-5,
+}  # of a pretrained encoder, where nothing else is asked for
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -188,7 +192,9 @@ class FinetuneSettings(_Frozen):
     metric: str | None = None
     seed: int = Field(default=0, ge=0)
     data: DataSettings = DataSettings()
-    student: StudentPart | None = Field(default=None, description="train this kind on the labels instead of a pretrained encoder")
+    student: StudentPart | None = Field(
+        default=None, description="train this kind on the labels instead of a pretrained encoder"
+    )
     train: TrainSettings = TrainSettings()
     objective: ObjectivePart = ObjectivePart(kind="labels")
     report_to: tuple[str, ...] = ()

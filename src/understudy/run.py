@@ -65,6 +65,11 @@ class Run:
         return cls(folder, fresh=True)
 
     @property
+    def checkpoints(self) -> Path:
+        """Of trainings that are not done."""
+        return self.folder / "checkpoints"
+
+    @property
     def finished(self) -> bool:
         return (self.folder / FACTS).is_file()
 
@@ -91,14 +96,18 @@ class Run:
 
     def record(self, facts: dict[str, Any]) -> None:
         """Write the facts, whole; the run is then finished, and checkpoints have done their work."""
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
         write_whole(self.folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
 
-def check(folder: Path, recipe: str, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that `Run.start` would refuse, without touching it."""
+def check(folder: Path, recipe: str, *, resume: bool, overwrite: bool) -> Run | None:
+    """Refuse a folder that cannot be written, without touching it; the run that is there, if it is this one and finished.
+
+    Raises:
+        RunFolderError: not empty and neither `resume` nor `overwrite`, or not a folder of this recipe.
+    """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
+        return None
     if not folder.is_dir():
         raise RunFolderError(f"{folder}: is a file; --out names a folder")
     ours = (folder / RECIPE).is_file()
@@ -107,7 +116,7 @@ def check(folder: Path, recipe: str, *, resume: bool, overwrite: bool) -> None:
             raise RunFolderError(
                 f"{folder}: not empty, and not a folder that understudy wrote; --overwrite would delete it. Give another --out"
             )
-        return
+        return None
     if not resume:
         raise RunFolderError(
             f"{folder}: not empty. Go on with it: --resume; replace it: --overwrite; or give another --out"
@@ -118,6 +127,8 @@ def check(folder: Path, recipe: str, *, resume: bool, overwrite: bool) -> None:
     if before != now:
         raise RunFolderError(f"{folder}: holds a run of another recipe: different are {', '.join(_differences(before, now))}. "
                              "Give the same settings, or another --out")  # fmt: skip
+    run = Run(folder, fresh=False)
+    return run if run.finished else None
 
 
 def _differences(before: Any, now: Any, at: str = "") -> list[str]:
@@ -168,6 +179,7 @@ def _processor() -> str:
 
 def write_whole(path: Path, text: str) -> None:
     """Write beside, then rename: a reader sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
     new.write_text(text, "utf-8")
     new.replace(path)

@@ -166,7 +166,7 @@ TWO = labelled(["a", "b"])
         (TWO, None, {"group_column": "autor"}, None, r"no column 'autor' \(data.group_column\)"),
     ],
 )  # fmt: skip
-def test_refusals_of_classes(write, train, validation, settings, model, message):  # noqa: PLR0917
+def test_refusals_of_classes(write, train, validation, settings, model, message):
     train, validation = write("train", train), validation and write("validation", validation)
     with pytest.raises(DataError, match=message):
         read_classes(train, validation, model=model, **settings)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 import transformers
-from conftest import LABELS, TEXTS, logits, tiny_tokenizer
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
+from tiny import LABELS, TEXTS, logits, tiny_tokenizer
 from understudy import encoder
 from understudy.errors import ModelError
 from understudy.students import Blueprint

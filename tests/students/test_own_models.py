@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import LABELS, SECOND_TEXTS, TEXTS, encode, logits
 from torch import nn
 
+from tiny import LABELS, SECOND_TEXTS, TEXTS, encode, logits
 from understudy.errors import DataError, ModelError
 from understudy.students import Blueprint
 from understudy.students.bilstm import BiLSTM

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import LABELS, SECOND_TEXTS, TEXTS, encode, logits
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from tiny import LABELS, SECOND_TEXTS, TEXTS, encode, logits
 from understudy import parts
 from understudy.errors import ModelError
 from understudy.students import Blueprint, Student

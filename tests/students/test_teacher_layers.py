@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import LABELS, SECOND_TEXTS, TEXTS, encode, logits, tiny_teacher
 
+from tiny import LABELS, SECOND_TEXTS, TEXTS, encode, logits, tiny_teacher
 from understudy import encoder
 from understudy.errors import ModelError
 from understudy.students import Blueprint

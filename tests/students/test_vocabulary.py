@@ -5,7 +5,6 @@ import textwrap
 
 import pytest
 import torch
-from conftest import LABELS, TEXTS, tiny_teacher
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoTokenizer,
@@ -17,6 +16,7 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
+from tiny import LABELS, TEXTS, tiny_teacher
 from understudy.errors import DataError, ModelError
 from understudy.students import Blueprint
 from understudy.students.narrow import Narrow

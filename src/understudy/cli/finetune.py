@@ -7,7 +7,12 @@ from understudy.cli import _options as options
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="Folder (or hub name) of a pretrained encoder; or a kind of student, to train it on the labels.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Folder (or hub name) of a pretrained encoder; or a kind of student, to train it on the labels."
+        ),
+    ],
     task: options.Task = None,
     train: options.Train = None,
     validation: options.Validation = None,

@@ -122,11 +122,11 @@ class Collator:
                     batch.setdefault(
                         name.replace("input_ids", "attention_mask"), torch.from_numpy(counted.astype(np.int64))
                     )
-            elif name == "label" or values[0].dtype.kind not in "iufb":
+            elif values[0].dtype.kind not in "iufb" or (name == "label" and "labels" in rows[0]):
                 continue  # plain data sets carry their raw columns along
             else:
                 stacked = np.stack(values)
-                batch[name] = torch.from_numpy(
+                batch["labels" if name == "label" else name] = torch.from_numpy(
                     stacked.astype(np.float32) if stacked.dtype.kind == "f" else stacked.astype(np.int64)
                 )
         return batch
@@ -172,10 +172,8 @@ class LengthBuckets(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng([self.seed, self.epoch])
         rows = len(self.lengths)
-        if self.weights is None:
-            order = random.permutation(rows)
-        else:
-            order = random.choice(rows, size=rows, p=self.weights / self.weights.sum())
+        drawn = None if self.weights is None else self.weights / self.weights.sum()
+        order = random.permutation(rows) if drawn is None else random.choice(rows, size=rows, p=drawn)
         if self.bucketed:
             run = self.batch_size * BUCKET_BATCHES
             batches: list[np.ndarray] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from understudy.evaluate.quality import quality
 from understudy.evaluate.significance import gain
 from understudy.evaluate.speed import measure_all, size
 from understudy.evaluate.summary import summarise
+from understudy.teachers.capture import logits_of
 
 if TYPE_CHECKING:
     import datasets
@@ -27,16 +28,22 @@ class Measured:
     """A model to be compared: what it said of the test rows, and what is known of it.
 
     Args:
-        logits: of the labelled test rows, (rows, outputs); None when unknown.
-        model: for its speed; None for a black box.
+        model: None for a black box.
         folder: where it lies, for its size.
         seconds: of its training, where known.
+        logits: of the test rows, (rows, outputs), where they are kept already; None asks the model.
     """
 
-    logits: np.ndarray | None
-    model: TextModel | None = None
+    model: TextModel | None
     folder: Path | None = None
     seconds: float | None = None
+    logits: np.ndarray | None = None
+
+    def answered(self, test: datasets.Dataset, device: str) -> Measured:
+        """With its logits, as far as they can be known."""
+        if self.logits is not None or self.model is None:
+            return self
+        return replace(self, logits=logits_of(self.model, test, device=device))
 
 
 def compare(
@@ -50,6 +57,7 @@ def compare(
         test: labelled rows.
         speed: False leaves latency and throughput out.
     """
+    models = {name: one.answered(test, device) for name, one in models.items()}
     labels = np.asarray(test["label"])
     pairs = test["text_pair"] if "text_pair" in test.column_names else [None] * len(test)
     texts = list(zip(test["text"], pairs, strict=True))

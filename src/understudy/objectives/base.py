@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ class Objective(nn.Module, ABC):
         """What the teacher must say."""
         return Needs(logits=True)
 
-    def prepare(self, *, labels: Tensor, outputs: int) -> None:
+    def prepare(self, *, labels: np.ndarray, outputs: int) -> None:
         """Called once before training, when the labelled rows and the width of the head are known.
 
         Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
@@ -82,13 +83,13 @@ class Labels(Objective):
     def needs(self) -> Needs:
         return Needs(logits=self.target != "gold")
 
-    def prepare(self, *, labels: Tensor, outputs: int) -> None:
+    def prepare(self, *, labels: np.ndarray, outputs: int) -> None:
         if self.class_weights == "balanced":
             if outputs < 2:
                 raise RecipeError(
                     "objective labels: class_weights need classes, but this task has one number as output"
                 )
-            counts = torch.bincount(labels[labels >= 0].long(), minlength=outputs).clamp(min=1)
+            counts = torch.bincount(torch.from_numpy(labels[labels >= 0]), minlength=outputs).clamp(min=1)
             self.class_weight = counts.sum() / (outputs * counts)
 
     def counted(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -103,7 +104,7 @@ class Labels(Objective):
         if self.target != "gold":
             assert teacher.logits is not None
             regression = labels.is_floating_point()
-            answer = teacher.logits[..., 0].to(labels) if regression else teacher.logits.argmax(-1)
+            answer = teacher.logits[..., 0].detach().to(labels) if regression else teacher.logits.argmax(-1)
             unlabelled = labels.isnan() if regression else labels == UNLABELLED
             labels = answer if self.target == "teacher" else torch.where(unlabelled, answer, labels)
         return label_loss(

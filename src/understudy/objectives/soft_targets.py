@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -60,7 +61,7 @@ class SoftTargets(Objective):
             raise RecipeError(f"soft_targets.temperature is {temperature}; it must be above 0")
         self.temperature = temperature
 
-    def prepare(self, *, labels: Tensor, outputs: int) -> None:
+    def prepare(self, *, labels: np.ndarray, outputs: int) -> None:
         if outputs < 2:
             raise RecipeError(
                 "objective soft_targets needs classes, but this task has one number as output; use logit_regression (recipe tang)"

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from understudy.data.batches import TEACHER_VIEW, Collator, LengthBuckets, TokenizedRows
 from understudy.errors import RecipeError, TrainingError
 from understudy.objectives import Objective
+from understudy.recipe import TrainSettings
 from understudy.signals import Needs, Signals
 
 KEPT = {"teacher_logits": "logits"}  # batch keys that hold kept teacher outputs → the signal they are
@@ -183,10 +184,12 @@ def _name(objective: Objective) -> str:
     return type(objective).__module__.rpartition(".")[2]
 
 
-def updates(rows: int, *, batch_size: int, accumulation: int, epochs: float, max_steps: int | None) -> int:
+def updates(rows: int, settings: TrainSettings) -> int:
     """Number of updates that a training makes.
 
-    >>> updates(100, batch_size=32, accumulation=1, epochs=2, max_steps=None)
+    >>> updates(100, TrainSettings(epochs=2, batch_size=32))
     8
     """
-    return max_steps or math.ceil(math.ceil(math.ceil(rows / batch_size) / accumulation) * epochs)
+    assert settings.epochs and settings.batch_size, "settings must be resolved"
+    batches = math.ceil(rows / settings.batch_size)
+    return settings.max_steps or math.ceil(math.ceil(batches / settings.accumulation) * settings.epochs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,11 +79,10 @@ def train(
     device = find_device(device)
     set_seed(seed)
     for _, objective in objectives:
-        objective.prepare(labels=torch.as_tensor(rows.labels), outputs=student.outputs)
+        objective.prepare(labels=rows.labels, outputs=student.outputs)
     _freeze(student, settings.last_layers)
     precision = _precision(student, rows, settings, objectives, teacher, device, autocast)
-    steps = updates(len(rows), batch_size=settings.batch_size, accumulation=settings.accumulation, epochs=settings.epochs,
-                    max_steps=settings.max_steps)  # fmt: skip
+    steps = updates(len(rows), settings)
     every = max(steps // settings.evaluations, 1)
     arguments = TrainingArguments(
         output_dir=str(folder), seed=seed, data_seed=seed, use_cpu=device == "cpu", bf16=precision == "bfloat16",
@@ -203,13 +203,9 @@ class _Progress(TrainerCallback):
         self.started = time.perf_counter()
         if state.is_world_process_zero:
             self.bar = tqdm(
-                desc=self.name,
-                total=state.max_steps,
-                initial=state.global_step,
-                unit="update",
-                leave=False,
-                dynamic_ncols=True,
-            )
+                desc=self.name, total=state.max_steps, initial=state.global_step, unit="update", leave=False, dynamic_ncols=True,
+                mininterval=0.1 if sys.stderr.isatty() else 30.0,  # a log file wants a line now and then
+            )  # fmt: skip
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:

@@ -1,0 +1,70 @@
+"""The controls: the same student with the same number of updates and the same selection, taught otherwise.
+
+`alone` learns from the labels only, and tells whether the teacher helped; `pseudo_labels` learns from the teacher's answers without
+its doubts, and tells whether softness did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from understudy import __version__
+from understudy.data.rows import labelled
+from understudy.preparation import Plan
+from understudy.recipe import ObjectivePart, Stage
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def stages_of(control: str, plan: Plan) -> list[tuple[Stage, Dataset]]:
+    """What a control trains on: its stages, each with its rows."""
+    if control == "alone":
+        return [(_alone(plan), labelled(plan.rows.train))]
+    return [(_pseudo_labelled(stage), plan.stage_rows(stage)) for stage in plan.recipe.stages]
+
+
+def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: str) -> str:
+    """A name for what decides a control's weights, so that none is trained twice.
+
+    The teacher counts only where the control hears it.
+    """
+    import torch
+
+    facts = plan.rows.facts()
+    described = {
+        "control": control, "understudy": __version__, "torch": torch.__version__, "device": device, "seed": plan.recipe.seed,
+        "student": plan.student.fingerprint, "stages": [stage.model_dump(mode="json") for stage, _ in stages],
+        "metric": plan.recipe.selection_metric, "train": facts["train"], "validation": facts["validation"],
+        "teacher": None if control == "alone" else [plan.teacher.fingerprint, facts.get("transfer")],
+    }  # fmt: skip
+    return f"{control}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def _alone(plan: Plan) -> Stage:
+    """The labels only, for as many updates as the student makes in all its stages, under its last stage's settings."""
+    last = plan.recipe.stages[-1]
+    own = next((one for one in last.objectives if one.kind == "labels"), ObjectivePart(kind="labels"))
+    steps = sum(plan.updates(stage) for stage in plan.recipe.stages)
+    return last.model_copy(
+        update={
+            "name": "alone",
+            "objectives": (_labels(1.0, {**own.settings, "target": "gold"}),),
+            "train": last.train.model_copy(update={"max_steps": steps}),
+        }
+    )
+
+
+def _pseudo_labelled(stage: Stage) -> Stage:
+    """The stage with the teacher's argmax in the place of all else that the teacher says."""
+    objectives = tuple(
+        _labels(one.weight, {"target": "teacher"}) if one.kind != "labels" and one.make().needs else one
+        for one in stage.objectives
+    )
+    return stage.model_copy(update={"objectives": objectives})
+
+
+def _labels(weight: float, settings: dict[str, Any]) -> ObjectivePart:
+    return ObjectivePart(kind="labels", weight=weight, **settings)

@@ -1,0 +1,163 @@
+"""All that a run needs, read and checked before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from understudy import parts
+from understudy.data.rows import Rows, labelled, read
+from understudy.errors import ModelError, RecipeError
+from understudy.recipe import Recipe, Stage, make_objectives
+from understudy.run import Say
+from understudy.students import Blueprint
+from understudy.tasks import Task
+from understudy.teachers.teacher import FileTeacher, ModelTeacher, Teacher, is_file
+from understudy.text_model import TextModel
+from understudy.train.trainer import updates
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run works with.
+
+    Args:
+        recipe: resolved; every training setting filled in.
+        student: untrained; copied for the student and each control, so that all start alike.
+        autocast: whether this kind of student gains by bf16.
+    """
+
+    recipe: Recipe
+    task: Task
+    rows: Rows
+    teacher: Teacher
+    student: TextModel
+    autocast: bool
+
+    @property
+    def outputs(self) -> int:
+        """Width of the heads."""
+        return self.task.outputs(self.rows.label_names)
+
+    @property
+    def teacher_folder(self) -> Path | None:
+        """Where the teacher lies, if it is one model in a folder."""
+        folder = Path(self.recipe.teacher.models[0])
+        return folder if len(self.recipe.teacher.models) == 1 and folder.is_dir() else None
+
+    def stage_rows(self, stage: Stage) -> Dataset:
+        """The rows that a stage learns from, training rows first."""
+        from datasets import concatenate_datasets
+
+        named = {"train": self.rows.train, "transfer": self.rows.transfer}
+        there = [rows for name in stage.rows if (rows := named[name]) is not None]
+        if not there:
+            raise RecipeError(f"stage {stage.name} learns from transfer rows only, but no --transfer file is given")
+        return concatenate_datasets(there)
+
+    def updates(self, stage: Stage) -> int:
+        """How many updates a stage makes."""
+        return updates(len(self.stage_rows(stage)), stage.train)
+
+    def teacher_knows(self, rows: Dataset) -> bool:
+        """Whether the teacher can say something of these rows; a black box may not."""
+        return not isinstance(self.teacher, FileTeacher) or self.teacher.covers(rows)
+
+    def taught_rows(self) -> list[Dataset]:
+        """All rows whose teacher outputs the run uses."""
+        measured = [labelled(self.rows.validation), labelled(self.rows.test)]
+        return [*map(self.stage_rows, self.recipe.stages), *filter(self.teacher_knows, measured)]
+
+
+def resolve(recipe: Recipe) -> Recipe:
+    """The recipe with every training setting that it leaves open taken from its kind of student.
+
+    Raises:
+        RecipeError: no teacher or no training rows are named.
+    """
+    if not recipe.teacher.models:
+        raise RecipeError(
+            f"{recipe.name}: teacher.models is missing; give --teacher FOLDER (fine-tuned), or a file with logits"
+        )
+    if recipe.data.train is None:
+        raise RecipeError(f"{recipe.name}: data.train is missing; give --train FILE")
+    defaults = parts.part("students", recipe.student.kind).training  # type: ignore[attr-defined]
+
+    def filled(stage: Stage) -> Stage:
+        open_ones = {name: value for name, value in defaults.items() if getattr(stage.train, name) is None}
+        return stage.model_copy(update={"train": stage.train.model_copy(update=open_ones)})
+
+    return recipe.model_copy(update={"stages": tuple(map(filled, recipe.stages))})
+
+
+def prepare(recipe: Recipe, say: Say = lambda line: None) -> Plan:
+    """Read and check everything that a resolved recipe needs: data, teacher, student, objectives. Writes nothing.
+
+    Raises:
+        UserError: anything that does not fit.
+    """
+    task: Task = parts.part("tasks", recipe.task)()
+    models = _load_models(recipe)
+    names = models.label_names if models else None
+    if models is not None and (names is None) != (task.label_type == "number"):
+        kind = "regression" if names is None else "classification"
+        raise ModelError(f"{recipe.teacher.models[0]}: a {kind} model, but --task is {recipe.task}")
+    rows = read(recipe.data, task, seed=recipe.data.split_seed, label_names=names)
+    for note in rows.notes:
+        say(f"Note: {note}")
+    teacher: Teacher = models or FileTeacher(recipe.teacher.models[0], dict(recipe.data.columns), rows.label_names)
+    blueprint = Blueprint(
+        texts=rows.texts, label_names=rows.label_names, pair=rows.pair, max_length=recipe.data.max_length, seed=recipe.seed,
+        teacher=teacher.model,
+    )  # fmt: skip
+    kind_of_student = recipe.student.make()
+    student = kind_of_student.build(blueprint)
+    if teacher.model is not None and student.parameters > teacher.model.parameters:
+        say(
+            f"Warning: the student is larger than the teacher: {student.parameters:,} parameters against {teacher.model.parameters:,}"
+        )
+    plan = Plan(recipe, task, rows, teacher, student, kind_of_student.autocast)
+    for stage in recipe.stages:
+        plan.stage_rows(stage)
+        for _, objective in make_objectives(stage.objectives):
+            objective.prepare(labels=np.asarray(rows.train["label"]), outputs=plan.outputs)
+    return plan
+
+
+def check_teacher(plan: Plan, logits: np.ndarray, labels: np.ndarray) -> None:
+    """Refuse a teacher that knows less of the validation rows than the most frequent answer does.
+
+    Raises:
+        ModelError: with both figures.
+    """
+    found = plan.task.metrics(plan.task.predictions(logits), labels)
+    name = plan.recipe.teacher.models[0]
+    if plan.task.label_type == "number":
+        if found["pearson"] <= 0:
+            raise ModelError(
+                f"{name}: its Pearson correlation on the validation rows is {found['pearson']:.3f}; it does not know this task"
+            )
+        return
+    majority = float(np.bincount(labels).max() / len(labels))
+    if found["accuracy"] < majority:
+        raise ModelError(
+            f"{name}: its accuracy on the validation rows is {found['accuracy']:.3f}, below always answering the most frequent label "
+            f"({majority:.3f}). Is it fine-tuned on this task, with the labels {', '.join(plan.rows.label_names or ())} in this order?"
+        )
+
+
+def _load_models(recipe: Recipe) -> ModelTeacher | None:
+    """The teacher's models; None when it is a file of outputs."""
+    files = [name for name in recipe.teacher.models if is_file(name)]
+    if files and len(recipe.teacher.models) > 1:
+        raise RecipeError(f"teacher {files[0]} is a file of outputs; it cannot be mixed with other teachers")
+    if files:
+        return None
+    models = [TextModel.load(name, max_length=recipe.data.max_length) for name in recipe.teacher.models]
+    return ModelTeacher(models, recipe.teacher.combine)

@@ -1,0 +1,148 @@
+"""What many tests start from: tiny models, tiny rows in files, and the command line in this process."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny matrices only lose by more threads
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
+
+import pytest
+import torch
+
+from tiny import LABELS, SECOND_TEXTS, TEXTS, tiny_rows, tiny_teacher, trained_teacher, write_rows
+from understudy import parts
+from understudy.students import Blueprint
+from understudy.text_model import TextModel
+
+
+@pytest.fixture
+def teacher() -> TextModel:
+    return tiny_teacher()
+
+
+@pytest.fixture
+def build(tmp_path: Path):
+    """Builds a student of a kind from a tiny teacher; settings that a kind cannot do without are filled in."""
+
+    def build(kind: str, *, label_names=LABELS, pair=False, seed=0, **settings) -> TextModel:
+        teacher = tiny_teacher(label_names=label_names)
+        if kind == "pretrained":
+            teacher.save(tmp_path / "pretrained")
+            settings.setdefault("model", str(tmp_path / "pretrained"))
+        blueprint = Blueprint(TEXTS + SECOND_TEXTS, label_names, pair=pair, max_length=32, seed=seed, teacher=teacher)
+        checked = parts.settings_of(parts.part("students", kind))(**settings)
+        made = parts.part("students", kind)(**{name: getattr(checked, name) for name in type(checked).model_fields})
+        return made.build(blueprint)
+
+    return build
+
+
+@dataclass(frozen=True)
+class World:
+    """Files of a tiny task, and a teacher that knows it."""
+
+    folder: Path
+    teacher: str
+    train: str
+    validation: str
+    test: str
+    transfer: str
+
+    @property
+    def data(self) -> list[str]:
+        """As options."""
+        return ["--train", self.train, "--validation", self.validation, "--test", self.test]
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """As overrides of a recipe."""
+        return {"data.train": self.train, "data.validation": self.validation, "data.test": self.test,
+                "teacher.models": [self.teacher]}  # fmt: skip
+
+
+def make_world(folder: Path, **kind: bool) -> World:
+    rows = tiny_rows(160, **kind)
+    unlabelled = [{name: row[name] for name in row if name != "label"} for row in rows[120:]]
+    trained_teacher(rows).save(folder / "teacher")
+    return World(
+        folder,
+        str(folder / "teacher"),
+        write_rows(folder / "train.jsonl", rows[:60]),
+        write_rows(folder / "validation.jsonl", rows[60:90]),
+        write_rows(folder / "test.jsonl", rows[90:120]),
+        write_rows(folder / "transfer.jsonl", unlabelled),
+    )
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def pair_world(tmp_path_factory) -> World:
+    return make_world(tmp_path_factory.mktemp("pairs"), pair=True)
+
+
+@pytest.fixture(scope="session")
+def number_world(tmp_path_factory) -> World:
+    return make_world(tmp_path_factory.mktemp("numbers"), pair=True, number=True)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def understudy(monkeypatch, capsys):
+    """The command `understudy`, run in this process: importing torch anew takes seconds."""
+    from understudy import cli
+
+    def run(*words: Any) -> Said:
+        monkeypatch.setattr(sys, "argv", ["understudy", *map(str, words)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Speed measured for a blink: where a test asks whether it is there, and not how fast."""
+    from understudy.evaluate import measure, speed
+
+    def blink(models, texts, **settings):
+        return speed.measure_all(models, texts, **settings, latency_rows=5, seconds=0.01)
+
+    monkeypatch.setattr(measure, "measure_all", blink)
+
+
+def child(*words: Any, **settings: Any) -> subprocess.Popen[str]:
+    """A command in a process of its own, in its own group: `python -m understudy …`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "understudy", *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
+    )  # fmt: skip
+
+
+torch.set_num_threads(1)

@@ -1,0 +1,144 @@
+"""Rows become batches: nothing is lost, padding counts for nothing, and the order hangs on seed and epoch alone."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from tiny import SECOND_TEXTS, TEXTS, tiny_teacher
+from understudy.data.batches import Collator, LengthBuckets, TokenizedRows, Tokens, by_length, tokenized
+from understudy.text_model import TextModel
+
+LENGTHS = np.random.default_rng(0).integers(3, 120, size=1000)
+
+
+def order(lengths=LENGTHS, batch_size=8, *, epoch=0, **settings) -> list[int]:
+    sampler = LengthBuckets(lengths, batch_size, **settings)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def padded_share(rows: list[int], batch_size=8) -> float:
+    """Share of a batch that is padding."""
+    batches = [LENGTHS[rows[start : start + batch_size]] for start in range(0, len(rows), batch_size)]
+    return 1 - LENGTHS[rows].sum() / sum(len(batch) * batch.max() for batch in batches)
+
+
+@pytest.mark.parametrize("bucketed", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 64, 5000])
+@pytest.mark.parametrize("rows", [1, 7, 8, 9, 999, 1000])
+def test_every_row_once(rows, batch_size, bucketed):
+    assert sorted(order(LENGTHS[:rows], batch_size, bucketed=bucketed)) == list(range(rows))
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_the_order_hangs_on_seed_and_epoch_alone(weighted):
+    settings = {"weights": LENGTHS.astype(float)} if weighted else {}
+    np.random.seed(1)
+    torch.manual_seed(1)
+    first = order(epoch=3, seed=5, **settings)
+    np.random.seed(2)
+    torch.manual_seed(2)
+    assert order(epoch=3, seed=5, **settings) == first
+    sampler = LengthBuckets(LENGTHS, 8, seed=5, **settings)
+    list(sampler)  # epochs that were walked before change nothing
+    sampler.set_epoch(3)
+    assert list(sampler) == first
+    assert order(epoch=4, seed=5, **settings) != first != order(epoch=3, seed=6, **settings)
+
+
+def test_a_batch_is_of_like_length_and_batches_are_mixed():
+    rows = order()
+    assert padded_share(rows) < 0.05 < 0.3 < padded_share(order(bucketed=False))
+    means = [LENGTHS[rows[start : start + 8]].mean() for start in range(0, 1000, 8)]
+    assert abs(np.corrcoef(means, range(len(means)))[0, 1]) < 0.3, "batches come in order of length"
+    assert means != sorted(means) and means != sorted(means, reverse=True)
+
+
+def test_only_the_last_batch_is_short():
+    lengths = np.arange(1, 28)  # 3 batches of 8, and 3 rows
+    rows = order(lengths)
+    for start in range(0, 24, 8):
+        batch = sorted(lengths[rows[start : start + 8]])
+        assert len(batch) == 8 and batch[-1] - batch[0] == 7, "a batch straddles two runs of like length"
+    assert sorted(rows[24:]) == [0, 1, 2]
+
+
+def test_weights_say_how_often():
+    weights = np.where(np.arange(1000) < 100, 9.0, 1.0)
+    weights[999] = 0
+    rows = [row for epoch in range(20) for row in order(weights=weights, epoch=epoch)]
+    assert len(rows) == 20 * 1000 and 999 not in rows
+    assert np.mean(np.asarray(rows) < 100) == pytest.approx(900 / (900 + 899), abs=0.02)
+
+
+# --- collation
+
+
+def test_each_view_is_padded_with_its_own_padding():
+    rows = [
+        {"input_ids": np.array([5, 6, 7]), "teacher_input_ids": np.array([8]), "token_type_ids": np.array([0, 1, 1]), "labels": 1},
+        {"input_ids": np.array([5]), "teacher_input_ids": np.array([8, 9]), "token_type_ids": np.array([1]), "labels": -100},
+    ]  # fmt: skip
+    batch = Collator(3, 4)(rows)
+    assert {name: value.tolist() for name, value in batch.items()} == {
+        "input_ids": [[5, 6, 7], [5, 3, 3]], "attention_mask": [[1, 1, 1], [1, 0, 0]], "token_type_ids": [[0, 1, 1], [1, 0, 0]],
+        "teacher_input_ids": [[8, 4], [8, 9]], "teacher_attention_mask": [[1, 0], [1, 1]], "labels": [1, -100],
+    }  # fmt: skip
+    assert Collator(3)(rows)["teacher_input_ids"].tolist() == [[8, 3], [8, 9]]
+
+
+def test_columns_of_plain_data_sets():
+    rows = Dataset.from_dict({
+        "text": ["a", "b"], "input_ids": [[1, 2], [3]], "attention_mask": [[1, 1], [1]], "label": [0, 1],
+        "teacher_logits": [[0.5, 1.5], [2.5, 3.5]],
+    })  # fmt: skip
+    batch = Collator(0)([rows[0], rows[1]])
+    assert "text" not in batch and "label" not in batch
+    assert batch["labels"].tolist() == [0, 1] and batch["labels"].dtype == torch.int64
+    assert batch["teacher_logits"].dtype == torch.float32 and batch["teacher_logits"].shape == (2, 2)
+    assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
+
+
+# --- tokens
+
+
+def rows_of(texts=TEXTS, second_texts=None, labels=None) -> Dataset:
+    second = {} if second_texts is None else {"text_pair": list(second_texts)}
+    return Dataset.from_dict({"text": list(texts), **second, "label": labels or [0, 1] * (len(texts) // 2)})
+
+
+@pytest.mark.parametrize("second_texts", [None, SECOND_TEXTS], ids=["single", "pair"])
+def test_tokens_are_the_tokenizers(second_texts):
+    teacher = tiny_teacher()
+    short = TextModel(teacher.model, teacher.tokenizer, 12)
+    tokens = Tokens(short, rows_of(second_texts=second_texts), chunk=4)
+    expected = teacher.tokenizer(list(TEXTS), second_texts and list(second_texts), truncation=True, max_length=12)
+    assert [tokens.row(row)["input_ids"].tolist() for row in range(len(TEXTS))] == expected["input_ids"]
+    assert tokens.lengths.tolist() == [len(row) for row in expected["input_ids"]] and max(tokens.lengths) == 12
+    if second_texts:
+        assert [tokens.row(row)["token_type_ids"].tolist() for row in range(6)] == expected["token_type_ids"]
+    else:
+        assert "token_type_ids" not in tokens.row(0)
+
+
+def test_a_row_carries_its_label_and_its_teachers_logits():
+    logits = np.arange(12, dtype=np.float32).reshape(6, 2)
+    rows = tokenized(tiny_teacher(), rows_of(), logits)
+    assert isinstance(rows, TokenizedRows) and len(rows) == 6
+    assert rows[3]["labels"] == 1 and rows[3]["teacher_logits"].tolist() == [6, 7]
+    assert "teacher_logits" not in tokenized(tiny_teacher(), rows_of())[0]
+
+
+def test_balanced_sampling_draws_classes_alike_and_unlabelled_rows_as_the_largest():
+    rows = tokenized(tiny_teacher(), rows_of(labels=[0, 0, 0, 1, -100, -100]), balanced=True)
+    np.testing.assert_allclose(rows.sampling_weights, [1 / 3, 1 / 3, 1 / 3, 1, 1 / 3, 1 / 3])
+    assert tokenized(tiny_teacher(), rows_of(), balanced=False).sampling_weights is None
+
+
+def test_by_length_keeps_labels_with_their_rows():
+    rows = by_length(tiny_teacher(), rows_of(labels=list(range(6))))
+    assert rows.lengths.tolist() == sorted(rows.lengths, reverse=True)
+    whole = tokenized(tiny_teacher(), rows_of(labels=list(range(6))))
+    for row in (rows[place] for place in range(6)):
+        assert row["input_ids"].tolist() == whole[int(row["labels"])]["input_ids"].tolist()
