@@ -94,10 +94,10 @@ def few_labels(seed: int) -> Iterator[Job]:
     few = set_(data__train_rows=500, data__split_seed=seed)
     teachers = [str(OUT / "all_labels" / "teacher-0")]
     for label, kind, steps, extra in (
-        ("static", "static_embeddings", 6000, []),
-        ("bilstm", "bilstm", 4000, []),
-        ("narrow", "narrow", 4000, []),
-        ("three_layers", "teacher_layers", 1500, set_(student__layers="[0,2,4]")),
+        ("static", "static_embeddings", 4000, []),
+        ("bilstm", "bilstm", 2500, []),
+        ("narrow", "narrow", 2500, []),
+        ("three_layers", "teacher_layers", 1000, set_(student__layers="[0,2,4]")),
     ):
         yield student("few_labels", label, "sst2_sentences", seed, "hinton", kind, *more, *few, *extra,
                       *set_(stages__0__train__max_steps=steps), teachers=teachers)  # fmt: skip
@@ -111,11 +111,7 @@ def all_labels(seed: int) -> Iterator[Job]:
     yield student("all_labels", "three_layers_tang", "sst2_sentences", seed, "tang", "teacher_layers", *three)
     for label, kind in (("narrow", "narrow"), ("bilstm", "bilstm"), ("static", "static_embeddings")):
         yield student("all_labels", label, "sst2_sentences", seed, "hinton", kind)
-    for label, kind, steps in (
-        ("bilstm_transfer", "bilstm", 4000),
-        ("static_transfer", "static_embeddings", 6000),
-        ("narrow_transfer", "narrow", 4000),
-    ):
+    for label, kind, steps in (("bilstm_transfer", "bilstm", 3000), ("static_transfer", "static_embeddings", 4000)):
         yield student("all_labels", label, "sst2_sentences", seed, "hinton", kind, "--transfer", str(DATA / "sst2" / "train.jsonl.gz"),
                       *set_(stages__0__train__max_steps=steps))  # fmt: skip
 
@@ -145,16 +141,17 @@ def regression(seed: int) -> Iterator[Job]:
 def chinese(seed: int) -> Iterator[Job]:
     """toutiao5: the teacher is an ensemble of three BiLSTMs on characters, the student one of them."""
     characters = set_(student__vocabulary="characters")
-    yield teacher("chinese", "toutiao5", seed, *characters, model="bilstm")
+    yield teacher("chinese", "toutiao5", seed, *characters, *set_(train__epochs=4), model="bilstm")
     if seed == SEEDS[-1]:
         ensemble = [str(OUT / "chinese" / f"teacher-{one}") for one in SEEDS]
         for again in SEEDS:
-            yield student("chinese", "bilstm", "toutiao5", again, "tang", "bilstm", *characters, teachers=ensemble)
+            yield student("chinese", "bilstm", "toutiao5", again, "tang", "bilstm", *characters, *set_(stages__0__train__epochs=4),
+                          teachers=ensemble)  # fmt: skip
 
 
 def many_classes(seed: int) -> Iterator[Job]:
     """banking77: 77 intents."""
-    yield teacher("many_classes", "banking77", seed, *set_(train__epochs=8, train__learning_rate="1e-4"))
+    yield teacher("many_classes", "banking77", seed, *set_(train__epochs=6, train__learning_rate="1e-4"))
     yield student("many_classes", "bilstm", "banking77", seed, "hinton", "bilstm")
     yield student(
         "many_classes", "three_layers", "banking77", seed, "hinton", "teacher_layers", *set_(student__layers="[0,2,4]")
@@ -164,7 +161,7 @@ def many_classes(seed: int) -> Iterator[Job]:
 def long_tail(seed: int) -> Iterator[Job]:
     """clinc150 with its long-tailed training set."""
     yield teacher(
-        "long_tail", "clinc150", seed, *set_(train__epochs=6, train__learning_rate="1e-4"), train="train_imbalanced"
+        "long_tail", "clinc150", seed, *set_(train__epochs=5, train__learning_rate="1e-4"), train="train_imbalanced"
     )
     yield student("long_tail", "bilstm", "clinc150", seed, "hinton", "bilstm", train="train_imbalanced")
     yield student("long_tail", "bilstm_balanced", "clinc150", seed, "hinton", "bilstm",

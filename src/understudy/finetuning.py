@@ -48,9 +48,10 @@ def finetune(
     learned = labelled(rows.train)
     say(f"Fine-tuning {settings.model} ({model.parameters:,} parameters) on {len(learned):,} rows")
     trained = train(
-        model, tokenized(model, learned), by_length(model, labelled(rows.validation)), task, settings.train, make_objectives([settings.objective]),
-        folder=out / "checkpoints" / "finetune", metric=settings.selection_metric, seed=settings.seed, name="fine-tuning",
-        write=run.writer("teacher", "finetune"), device=device, autocast=autocast, report_to=settings.report_to,
+        model, tokenized(model, learned, balanced=settings.train.balanced_sampling), by_length(model, labelled(rows.validation)), task,
+        settings.train, make_objectives([settings.objective]), folder=run.checkpoints / "finetune", metric=settings.selection_metric,
+        seed=settings.seed, name="fine-tuning", write=run.writer("teacher", "finetune"), device=device, autocast=autocast,
+        report_to=settings.report_to,
     )  # fmt: skip
     if is_helper():
         return run

@@ -5,6 +5,7 @@ environment.json   versions and machine
 metrics.jsonl      every logged number of every training
 teacher_outputs/   the store, unless one elsewhere is used
 checkpoints/       of trainings that are not done
+tensorboard/       with `report_to: [tensorboard]`
 student/           a `transformers` folder; student_alone/, … are the controls
 facts.json         what was measured; written last: a folder with it is a finished run
 report.html        the page

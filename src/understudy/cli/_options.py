@@ -75,7 +75,7 @@ def overrides(
 
 
 def show(facts: dict[str, Any], *, as_json: bool, page: Path | None = None) -> None:
-    """Facts as JSON, or as the table, the verdict, and where the page lies."""
+    """Facts as JSON; or as the table and, for a run with its page, the verdict and where the page lies."""
     if as_json:
         print(json.dumps(facts, ensure_ascii=False))
         return
@@ -85,6 +85,6 @@ def show(facts: dict[str, Any], *, as_json: bool, page: Path | None = None) -> N
 
     console = Console()
     console.print(table(facts))
-    console.print(verdict(facts), soft_wrap=True)
     if page is not None:
+        console.print(verdict(facts), soft_wrap=True)
         console.print(f"The page: {page}", soft_wrap=True)

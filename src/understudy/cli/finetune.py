@@ -51,3 +51,4 @@ def command(
     )
     if run.finished:
         options.show(run.facts, as_json=json)
+        options.say(f"The teacher lies in {out}")

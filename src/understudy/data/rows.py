@@ -58,10 +58,11 @@ class Rows:
         columns = ("text", "text_pair") if self.pair else ("text",)
         return [text for part in seen for column in columns for text in part[column]]
 
-    def facts(self) -> dict[str, dict[str, Any]]:
-        """Of every split: how many rows, and a hash over their identities and labels in order."""
+    def facts(self) -> dict[str, Any]:
+        """Of every split: how many rows, and a hash over their identities and labels in order; and what the user should know."""
         named = {"train": self.train, "validation": self.validation, "test": self.test, "transfer": self.transfer}
-        return {name: _facts(dataset) for name, dataset in named.items() if dataset is not None}
+        found: dict[str, Any] = {name: _facts(dataset) for name, dataset in named.items() if dataset is not None}
+        return found | {"test_is_validation": self.test_is_validation, "notes": list(self.notes)}
 
 
 def identity(text: str, text_pair: str | None = None) -> str:

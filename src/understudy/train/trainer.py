@@ -83,6 +83,8 @@ class DistillationTrainer(Trainer):
         student = Signals(logits=outputs.logits.float())
         teacher = self._teacher_signals(inputs)
         loss = student.logits.new_zeros(())  # type: ignore[union-attr]
+        if not self._terms:
+            self._terms_since = self.state.global_step  # not 0 where a checkpoint is gone on with
         for index, (weight, objective) in enumerate(self.objectives):
             term = objective(student, teacher, inputs)
             if num_items_in_batch is not None:
@@ -124,11 +126,21 @@ class DistillationTrainer(Trainer):
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         loss = super().training_step(*args, **kwargs)
         if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {self.state.global_step + 1}; {self._last_checkpoint()}. A lower learning rate "
-                "(--set stages.0.train.learning_rate=…) or --set stages.0.train.precision=float32 usually mends it."
-            )
+            raise self._broken("the loss", loss.item())
         return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        # The optimizer comes next: a gradient that is no number would spoil every weight, and the next checkpoint with them.
+        if not math.isfinite(norm) and self.accelerator.scaler is None:  # float16's scaler skips such updates by itself
+            raise self._broken("the norm of the gradient", float(norm))
+        return norm
+
+    def _broken(self, what: str, value: float) -> TrainingError:
+        return TrainingError(
+            f"{what} is {value} at step {self.state.global_step + 1}; {self._last_checkpoint()}. A lower learning rate "
+            "(--set stages.0.train.learning_rate=…) or --set stages.0.train.precision=float32 usually mends it."
+        )
 
     def _last_checkpoint(self) -> str:
         kept = sorted(
@@ -141,7 +153,7 @@ class DistillationTrainer(Trainer):
             steps = max(self.state.global_step - self._terms_since, 1)
             for name, total in self._terms.items():
                 logs[f"loss/{name}"] = self.accelerator.reduce(total, "mean").item() / steps
-            self._terms, self._terms_since = {}, self.state.global_step
+            self._terms = {}
         super().log(logs, start_time)
 
     def prediction_step(

@@ -93,7 +93,7 @@ def train(
         train_sampling_strategy="group_by_length" if settings.length_buckets else "random",
         eval_strategy="steps", eval_steps=every, save_strategy="steps", save_steps=every, save_total_limit=1,
         load_best_model_at_end=True, metric_for_best_model=metric, greater_is_better=True,
-        logging_steps=max(steps // LOGS, 1), report_to=list(report_to) or "none", disable_tqdm=True,
+        logging_steps=max(steps // LOGS, 1), report_to=[name for name in report_to if name != "tensorboard"] or "none", disable_tqdm=True,
         dataloader_pin_memory=device.startswith("cuda"), restore_callback_states_from_checkpoint=True,
         ddp_find_unused_parameters=False,
     )  # fmt: skip
@@ -102,7 +102,10 @@ def train(
         student.model, arguments, objectives=objectives, teacher=teacher.model if teacher else None,
         train_dataset=rows, eval_dataset=validation, processing_class=student.tokenizer, data_collator=_collator(student, teacher),
         compute_metrics=lambda found: task.metrics(task.predictions(found.predictions), found.label_ids),
-        callbacks=[progress, *([EarlyStoppingCallback(settings.patience)] if settings.patience else [])],
+        callbacks=[
+            progress, *([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
+            *([_tensorboard(folder)] if "tensorboard" in report_to else []),
+        ],
     )  # fmt: skip
     for shown_elsewhere in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(shown_elsewhere)
@@ -129,6 +132,15 @@ def last_whole_checkpoint(folder: Path) -> str | None:
             continue
         return str(path)
     return None
+
+
+def _tensorboard(folder: Path) -> TrainerCallback:
+    """Writes beside the checkpoints' folder, which does not outlive the run."""
+    from transformers.integrations import TensorBoardCallback
+
+    callback = TensorBoardCallback()
+    callback.logging_dir = str(folder.parent.parent / "tensorboard" / folder.name)
+    return callback
 
 
 def _collator(student: TextModel, teacher: TextModel | None) -> Collator:

@@ -1,0 +1,201 @@
+"""What the README and the docs show is true: commands parse, settings exist, links and paths resolve, code names what there is."""
+
+import ast
+import importlib
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from understudy import parts
+from understudy.cli import _options as options
+from understudy.cli import app
+from understudy.cli._recipe import recipe_from
+from understudy.recipe import ENCODER_TRAINING, FinetuneSettings, Recipe, build
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OF_A_RECIPE = (
+    "recipe",
+    "teacher",
+    "student",
+    "task",
+    "train",
+    "validation",
+    "test",
+    "transfer",
+    "column",
+    "set_",
+    "seed",
+)
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for found, code in BLOCK.findall(page.read_text("utf-8")) if found == language]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Every `understudy …` line of a page's shell blocks, and of its running text."""
+    text = page.read_text("utf-8")
+    lines = "\n".join(blocks(page, "")).replace("\\\n", " ").splitlines()
+    lines += re.findall(r"`(understudy [^`]+)`", BLOCK.sub("", text))
+    found = []
+    for line in lines:
+        words = shlex.split(line, comments=True) if "understudy " in line else []
+        if "understudy" in words and words[0] in ("understudy", "accelerate"):
+            found.append(words[words.index("understudy") + 1 :])
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the docs tell their reader to write."""
+    for page in PAGES:
+        for language in ("python", "yaml"):
+            for code in blocks(page, language):
+                first = re.match(r"# (\w+\.(?:py|yaml))\n", code)
+                if first:
+                    (tmp_path / first[1]).write_text(code, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def check_command(words: list[str]) -> None:
+    """Parse as the command line does, then build the settings, so that keys after `--set` are checked too."""
+    group = typer.main.get_command(app)
+    if words[0].startswith("--"):
+        assert words[0] in ("--help", "--version")
+        return
+    name, *arguments = words
+    assert name in group.commands, f"no command {name}"  # type: ignore[attr-defined]
+    command = group.commands[name]  # type: ignore[attr-defined]
+    # Options must exist; what a sentence leaves out (`understudy finetune` first) need not be there.
+    given = command.make_context(name, arguments, resilient_parsing=len(words) == 1).params
+    if len(words) > 1 and name in ("plan", "distill") and not words[1].endswith("recipe.yaml"):
+        recipe_from(
+            *[given[option] for option in OF_A_RECIPE],
+            store=None,
+            control=given["control"],
+            no_control=given["no_control"],
+        )
+    elif len(words) > 1 and name == "finetune":
+        values = options.overrides(
+            **{key: given[key] for key in ("task", "train", "validation", "test", "column", "seed", "set_")}
+        )
+        build(FinetuneSettings, {"model": given["model"], "train": dict(ENCODER_TRAINING)}, values, where="docs")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_parse(name: str, folder: Path) -> None:
+    for words in commands(ROOT / name):
+        try:
+            check_command(words)
+        except Exception as error:
+            pytest.fail(f"{name}: understudy {shlex.join(words)}: {type(error).__name__}: {error}")
+
+
+def test_commands_are_found_and_a_wrong_one_is_noticed(folder: Path) -> None:
+    assert len(commands(ROOT / "README.md")) >= 5
+    assert len(commands(ROOT / "docs" / "start.md")) >= 15
+    for wrong in (
+        "distil hinton",
+        "distill hinton --techer x",
+        "distill hinton --set stages.0.train.epoch=3",
+        "list recipe",
+    ):
+        with pytest.raises(Exception, match=r"."):
+            check_command(wrong.split())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_resolve(name: str) -> None:
+    page = ROOT / name
+    for link in re.findall(r"\]\(([^)\s]+)\)", BLOCK.sub("", page.read_text("utf-8"))):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), f"{name} links to {link}"
+        headings = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.MULTILINE) if anchor else []
+        anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+        assert not anchor or anchor in anchors, f"{name} links to {link}"
+
+
+def test_the_tree_of_the_readme_is_the_tree() -> None:
+    tree = next(code for code in blocks(ROOT / "README.md", "") if code.startswith("src/understudy/"))
+    inside = set()
+    for line in tree.splitlines():
+        path = line.split()[0]
+        place = ROOT / "src" / "understudy" / path if line.startswith(" ") else ROOT / path
+        assert place.is_dir() if path.endswith("/") else place.is_file(), f"README: {path} is not there"
+        inside |= {path.rstrip("/")} if line.startswith(" ") else set()
+    there = {
+        one.name
+        for one in (ROOT / "src" / "understudy").iterdir()
+        if one.name not in ("__pycache__", "__main__.py", "py.typed")
+    }
+    assert there == inside
+
+
+def test_the_chinese_readme_is_the_twin() -> None:
+    english, chinese = ROOT / "README.md", ROOT / "README.zh.md"
+    levels = [re.findall(r"^#+(?= )", page.read_text("utf-8"), re.MULTILINE) for page in (english, chinese)]
+    assert levels[0] == levels[1]
+    assert BLOCK.findall(english.read_text("utf-8")) == BLOCK.findall(chinese.read_text("utf-8"))
+    links = [re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")) for page in (english, chinese)]
+    assert links[0][1:] == links[1][1:]  # the first is to each other
+
+
+def test_the_readme_tells_how_to_test() -> None:
+    targets = re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for page in PAGES:
+        shown = re.findall(r"^make (\w+)", "\n".join(blocks(page, "")), re.MULTILINE)
+        assert set(shown) <= set(targets), page.name
+    assert "make test" in "\n".join(blocks(ROOT / "README.md", ""))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_python_blocks_name_what_there_is(name: str) -> None:
+    importlib.import_module("understudy.pipeline")
+    for code in blocks(ROOT / name, "python"):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("understudy"):
+                module = importlib.import_module(node.module or "")
+                for one in node.names:
+                    assert hasattr(module, one.name), f"{name}: {node.module} has no {one.name}"
+                    # A folder of the package may not stand where a function of the same name is promised.
+                    assert not inspect.ismodule(getattr(module, one.name)), (
+                        f"{name}: {node.module}.{one.name} is a module"
+                    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_yaml_blocks_are_recipes(name: str, folder: Path) -> None:
+    for code in blocks(ROOT / name, "yaml"):
+        build(Recipe, yaml.safe_load(code), {}, where=name)
+
+
+def test_the_training_defaults_shown_are_those_of_the_kinds() -> None:
+    text = (ROOT / "docs" / "students.md").read_text("utf-8")
+    shown = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\S+) \|$", text, re.MULTILINE)
+    assert {kind for kind, *_ in shown} == set(parts.kinds("students"))
+    for kind, epochs, batch_size, learning_rate in shown:
+        there = parts.part("students", kind).training  # type: ignore[attr-defined]
+        assert there == {"epochs": int(epochs), "batch_size": int(batch_size), "learning_rate": float(learning_rate)}, (
+            kind
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_line_is_too_long(name: str) -> None:
+    """Tables and what programs wrote may be; a reader's editor should not scroll for prose."""
+    text = (ROOT / name).read_text("utf-8").partition("<!-- tables -->")[0]
+    text = re.sub(r"(<!-- demo -->).*?(<!-- /demo -->)", r"\1\2", text, flags=re.DOTALL)
+    for number, line in enumerate(text.splitlines(), 1):
+        assert len(line) <= 145 or line.startswith("|"), f"{name}, line {number}: {len(line)} characters"
