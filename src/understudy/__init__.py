@@ -13,7 +13,6 @@ _PUBLIC = {
     "Recipe": "understudy.recipe",
     "TextModel": "understudy.text_model",
     "distill": "understudy.pipeline",
-    "evaluate": "understudy.inference",
     "finetune": "understudy.finetuning",
     "load_recipe": "understudy.recipe",
     "predict": "understudy.inference",

@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from understudy import __version__
+from understudy import __version__, processes
 from understudy.data.rows import labelled
 from understudy.preparation import Plan
 from understudy.recipe import ObjectivePart, Stage
@@ -35,7 +35,8 @@ def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: s
 
     facts = plan.rows.facts()
     described = {
-        "control": control, "understudy": __version__, "torch": torch.__version__, "device": device, "seed": plan.recipe.seed,
+        "control": control, "processes": processes.count(), "understudy": __version__,
+        "torch": torch.__version__, "device": device, "seed": plan.recipe.seed,
         "student": plan.student.fingerprint, "stages": [stage.model_dump(mode="json") for stage, _ in stages],
         "metric": plan.recipe.selection_metric, "train": facts["train"], "validation": facts["validation"],
         "teacher": None if control == "alone" else [plan.teacher.fingerprint, facts.get("transfer")],

@@ -57,7 +57,7 @@ def finetune(
         return run
     _save_into(model, out)
     test = labelled(rows.test)
-    facts = compare({"student": Measured(model, out, trained.seconds)}, test, task,
+    facts = compare({"student": Measured((model,), (out,), trained.seconds)}, test, task,
                     metric=settings.selection_metric, label_names=rows.label_names, device=device, speed=False)  # fmt: skip
     run.record({
         "understudy": __version__, "task": settings.task, "recipe": "finetune", "seed": settings.seed, "command": command,

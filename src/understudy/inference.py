@@ -53,7 +53,7 @@ def evaluate(
     say(f"Measuring on {len(rows):,} rows")
     folders = {"student": model, "teacher": teacher}
     measured = {
-        name: Measured(one, Path(str(folders[name])) if Path(str(folders[name])).is_dir() else None)
+        name: Measured((one,), (Path(str(folders[name])),) if Path(str(folders[name])).is_dir() else ())
         for name, one in loaded.items()
     }
     facts = compare(measured, rows, kind, metric=kind.primary_metric, label_names=names, device=device)

@@ -17,7 +17,7 @@ from understudy.data.batches import by_length, tokenized
 from understudy.data.rows import labelled
 from understudy.errors import UserError
 from understudy.evaluate.measure import Measured, compare
-from understudy.preparation import Plan, check_teacher, prepare, resolve
+from understudy.preparation import Plan, prepare, resolve
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import Recipe, Stage, make_objectives
 from understudy.report.page import write_page
@@ -56,7 +56,7 @@ def distill(
         if finished := check(out, recipe.dump(), resume=resume or is_helper(), overwrite=overwrite):
             say(f"{out} is a finished run; nothing to do")
             return finished
-        plan = prepare(recipe, say)
+        plan = prepare(recipe, say, device=device)
         run = Run.start(out, recipe.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
         store = _teach(plan, run, device, say)
     work = _Work(plan, run, store, device, say)
@@ -67,10 +67,8 @@ def distill(
         return run
     say("Measuring on the test rows")
     test = labelled(plan.rows.test)
-    known = plan.teacher_knows(test)
-    teacher = Measured(
-        plan.teacher.model, plan.teacher_folder, _seconds_of(plan.teacher_folder), store.logits(test) if known else None
-    )
+    teacher = Measured(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders),
+                       store.logits(test) if plan.teacher_knows(test) else None)  # fmt: skip
     facts = compare({"teacher": teacher, **models}, test, plan.task, metric=recipe.selection_metric,
                     label_names=plan.rows.label_names, device=device, seed=recipe.seed)  # fmt: skip
     run.record({
@@ -90,7 +88,7 @@ def teach(
         rows computed now, and rows kept in all.
     """
     device = find_device(device)
-    plan = prepare(resolve(recipe), say)
+    plan = prepare(resolve(recipe), say, device=device)
     kept = open_store(plan, Path(store))
     computed = sum(kept.fill(plan.teacher, rows, device=device) for rows in plan.taught_rows())
     return {"computed": computed, "kept": len(kept)}
@@ -124,14 +122,10 @@ class _Work:
 
 
 def _teach(plan: Plan, run: Run, device: str, say: Say) -> Store:
-    """Fill the store; stop if the teacher turns out not to know its task."""
+    """Fill the store with all that the run will ask the teacher."""
     folder = Path(plan.recipe.teacher.store or run.folder / "teacher_outputs")
     try:
         store = open_store(plan, folder)
-        validation = labelled(plan.rows.validation)
-        if plan.teacher_knows(validation):
-            store.fill(plan.teacher, validation, device=device, name="teacher on validation")
-            check_teacher(plan, store.logits(validation), np.asarray(validation["label"]))
         computed = sum(store.fill(plan.teacher, rows, device=device) for rows in plan.taught_rows())
     except UserError:
         run.discard()
@@ -146,10 +140,10 @@ def _train_student(work: _Work) -> Measured:
         stages = work.plan.recipe.stages
         student, seconds = work.train("student", [(stage, work.plan.stage_rows(stage)) for stage in stages])
         if is_helper():
-            return Measured(student)
+            return Measured((student,))
         student.save(folder)
         write_whole(record, json.dumps({"seconds": seconds}))
-    return Measured(TextModel.load(folder), folder, json.loads(record.read_text("utf-8"))["seconds"])
+    return Measured((TextModel.load(folder),), (folder,), json.loads(record.read_text("utf-8"))["seconds"])
 
 
 def _train_control(work: _Work, control: str, shelf: Path) -> Measured:
@@ -161,7 +155,7 @@ def _train_control(work: _Work, control: str, shelf: Path) -> Measured:
     if not (kept / "trained.json").is_file():
         student, seconds = work.train(name, stages)
         if is_helper():
-            return Measured(student)
+            return Measured((student,))
         student.save(kept / "model")
         lines = metrics.read_text("utf-8").splitlines(keepends=True)
         write_whole(kept / METRICS, "".join(line for line in lines if json.loads(line)["model"] == name))
@@ -173,7 +167,9 @@ def _train_control(work: _Work, control: str, shelf: Path) -> Measured:
                 file.write((kept / METRICS).read_text("utf-8"))
     folder = work.run.folder / name
     shutil.copytree(kept / "model", folder, dirs_exist_ok=True)
-    return Measured(TextModel.load(folder), folder, json.loads((kept / "trained.json").read_text("utf-8"))["seconds"])
+    return Measured(
+        (TextModel.load(folder),), (folder,), json.loads((kept / "trained.json").read_text("utf-8"))["seconds"]
+    )
 
 
 def train_stage(
@@ -194,8 +190,10 @@ def open_store(plan: Plan, folder: Path) -> Store:
     return Store(folder, plan.teacher.fingerprint, plan.outputs, dtype=plan.recipe.teacher.dtype)
 
 
-def _seconds_of(teacher: Path | None) -> float | None:
-    """Seconds of the teacher's training, where `understudy finetune` made it."""
-    if teacher is None or not (teacher / "facts.json").is_file():
+def _seconds_of(teachers: Sequence[Path]) -> float | None:
+    """Seconds of the teachers' training, where `understudy finetune` made them all."""
+    facts = [folder / "facts.json" for folder in teachers]
+    if not facts or not all(path.is_file() for path in facts):
         return None
-    return json.loads((teacher / "facts.json").read_text("utf-8")).get("models", {}).get("teacher", {}).get("seconds")
+    found = [json.loads(path.read_text("utf-8")).get("models", {}).get("teacher", {}).get("seconds") for path in facts]
+    return None if None in found else sum(found)

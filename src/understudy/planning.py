@@ -33,7 +33,7 @@ def plan(recipe: Recipe, *, device: str | None = None, say: Say = lambda line: N
         what would be done, in numbers; units are in the names.
     """
     device = find_device(device)
-    found = prepare(resolve(recipe), say)
+    found = prepare(resolve(recipe), say, device=device)
     rows = found.rows
     updates = sum(found.updates(stage) for stage in found.recipe.stages)
     with tempfile.TemporaryDirectory() as folder:

@@ -46,10 +46,10 @@ class Plan:
         return self.task.outputs(self.rows.label_names)
 
     @property
-    def teacher_folder(self) -> Path | None:
-        """Where the teacher lies, if it is one model in a folder."""
-        folder = Path(self.recipe.teacher.models[0])
-        return folder if len(self.recipe.teacher.models) == 1 and folder.is_dir() else None
+    def teacher_folders(self) -> tuple[Path, ...]:
+        """Where the teacher's models lie; none for a file of outputs, or a model from the hub."""
+        folders = tuple(map(Path, self.recipe.teacher.models))
+        return folders if all(folder.is_dir() for folder in folders) else ()
 
     def stage_rows(self, stage: Stage) -> Dataset:
         """The rows that a stage learns from, training rows first."""
@@ -96,8 +96,10 @@ def resolve(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"stages": tuple(map(filled, recipe.stages))})
 
 
-def prepare(recipe: Recipe, say: Say = lambda line: None) -> Plan:
+def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu") -> Plan:
     """Read and check everything that a resolved recipe needs: data, teacher, student, objectives. Writes nothing.
+
+    The teacher answers the validation rows, so that one that does not know its task is found here.
 
     Raises:
         UserError: anything that does not fit.
@@ -123,6 +125,9 @@ def prepare(recipe: Recipe, say: Say = lambda line: None) -> Plan:
             f"Warning: the student is larger than the teacher: {student.parameters:,} parameters against {teacher.model.parameters:,}"
         )
     plan = Plan(recipe, task, rows, teacher, student, kind_of_student.autocast)
+    validation = labelled(rows.validation)
+    if plan.teacher_knows(validation):
+        _check_teacher(plan, teacher.logits(validation, device=device), np.asarray(validation["label"]))
     for stage in recipe.stages:
         plan.stage_rows(stage)
         for _, objective in make_objectives(stage.objectives):
@@ -130,7 +135,7 @@ def prepare(recipe: Recipe, say: Say = lambda line: None) -> Plan:
     return plan
 
 
-def check_teacher(plan: Plan, logits: np.ndarray, labels: np.ndarray) -> None:
+def _check_teacher(plan: Plan, logits: np.ndarray, labels: np.ndarray) -> None:
     """Refuse a teacher that knows less of the validation rows than the most frequent answer does.
 
     Raises:

@@ -11,9 +11,14 @@ def is_helper() -> bool:
     return int(os.environ.get("RANK", "0")) > 0
 
 
+def count() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def main_process_first() -> AbstractContextManager[None]:
     """The main process goes through the block before the helpers enter it, and so finds nothing they did."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if count() < 2:
         return nullcontext()
     from accelerate import PartialState
 

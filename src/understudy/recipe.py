@@ -256,7 +256,7 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Args:
         name: `hinton`, or `./mine.yaml`.
-        overrides: dotted keys to values, as in `{"stages.0.train.epochs": 5, "student": "bilstm"}`.
+        overrides: dotted keys to values, as in `{"stages.0.train.epochs": 5, "student": {"kind": "bilstm"}}`.
 
     Raises:
         RecipeError: unknown recipe, unknown keys or values that do not fit; all of them in one message.

@@ -57,7 +57,12 @@ def test_columns_and_facts(write):
     ]
     assert rows.train.features["label"].dtype == "int64"
     facts = rows.facts()
-    assert {name: fact["rows"] for name, fact in facts.items()} == {"train": 2, "validation": 1, "test": 1}
+    assert {name: facts[name]["rows"] for name in ("train", "validation", "test")} == {
+        "train": 2,
+        "validation": 1,
+        "test": 1,
+    }
+    assert facts["test_is_validation"] and any("validation rows" in note for note in facts["notes"])
     turned = read_classes(write("train", labelled(["a", "b"])), write("validation", labelled(["a"], "other"))).facts()
     assert turned["validation"] == facts["validation"]
     assert turned["train"]["sha256"] != facts["train"]["sha256"]

@@ -13,6 +13,8 @@ import sys
 
 import typer
 
+INTERRUPTED = 130
+
 # Rich pictures of tracebacks hide the one line that matters.
 app = typer.Typer(
     name="understudy", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -65,11 +67,13 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
-    except KeyboardInterrupt:
-        resume = any(word in sys.argv[1:] for word in ("distill", "finetune", "demo"))
-        print(
-            "\nunderstudy: interrupted. "
-            + ("What is done is kept: the same command with --resume goes on from there." if resume else ""),
-            file=sys.stderr,
-        )
-        sys.exit(130)
+    except SystemExit as exit:
+        if exit.code == INTERRUPTED:  # typer's way to say KeyboardInterrupt
+            goes_on = any(word in sys.argv[1:] for word in ("distill", "finetune"))
+            hint = (
+                "What is done is kept: the same command with --resume goes on from there."
+                if goes_on
+                else "The same command goes on."
+            )
+            print(f"\nunderstudy: interrupted. {hint}", file=sys.stderr)
+        raise

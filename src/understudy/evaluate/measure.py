@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,22 +29,22 @@ class Measured:
     """A model to be compared: what it said of the test rows, and what is known of it.
 
     Args:
-        model: None for a black box.
-        folder: where it lies, for its size.
-        seconds: of its training, where known.
-        logits: of the test rows, (rows, outputs), where they are kept already; None asks the model.
+        models: one; several for an ensemble, which answer one after another; none for a black box.
+        folders: where they lie, for their size.
+        seconds: of training, where known.
+        logits: of the test rows, (rows, outputs), where they are known already; None asks the one model.
     """
 
-    model: TextModel | None
-    folder: Path | None = None
+    models: tuple[TextModel, ...]
+    folders: tuple[Path | None, ...] = ()
     seconds: float | None = None
     logits: np.ndarray | None = None
 
     def answered(self, test: datasets.Dataset, device: str) -> Measured:
         """With its logits, as far as they can be known."""
-        if self.logits is not None or self.model is None:
+        if self.logits is not None or len(self.models) != 1:
             return self
-        return replace(self, logits=logits_of(self.model, test, device=device))
+        return replace(self, logits=logits_of(self.models[0], test, device=device))
 
 
 def compare(
@@ -61,10 +62,12 @@ def compare(
     labels = np.asarray(test["label"])
     pairs = test["text_pair"] if "text_pair" in test.column_names else [None] * len(test)
     texts = list(zip(test["text"], pairs, strict=True))
-    loaded = {name: one.model for name, one in models.items() if one.model is not None}
-    timings = measure_all(loaded, texts, device=device) if speed and loaded else {}
+    members = {f"{name} {number}": model for name, one in models.items() for number, model in enumerate(one.models)}
+    timings = measure_all(members, texts, device=device) if speed and members else {}
     entries = {
-        name: _entry(one, task, labels, label_names, seed) | timings.get(name, {}) for name, one in models.items()
+        name: _entry(one, task, labels, label_names, seed)
+        | _in_turn([timings[f"{name} {number}"] for number, _ in enumerate(one.models) if timings])
+        for name, one in models.items()
     }
     student, teacher = models["student"], models.get("teacher")
     assert student.logits is not None
@@ -86,9 +89,20 @@ def compare(
 def _entry(
     one: Measured, task: Task, labels: np.ndarray, label_names: tuple[str, ...] | None, seed: int
 ) -> dict[str, Any]:
-    entry: dict[str, Any] = size(one.model, one.folder) if one.model else {"parameters": None, "size_mib": None}
+    sizes = [size(model, folder) for model, folder in zip_longest(one.models, one.folders[: len(one.models)])]
+    entry: dict[str, Any] = {key: sum(each[key] for each in sizes) or None for key in ("parameters", "size_mib")}
     if one.logits is not None:
         entry["quality"] = quality(task, one.logits, labels, seed=seed)
         if label_names and hasattr(task, "per_class"):
             entry["per_class"] = task.per_class(task.predictions(one.logits), labels, label_names)
     return entry | {"seconds": one.seconds}
+
+
+def _in_turn(timings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Speed of models that answer one after another: latencies add up, and so do the seconds a row."""
+    if not timings:
+        return {}
+    return {
+        "latency_ms": {name: sum(one["latency_ms"][name] for one in timings) for name in ("p50", "p95")},
+        "rows_per_second": 1 / sum(1 / one["rows_per_second"] for one in timings),
+    }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +23,15 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SHARD_ROWS = 2048  # outputs lost at most when a run is killed
+# A half-written file this old was left by a kill; a younger one may be another run's, at work.
+UNFINISHED_SECONDS = 3600
 
 
 class Store:
     """A folder of shards, each whole or absent, that serves many students and runs.
 
-    `store.json` says whose outputs these are; `shard-00000.npy`, … hold records of (identity, logits) that are memory-mapped when
-    read. The same text in any file, order or split is one row.
+    `store.json` says whose outputs these are; `shard-….npy`, named after the rows in them, hold records of (identity, logits) that are
+    memory-mapped when read. The same text in any file, order or split is one row. Several runs may fill one store at a time.
 
     Args:
         folder: made when it is not there.
@@ -54,7 +58,8 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             _write_whole(marker, json.dumps(described, indent=1).encode())
         for unfinished in folder.glob(".*.new"):
-            unfinished.unlink()  # a kill while writing leaves this behind
+            if time.time() - unfinished.stat().st_mtime > UNFINISHED_SECONDS:
+                unfinished.unlink(missing_ok=True)
         self._shards = [self._open(path) for path in sorted(folder.glob("shard-*.npy"))]
         self._index()
 
@@ -93,8 +98,9 @@ class Store:
         if not np.isfinite(shard["logits"]).all():
             raise StoreError(f"{self.folder}: the teacher's outputs are not finite as {self.record['logits'].base}; "
                              "with float16, keep float32 instead (--set teacher.dtype=float32)")  # fmt: skip
-        path = self.folder / f"shard-{len(self._shards):05d}.npy"
-        new = path.with_name(f".{path.name}.new")
+        name = hashlib.blake2b(shard["identity"].tobytes(), digest_size=8).hexdigest()
+        path = self.folder / f"shard-{name}.npy"
+        new = path.with_name(f".{path.name}.{os.getpid()}.new")
         with new.open("wb") as file:
             np.save(file, shard, allow_pickle=False)
             file.flush()
@@ -164,6 +170,8 @@ def _binary(values: np.ndarray) -> pa.Array:
 def _compare(marker: Path, described: dict[str, Any]) -> None:
     try:
         found = json.loads(marker.read_text("utf-8"))
+        if not isinstance(found, dict) or not isinstance(found.get("teacher"), dict):
+            raise ValueError("not the description of a store")
     except ValueError as error:
         raise StoreError(
             f"{marker}: damaged ({error}); delete the folder, and the outputs are computed again"
@@ -172,12 +180,8 @@ def _compare(marker: Path, described: dict[str, Any]) -> None:
         return
     different = sorted(
         [key for key in described if key != "teacher" and found.get(key) != described[key]]
-        + [
-            f"teacher's {key}"
-            for key, value in described["teacher"].items()
-            if found.get("teacher", {}).get(key) != value
-        ]
-        + [f"teacher's {key}" for key in found.get("teacher", {}) if key not in described["teacher"]]
+        + [f"teacher's {key}" for key, value in described["teacher"].items() if found["teacher"].get(key) != value]
+        + [f"teacher's {key}" for key in found["teacher"] if key not in described["teacher"]]
     )
     raise StoreError(
         f"{marker.parent}: holds the outputs of another teacher or setting: different are {', '.join(different)}. "

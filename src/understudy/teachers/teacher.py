@@ -27,12 +27,17 @@ class Teacher(ABC):
     Args:
         label_names: classes in the order of the logits; None for regression, or where a file does not say.
         fingerprint: what decides the outputs; kept outputs are used only under an equal one.
-        model: the model that students can be cut from; None when only outputs are known.
+        models: one, or the members of an ensemble; none when only outputs are known.
     """
 
     label_names: tuple[str, ...] | None
     fingerprint: dict[str, Any]
-    model: TextModel | None = None
+    models: tuple[TextModel, ...] = ()
+
+    @property
+    def model(self) -> TextModel | None:
+        """The model that students can be cut from: the first."""
+        return self.models[0] if self.models else None
 
     @abstractmethod
     def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
@@ -52,14 +57,13 @@ class ModelTeacher(Teacher):
 
     def __init__(self, models: Sequence[TextModel], combine: Combine = "mean_logits") -> None:
         self.models, self.combine = tuple(models), combine
-        self.model = self.models[0]
-        self.label_names = self.model.label_names
+        self.label_names = self.models[0].label_names
         for number, other in enumerate(self.models[1:], start=2):
             if other.label_names != self.label_names:
                 raise ModelError(f"teacher {number} has the labels {_list(other.label_names)}, the first has {_list(self.label_names)}; "
                                  "an ensemble needs the same labels in the same order")  # fmt: skip
         single = len(self.models) == 1
-        self.fingerprint = self.model.fingerprint if single else {
+        self.fingerprint = self.models[0].fingerprint if single else {
             "combine": combine, **{f"model {number}": model.fingerprint for number, model in enumerate(self.models, start=1)}
         }  # fmt: skip
 
@@ -82,7 +86,10 @@ class FileTeacher(Teacher):
         from understudy.data.rows import identity
         from understudy.data.sources import read_table
 
-        table = read_table(path, columns)
+        texts = {
+            ours: theirs for ours, theirs in columns.items() if ours not in ("label", "labels")
+        }  # a file of answers needs none
+        table = read_table(path, texts)
         kind = next((name for name in ("logits", "probabilities") if name in table.column_names), None)
         if kind is None or "text" not in table.column_names:
             raise DataError(f"{path}: a teacher's file needs the columns text (text_pair) and logits or probabilities; "
@@ -104,10 +111,10 @@ class FileTeacher(Teacher):
                 np.clip(values, 1e-7, None)
             )  # logits are defined up to a constant; log-probabilities are one choice
         self.path = path
-        self._by_identity = {
-            identity(text, pair): row
-            for text, pair, row in zip(table["text"], pairs, values.astype(np.float32), strict=True)
-        }
+        self._by_identity: dict[str, np.ndarray] = {}
+        for line, (text, pair, row) in enumerate(zip(table["text"], pairs, values.astype(np.float32), strict=True), 1):
+            if not np.array_equal(self._by_identity.setdefault(identity(text, pair), row), row):
+                raise DataError(f"{path}: row {line}: the text of an earlier row with other {kind}; keep one of them")
         self.label_names = label_names
         import hashlib
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
+from understudy import processes
 from understudy.data.batches import TEACHER_VIEW, Collator, LengthBuckets, TokenizedRows
 from understudy.errors import RecipeError, TrainingError
 from understudy.objectives import Objective
@@ -139,7 +140,7 @@ class DistillationTrainer(Trainer):
     def _broken(self, what: str, value: float) -> TrainingError:
         return TrainingError(
             f"{what} is {value} at step {self.state.global_step + 1}; {self._last_checkpoint()}. A lower learning rate "
-            "(--set stages.0.train.learning_rate=…) or --set stages.0.train.precision=float32 usually mends it."
+            "(train.learning_rate of the stage, or of finetune) or train.precision=float32 usually mends it."
         )
 
     def _last_checkpoint(self) -> str:
@@ -197,11 +198,11 @@ def _name(objective: Objective) -> str:
 
 
 def updates(rows: int, settings: TrainSettings) -> int:
-    """Number of updates that a training makes.
+    """Number of updates that a training makes; with several processes, each update takes a batch from each.
 
     >>> updates(100, TrainSettings(epochs=2, batch_size=32))
     8
     """
     assert settings.epochs and settings.batch_size, "settings must be resolved"
-    batches = math.ceil(rows / settings.batch_size)
+    batches = math.ceil(math.ceil(rows / settings.batch_size) / processes.count())
     return settings.max_steps or math.ceil(math.ceil(batches / settings.accumulation) * settings.epochs)

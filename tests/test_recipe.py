@@ -1,0 +1,235 @@
+"""A recipe is data: it loads, dumps and loads again; what does not fit is told in the user's spelling, all of it at once."""
+
+import itertools
+
+import pytest
+import yaml
+
+from tiny import LABELS
+from understudy import parts
+from understudy.errors import RecipeError
+from understudy.recipe import (
+    RECIPES,
+    FinetuneSettings,
+    Recipe,
+    build,
+    dump_yaml,
+    load_recipe,
+    packaged,
+    parse_overrides,
+)
+
+LEAST = {
+    "name": "least",
+    "student": {"kind": "bilstm"},
+    "stages": [{"name": "only", "objectives": [{"kind": "soft_targets"}]}],
+}
+
+
+def recipe(**changes) -> Recipe:
+    return build(Recipe, yaml.safe_load(yaml.safe_dump(LEAST)), changes, where="least")
+
+
+def refused(**changes) -> str:
+    with pytest.raises(RecipeError) as caught:
+        recipe(**{key.replace("__", "."): value for key, value in changes.items()})
+    return str(caught.value)
+
+
+# --- the packaged ones
+
+
+def test_the_packaged_recipes_are_the_files():
+    assert set(packaged()) == {path.stem for path in RECIPES.glob("*.yaml")} >= {"hinton", "tang", "bert_tutorial"}
+
+
+@pytest.mark.parametrize("name", sorted(packaged()))
+def test_packaged_recipes_are_whole(name):
+    """Validates, says what it is and from where, and loads again from what it dumps."""
+    found = load_recipe(name)
+    assert found.name == name
+    text = (RECIPES / f"{name}.yaml").read_text("utf-8")
+    assert packaged()[name] == text.partition("\n")[0].removeprefix("# ") != ""
+    header = "".join(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines(keepends=True)))
+    assert "arXiv:" in header, "every recipe names its source"
+    assert Recipe(**yaml.safe_load(found.dump())) == found
+    assert Recipe(**yaml.safe_load(found.dump())).dump() == found.dump()
+
+
+@pytest.mark.parametrize("kind", sorted(parts.kinds("students")))
+@pytest.mark.parametrize("name", sorted(packaged()))
+def test_every_recipe_takes_every_student(name, kind):
+    settings = {"kind": kind} | ({"model": "some/model"} if kind == "pretrained" else {})
+    found = load_recipe(name, {"student": settings})
+    assert Recipe(**yaml.safe_load(found.dump())) == found
+    assert type(found.student.make()) is parts.part("students", kind)
+
+
+def test_the_dump_holds_every_default():
+    """So that a later version with other defaults gives the same run."""
+    found = yaml.safe_load(recipe().dump())
+    assert found["stages"][0]["objectives"] == [{"kind": "soft_targets", "weight": 1.0, "temperature": 2.0}]
+    assert found["student"]["hidden"] == 150
+    assert found["stages"][0]["train"].keys() == type(recipe().stages[0].train).model_fields.keys()
+
+
+def test_names_in_any_script_survive():
+    found = recipe(**{"data.label_names": ["好", "né", *LABELS], "data.columns": {"text": "文本"}})
+    assert Recipe(**yaml.safe_load(found.dump())) == found and "好" in found.dump()
+
+
+def test_a_recipe_is_frozen():
+    with pytest.raises(Exception, match="frozen"):
+        recipe().seed = 3
+
+
+# --- a file of one's own
+
+
+def test_a_yaml_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(LEAST))
+    assert load_recipe(tmp_path / "mine.yaml") == recipe() == load_recipe(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("hintn", None, "recipe 'hintn' is unknown; known are .*Did you mean 'hinton'"),
+        ("{}/none.yaml", None, "none.yaml: no such recipe file"),
+        ("{}/mine.yaml", "a: [1", "mine.yaml: not YAML: .*line 1"),
+        ("{}/mine.yaml", "- a\n- b", "mine.yaml: a recipe is a YAML mapping, got list"),
+        ("{}/mine.yaml", "", "mine.yaml: a recipe is a YAML mapping, got NoneType"),
+        ("{}/mine.yaml", b"name: \xff\xfe", "mine.yaml: not YAML"),
+        ("{}/mine.yaml", "name: x", "student is missing\n.*stages is missing"),
+        ("{}/mine.yaml", "!!python/object/apply:os.getcwd []", "not YAML"),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / "mine.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(name.format(tmp_path))
+
+
+# --- values set over it
+
+
+def test_any_setting_by_its_key():
+    found = recipe(**parse_overrides([
+        "seed=7", "stages.0.train.epochs=5", "stages.0.train.learning_rate=3e-5", "student.hidden=64", "teacher.models=[a, b]",
+        "stages.0.objectives.0.temperature=4", "data.columns={text: review}", "control=[]", "metric=macro_f1", "data.test=null",
+    ]))  # fmt: skip
+    assert (found.seed, found.metric, found.control, found.data.test) == (7, "macro_f1", (), None)
+    assert (found.stages[0].train.epochs, found.stages[0].train.learning_rate) == (5, 3e-5)
+    assert found.student.settings["hidden"] == 64 and found.teacher.models == ("a", "b")
+    assert found.stages[0].objectives[0].settings == {"temperature": 4.0}
+    assert found.data.columns == {"text": "review"}
+
+
+def test_a_path_may_lead_where_nothing_is_written_yet():
+    assert "teacher" not in LEAST and recipe(**{"teacher.dtype": "float16"}).teacher.dtype == "float16"
+    assert recipe(**{"stages.0.train.patience": 3}).stages[0].train.patience == 3
+
+
+@pytest.mark.parametrize("pair", ["seed", "=3", "", "seed 3"])
+def test_a_set_without_an_equals_sign(pair):
+    with pytest.raises(RecipeError, match=r"--set .*: write it as key=value"):
+        parse_overrides([pair])
+
+
+def test_a_set_that_is_no_yaml():
+    with pytest.raises(RecipeError, match=r"--set student.layers=\[0, 2: the value is not YAML"):
+        parse_overrides(["student.layers=[0, 2"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("sede", 1, "least: sede is not a setting; known are .*Did you mean 'seed'"),
+        ("stages.0.train.epoch", 1, "stages.0.train.epoch is not a setting; .*Did you mean 'epochs'"),
+        ("data.tain", "f", "data.tain is not a setting; .*Did you mean 'train'"),
+        ("stages.0.objectives.0.temprature", 1, "stages.0.objectives.0: temprature is not a setting; .*Did you mean 'temperature'"),
+        ("student.hiden", 1, "student: hiden is not a setting; .*Did you mean 'hidden'"),
+        ("stages.0.objectives.0.kind", "soft_target", "stages.0.objectives.0: .*'soft_target' is unknown.*Did you mean 'soft_targets'"),
+        ("student.kind", "bilstn", "student: student 'bilstn' is unknown.*Did you mean 'bilstm'"),
+        ("task", "clasification", "task 'clasification' is unknown.*Did you mean 'classification'"),
+        ("metric", "acuracy", "metric 'acuracy' is unknown for classification.*Did you mean 'accuracy'"),
+        ("metric", "pearson", "metric 'pearson' is unknown for classification"),
+        ("stages.1.train.epochs", 1, "stages.1: there are 1 here, numbered from 0"),
+        ("stages.first.name", "x", "stages.first: there are 1 here, numbered from 0"),
+        ("stages.3", {}, "stages.3: there are 1 here"),
+        ("name.first", 1, "name.first: name is a value, it has no keys"),
+        ("stages.0.train.epochs", "many", "stages.0.train.epochs is 'many': .*number"),
+        ("stages.0.train.epochs", -1, "stages.0.train.epochs is -1: .*greater than 0"),
+        ("stages.0.train.learning_rate", float("nan"), "learning_rate is nan"),
+        ("stages.0.train.schedule", "linaer", "schedule is 'linaer': .*'linear'"),
+        ("stages.0.train.batch_size", 2.5, "batch_size is 2.5"),
+        ("seed", -1, "seed is -1"),
+        ("control", ["alne"], "control.0 is 'alne': .*'alone'"),
+        ("stages", [], "stages"),
+        ("stages.0.objectives", [], "objectives"),
+        ("stages.0.objectives.0.weight", 0, "every objective has weight 0"),
+        ("stages.0.objectives.0.weight", -1, "weight is -1"),
+        ("stages.0.objectives.0.temperature", 0, "temperature is 0.0; it must be above 0"),
+        ("stages.0.objectives.0.temperature", "warm", "temperature is 'warm'"),
+        ("student.dropout", 1.5, "dropout is 1.5"),
+        ("student", {"kind": "teacher_layers", "layers": [0, 0]}, "list each layer once"),
+        ("student", {"kind": "narrow", "width": 10, "heads": 3}, "heads must divide the width"),
+        ("student", {"kind": "pretrained"}, "model is missing"),
+        ("student", {"hidden": 3}, "student.kind is missing"),
+        ("student", "bilstm", "student is 'bilstm'"),
+        ("stages.0.name", "Not A Name", "stages.0.name is 'Not A Name'"),
+        ("stages.0.rows", ["trian"], "stages.0.rows.0 is 'trian'"),
+        ("data.max_length", 2, "data.max_length is 2"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told_with_its_key(key, value, message):
+    found = refused(**{key: value})
+    import re
+
+    assert re.search(message, found, re.DOTALL), found
+    assert (
+        found.startswith("least: ") and "pydantic" not in found and "Value error" not in found and "https" not in found
+    )
+
+
+def test_all_mistakes_together():
+    found = refused(sede=1, stages__0__train__epochs="many", student__hiden=2, data__max_length=2, metric="acuracy")
+    assert found.count("\n") >= 3
+    for word in ("sede", "stages.0.train.epochs", "hiden", "data.max_length"):
+        assert word in found
+    assert all(line.startswith("least: ") for line in found.splitlines())
+
+
+def test_all_wrong_paths_together():
+    found = refused(**{"stages__5__name": "x", "name__first": 1})
+    assert found.count("\n") == 1 and "stages.5" in found and "name.first" in found
+
+
+def test_two_stages_of_one_name():
+    stage = LEAST["stages"][0]
+    assert "stages need names of their own; got only, only" in refused(stages=[stage, stage])
+
+
+def test_overrides_do_not_leak_into_the_next_recipe():
+    first = load_recipe("hinton")
+    load_recipe("hinton", {"stages.0.train.epochs": 99, "stages.0.objectives.0.weight": 9.0, "student.layers": [0]})
+    assert load_recipe("hinton") == first
+
+
+# --- fine-tuning
+
+
+def test_finetune_takes_an_encoder_or_a_kind_of_student():
+    encoder = build(FinetuneSettings, {"model": "some/encoder"}, {}, where="finetune")
+    assert encoder.student is None and encoder.train.learning_rate == 5e-5
+    student = build(FinetuneSettings, {"model": "bilstm"}, {"student.hidden": 7, "train.epochs": 2}, where="finetune")
+    assert student.student.settings["hidden"] == 7
+    assert (student.train.epochs, student.train.learning_rate) == (2, 1e-3)
+    for one in (encoder, student):
+        assert FinetuneSettings(**yaml.safe_load(dump_yaml(one))) == one
+
+
+def test_finetune_refuses_in_the_same_way():
+    with pytest.raises(RecipeError, match=r"finetune: train.epoch is not a setting; .*Did you mean 'epochs'"):
+        build(FinetuneSettings, {"model": "x"}, {"train.epoch": 3}, where="finetune")
