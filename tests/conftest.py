@@ -11,6 +11,9 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny matrices only lose by more threads
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
+# As the command sets them before it imports transformers; here it is imported long before any command runs.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import pytest
 import torch
@@ -58,6 +61,10 @@ class World:
     def data(self) -> list[str]:
         """As options."""
         return ["--train", self.train, "--validation", self.validation, "--test", self.test]
+
+    def distill(self, recipe: str, out: Path, *words: Any) -> list[Any]:
+        """The command that distils the teacher into `out`."""
+        return ["distill", recipe, "--teacher", self.teacher, *self.data, "--out", out, *words]
 
     @property
     def keys(self) -> dict[str, Any]:

@@ -92,8 +92,8 @@ def test_a_class_in_a_file_of_ones_own(mine):
         ("{folder}/nowhere.py:HalfLogits", "no Python file .*nowhere.py; write it as ./mine.py:MyClass"),
         ("{folder}:HalfLogits", "no Python file"),
         ("HalfLogits:", "no Python file"),
-        ("{folder}/broken.py:HalfLogits", "broken.py: .*line 1"),
-        ("{folder}/needs.py:HalfLogits", "needs.py: .*No module named 'not_there'"),
+        ("{folder}/broken.py:HalfLogits", "broken.py cannot be imported: SyntaxError.*line 1"),
+        ("{folder}/needs.py:HalfLogits", "needs.py cannot be imported: .*No module named 'not_there'"),
         ("{folder}/other.py:Other", "Other is no Objective"),
     ],
 )

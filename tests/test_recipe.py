@@ -96,7 +96,7 @@ def test_a_yaml_file(tmp_path):
     [
         ("hintn", None, "recipe 'hintn' is unknown; known are .*Did you mean 'hinton'"),
         ("{}/none.yaml", None, "none.yaml: no such recipe file"),
-        ("{}/mine.yaml", "a: [1", "mine.yaml: not YAML: .*line 1"),
+        ("{}/mine.yaml", "a: [1", r"mine.yaml: not YAML: [\s\S]*line 1"),
         ("{}/mine.yaml", "- a\n- b", "mine.yaml: a recipe is a YAML mapping, got list"),
         ("{}/mine.yaml", "", "mine.yaml: a recipe is a YAML mapping, got NoneType"),
         ("{}/mine.yaml", b"name: \xff\xfe", "mine.yaml: not YAML"),

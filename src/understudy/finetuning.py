@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from understudy import __version__, parts
 from understudy.data.batches import by_length, tokenized
 from understudy.data.rows import Rows, labelled, read
@@ -16,7 +18,7 @@ from understudy.students import Blueprint
 from understudy.tasks import Task
 from understudy.text_model import TextModel
 from understudy.train.precision import find_device
-from understudy.train.training import train
+from understudy.train.training import check_trainable, train
 
 
 def finetune(
@@ -43,13 +45,14 @@ def finetune(
     for note in rows.notes:
         say(f"Note: {note}")
     model, autocast = _build(settings, rows, task)
+    learned, objectives = labelled(rows.train), make_objectives([settings.objective])
+    check_trainable(model, np.asarray(learned["label"]), settings.train, objectives, settings.report_to)
     with main_process_first():
         run = Run.start(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
-    learned = labelled(rows.train)
     say(f"Fine-tuning {settings.model} ({model.parameters:,} parameters) on {len(learned):,} rows")
     trained = train(
         model, tokenized(model, learned, balanced=settings.train.balanced_sampling), by_length(model, labelled(rows.validation)), task,
-        settings.train, make_objectives([settings.objective]), folder=run.checkpoints / "finetune", metric=settings.selection_metric,
+        settings.train, objectives, folder=run.checkpoints / "finetune", metric=settings.selection_metric,
         seed=settings.seed, name="fine-tuning", write=run.writer("teacher", "finetune"), device=device, autocast=autocast,
         report_to=settings.report_to,
     )  # fmt: skip

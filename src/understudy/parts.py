@@ -46,7 +46,7 @@ def part(folder: str, kind: str) -> type:
         RecipeError: the kind is unknown, or the user's file cannot be used.
     """
     if ":" in kind:
-        return _own_part(kind)
+        return _own_part(folder, kind)
     if kind not in kinds(folder):
         raise RecipeError(f"{folder[:-1]} '{kind}' is unknown; {did_you_mean(kind, kinds(folder))}")
     module = importlib.import_module(f"understudy.{folder}.{kind}")
@@ -57,7 +57,7 @@ def part(folder: str, kind: str) -> type:
     )
 
 
-def _own_part(kind: str) -> type:
+def _own_part(folder: str, kind: str) -> type:
     file, _, name = kind.rpartition(":")
     path = Path(file)
     if not path.is_file() or path.suffix != ".py":
@@ -65,10 +65,17 @@ def _own_part(kind: str) -> type:
     spec = importlib.util.spec_from_file_location(f"understudy_own_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not inspect.isclass(getattr(module, name, None)):
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise RecipeError(f"'{kind}': {path} cannot be imported: {type(error).__name__}: {error}") from error
+    found = getattr(module, name, None)
+    if not inspect.isclass(found):
         raise RecipeError(f"'{kind}': {path} has no class {name}")
-    return getattr(module, name)
+    word = folder[:-1].capitalize()
+    if not issubclass(found, getattr(importlib.import_module(f"understudy.{folder}"), word)):
+        raise RecipeError(f"'{kind}': {name} is no {word}; make it a subclass of understudy.{folder}.{word}")
+    return found
 
 
 @cache

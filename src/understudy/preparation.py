@@ -18,6 +18,7 @@ from understudy.tasks import Task
 from understudy.teachers.teacher import FileTeacher, ModelTeacher, Teacher, is_file
 from understudy.text_model import TextModel
 from understudy.train.trainer import updates
+from understudy.train.training import check_trainable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -130,8 +131,9 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
         _check_teacher(plan, teacher.logits(validation, device=device), np.asarray(validation["label"]))
     for stage in recipe.stages:
         plan.stage_rows(stage)
-        for _, objective in make_objectives(stage.objectives):
-            objective.prepare(labels=np.asarray(rows.train["label"]), outputs=plan.outputs)
+        check_trainable(
+            student, np.asarray(rows.train["label"]), stage.train, make_objectives(stage.objectives), recipe.report_to
+        )
     return plan
 
 

@@ -196,7 +196,8 @@ class FinetuneSettings(_Frozen):
         default=None, description="train this kind on the labels instead of a pretrained encoder"
     )
     train: TrainSettings = TrainSettings()
-    objective: ObjectivePart = ObjectivePart(kind="labels")
+    # Made when it is needed: it imports torch.
+    objective: ObjectivePart = Field(default_factory=lambda: ObjectivePart(kind="labels"))
     report_to: tuple[str, ...] = ()
 
     @model_validator(mode="before")
@@ -293,7 +294,9 @@ def build(cls: type[BaseModel], values: dict[str, Any], overrides: Mapping[str, 
         except ValidationError as error:
             items = error.errors()
             # A list whose members are refused also counts as too short; that says nothing new.
-            mistakes = [_mistake(cls, item) for item in items if item["type"] != "too_short" or len(items) == 1]
+            mistakes = [
+                _mistake(cls, item) for item in items if item["type"] != "too_short" or not _within(item, items)
+            ]
         except RecipeError as error:
             mistakes = [str(error)]
     raise RecipeError("\n".join(f"{where}: {mistake}" for mistake in mistakes))
@@ -351,6 +354,12 @@ def _mistake(cls: type[BaseModel], item: Any, known: Iterable[str] = ()) -> str:
     if item["type"] == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key} is {item['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _within(item: Any, items: Sequence[Any]) -> bool:
+    """Whether another mistake lies deeper in the same place."""
+    place = item["loc"]
+    return any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in items)
 
 
 def _fields_at(cls: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

@@ -76,7 +76,12 @@ class Run:
 
     @property
     def facts(self) -> dict[str, Any]:
-        return json.loads((self.folder / FACTS).read_text("utf-8"))
+        try:
+            return json.loads((self.folder / FACTS).read_text("utf-8"))
+        except ValueError as error:
+            raise RunFolderError(
+                f"{self.folder / FACTS}: damaged ({error}); delete it, then go on with --resume"
+            ) from error
 
     def discard(self) -> None:
         """Take back a folder that this process made, when its input turns out unusable."""
@@ -97,8 +102,8 @@ class Run:
 
     def record(self, facts: dict[str, Any]) -> None:
         """Write the facts, whole; the run is then finished, and checkpoints have done their work."""
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
         write_whole(self.folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
 def check(folder: Path, recipe: str, *, resume: bool, overwrite: bool) -> Run | None:
@@ -124,7 +129,10 @@ def check(folder: Path, recipe: str, *, resume: bool, overwrite: bool) -> Run | 
         )
     if not ours:
         raise RunFolderError(f"{folder}: nothing to resume: it has no {RECIPE}")
-    before, now = yaml.safe_load((folder / RECIPE).read_text("utf-8")), yaml.safe_load(recipe)
+    try:
+        before, now = yaml.safe_load((folder / RECIPE).read_text("utf-8")), yaml.safe_load(recipe)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{folder / RECIPE}: damaged ({error}); start anew with --overwrite") from error
     if before != now:
         raise RunFolderError(f"{folder}: holds a run of another recipe: different are {', '.join(_differences(before, now))}. "
                              "Give the same settings, or another --out")  # fmt: skip

@@ -50,6 +50,7 @@ class TextModel:
         Raises:
             ModelError: no such folder, pickle weights, no tokenizer, a head never trained, or too long a `max_length`.
         """
+        from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
         import understudy.students.register  # noqa: F401  (own student kinds become known to the Auto classes)
@@ -67,7 +68,7 @@ class TextModel:
                 folder, config=config, dtype="float32", use_safetensors=True, local_files_only=True,
                 output_loading_info=True, ignore_mismatched_sizes=new_head,
             )  # fmt: skip
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{folder}: cannot be loaded as a sequence classifier: {_first_line(error)}") from error
         random = [name for name in report["missing_keys"] if "position_ids" not in name and "pooler" not in name]
         if random and not new_head:
@@ -79,7 +80,8 @@ class TextModel:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:
             raise ModelError(f"{folder}: no tokenizer that loads: {_first_line(error)}") from error
-        if not tokenizer.is_fast or len(tokenizer) < 2:
+        # Without its file, some families' tokenizers load all the same, and know no word but the special ones.
+        if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_ids):
             raise ModelError(f"{folder}: no tokenizer.json (or vocabulary) found; save the tokenizer into this folder")
         # Some folders (the packaged MiniLM among them) carry padding and truncation of their own; batches decide here.
         tokenizer.backend_tokenizer.no_padding()

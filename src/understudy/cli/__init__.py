@@ -9,6 +9,7 @@ import errno
 import importlib
 import os
 import pkgutil
+import re
 import sys
 
 import typer
@@ -44,6 +45,14 @@ for _module in pkgutil.iter_modules(__path__):
         app.command(name=_module.name.rstrip("_"))(_command)
 
 
+_GOING_ON = {
+    "distill": "What is done is kept: the same command with --resume goes on from there.",
+    "finetune": "What is done is kept: the same command with --resume goes on from there.",
+    "teach": "What is done is kept: the same command goes on from there.",
+    "demo": "What is done is kept: the same command goes on from there.",
+}
+
+
 def main() -> None:
     """Run a command; every foreseen trouble ends in one clear message.
 
@@ -59,21 +68,28 @@ def main() -> None:
     except UnderstudyError as error:
         print(f"understudy: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+    except Exception as error:
+        refusal = _refusal(error)
+        if refusal is None:
             raise
-        print(
-            f"understudy: {error.filename or 'writing'}: {error.strerror}. Make room (or give another --out), then go on with --resume.",
-            file=sys.stderr,
-        )
+        print(f"understudy: {refusal}. Make room (or give another --out), then go on with --resume.", file=sys.stderr)
         sys.exit(1)
     except SystemExit as exit:
         if exit.code == INTERRUPTED:  # typer's way to say KeyboardInterrupt
-            goes_on = any(word in sys.argv[1:] for word in ("distill", "finetune"))
-            hint = (
-                "What is done is kept: the same command with --resume goes on from there."
-                if goes_on
-                else "The same command goes on."
-            )
-            print(f"\nunderstudy: interrupted. {hint}", file=sys.stderr)
+            command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+            print(f"\nunderstudy: interrupted. {_GOING_ON.get(command, '')}".rstrip(" "), file=sys.stderr)
         raise
+
+
+def _refusal(error: Exception) -> str | None:
+    """What the system said when it let us write no further; None for any other error.
+
+    safetensors and tokenizers hand its number on in words; torch says only that the file is shorter than it should be.
+    """
+    refusals = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'writing'}: {error.strerror}" if error.errno in refusals else None
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    if found and int(found[1]) in refusals:
+        return f"writing: {os.strerror(int(found[1]))}"
+    return "writing a checkpoint: no space left, it seems" if "unexpected pos" in str(error) else None

@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import set_seed
 
 from understudy import encoder
 from understudy.data.batches import Collator, TokenizedRows
+from understudy.errors import RecipeError, did_you_mean
 from understudy.objectives import Objective
 from understudy.recipe import TrainSettings
 from understudy.signals import Signals
@@ -147,22 +150,46 @@ def _collator(student: TextModel, teacher: TextModel | None) -> Collator:
     return Collator(student.tokenizer.pad_token_id, teacher.tokenizer.pad_token_id if teacher else None)
 
 
+def check_trainable(
+    student: TextModel, labels: np.ndarray, settings: TrainSettings, objectives: Sequence[tuple[float, Objective]],
+    report_to: Sequence[str],
+) -> None:  # fmt: skip
+    """Refuse what `train` would stumble over, before anything is spent or written.
+
+    Raises:
+        RecipeError: an objective that cannot work on these labels, more last layers than there are, a place to report to that
+            is unknown or not installed.
+    """
+    for _, objective in objectives:
+        objective.prepare(labels=labels, outputs=student.outputs)
+    _last_layers(student, settings.last_layers)
+    for name in report_to:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise RecipeError(f"report_to: '{name}' is unknown; {did_you_mean(name, INTEGRATION_TO_CALLBACK)}")
+        try:
+            INTEGRATION_TO_CALLBACK[name]()
+        except (RuntimeError, ImportError) as error:
+            raise RecipeError(f"report_to: {name} cannot be used here: {error}") from error
+
+
+def _last_layers(student: TextModel, count: int | None) -> Sequence[nn.Module]:
+    if count is None:
+        return ()
+    layers = encoder.layers(student.model)
+    if count > len(layers):
+        raise RecipeError(f"train.last_layers is {count}, but the model has {len(layers)} layers")
+    return list(layers)[len(layers) - count :]
+
+
 def _freeze(student: TextModel, last_layers: int | None) -> None:
     """Leave only the last layers and the head to train."""
     if last_layers is None:
         return
-    layers = encoder.layers(student.model)
-    if last_layers > len(layers):
-        from understudy.errors import RecipeError
-
-        raise RecipeError(f"train.last_layers is {last_layers}, but the model has {len(layers)} layers")
     base = student.model.base_model
     base.requires_grad_(False)
-    for layer in layers[len(layers) - last_layers :]:
-        layer.requires_grad_(True)
-    pooler = getattr(base, "pooler", None)
-    if pooler is not None:
-        pooler.requires_grad_(True)
+    for module in (*_last_layers(student, last_layers), getattr(base, "pooler", None)):
+        if module is not None:
+            module.requires_grad_(True)
 
 
 def _precision(

@@ -1,0 +1,497 @@
+"""The command: the README's path on a file of one's own, results on stdout alone, and how each trouble ends."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tiny import LABELS, tiny_rows
+from understudy.cli import app
+from understudy.errors import UnderstudyError
+from understudy.recipe import packaged
+
+SHORT = ["--set", "stages.0.train.max_steps=2"]
+LONG = ["--set", "stages.0.train.epochs=20", "--set", "stages.0.train.learning_rate=1e-2"]
+SMALL = [
+    "--student",
+    "bilstm",
+    "--set",
+    "student.hidden=8",
+    "--set",
+    "student.embedding=8",
+    "--set",
+    "student.feature=8",
+]
+
+
+# --- help and listing
+
+
+def test_help_and_listing_need_no_torch():
+    """They answer in a blink; importing torch alone takes more than a second."""
+    code = (
+        "import sys\n"
+        "from understudy.cli import main\n"
+        "for words in (['--help'], ['distill', '--help'], ['list', 'students'], ['list', 'recipes', '--json'], ['--version']):\n"
+        "    sys.argv = ['understudy', *words]\n"
+        "    try:\n"
+        "        main()\n"
+        "    except SystemExit as end:\n"
+        "        assert not end.code, words\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'numpy', 'sklearn', 'scipy', 'accelerate'} & set(sys.modules)\n"
+        "print('heavy:', heavy or 'none')\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines()[-1] == "heavy: none", said.stderr
+
+
+COMMANDS = sorted(command.name for command in app.registered_commands)
+
+
+def test_the_commands():
+    assert set(COMMANDS) >= {"demo", "distill", "evaluate", "finetune", "list", "plan", "predict", "report", "teach"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command):
+    said = CliRunner().invoke(app, [command, "--help"])
+    assert said.exit_code == 0
+    assert f"understudy {command}" in said.output.partition("Options")[0].partition("\n\n")[2], "no example"
+    assert all(len(line) <= 140 for line in said.output.splitlines())
+
+
+@pytest.mark.parametrize("what", ["recipes", "objectives", "students", "tasks"])
+def test_list(what, understudy):
+    listed, as_json = understudy("list", what), understudy("list", what, "--json").json
+    assert [line.split()[0] for line in listed.out.splitlines()] == list(as_json)
+    assert all(as_json.values())
+    if what == "recipes":
+        assert as_json == packaged()
+
+
+# --- the main path
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory) -> Path:
+    """CSV files of one's own: other names, columns of no use, no splits."""
+    folder = tmp_path_factory.mktemp("reviews")
+    for name, rows in (("train", tiny_rows(120)), ("other", tiny_rows(160)[120:])):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "stars", "review", "note"])
+            writer.writerows([place, row["label"], row["text"], 'a "quoted", note'] for place, row in enumerate(rows))
+    return folder
+
+
+COLUMNS = ["--column", "text=review", "--column", "label=stars"]
+
+
+def test_from_an_encoder_to_a_prediction(reviews, world, tmp_path, understudy, quick):
+    """finetune → distill → evaluate → predict → report, on a file with other columns and no splits."""
+    train = ["--train", reviews / "train.csv", *COLUMNS]
+    said = understudy("finetune", world.teacher, *train, "--set", "train.epochs=2", "--set", "train.learning_rate=1e-3",
+                      "--out", tmp_path / "teacher", "--json")  # fmt: skip
+    assert said.code == 0, said.err
+    assert said.json["models"]["teacher"]["quality"]["accuracy"]["value"] > 0.9
+    assert "split off train" in said.err
+    assert not list(tmp_path.rglob("*.bin")) and not list(tmp_path.rglob("*.pt"))
+
+    # The folder is a `transformers` folder; its head may be anything that was trained before.
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", str(tmp_path / "teacher"), device="cpu")
+    assert classify("a gripping film")[0]["label"] in LABELS
+
+    run = tmp_path / "run"
+    said = understudy("distill", "tang", "--teacher", tmp_path / "teacher", *SMALL, *train, *LONG, "--out", run)
+    assert said.code == 0, said.err
+    assert "student alone" in said.out and str(run / "report.html") in said.out.replace("\n", "")
+    facts = json.loads((run / "facts.json").read_text())
+    assert facts["models"]["student"]["quality"]["accuracy"]["value"] > 0.7
+    assert facts["models"]["student"]["rows_per_second"] > 0 and facts["command"].startswith("understudy distill tang")
+    assert "<html" in (run / "report.html").read_text()
+
+    other = ["--data", reviews / "other.csv", *COLUMNS]
+    said = understudy("evaluate", run / "student", "--teacher", tmp_path / "teacher", *other, "--json")
+    assert said.code == 0, said.err
+    assert said.json["data"]["test"]["rows"] == 40 and 0 <= said.json["agreement_with_teacher"] <= 1
+    accuracy = said.json["models"]["student"]["quality"]["accuracy"]["value"]
+
+    said = understudy(
+        "predict",
+        run / "student",
+        "--input",
+        reviews / "other.csv",
+        "--column",
+        "text=review",
+        "--output",
+        tmp_path / "said.jsonl",
+    )
+    assert (said.code, said.out) == (0, ""), said.err
+    found = [json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines()]
+    with (reviews / "other.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [one["text"] for one in found] == [row["review"] for row in rows]
+    right = [one["label"] == row["stars"] for one, row in zip(found, rows, strict=True)]
+    assert sum(right) / 40 == pytest.approx(accuracy)
+    assert all(sum(one["probabilities"].values()) == pytest.approx(1) for one in found)
+
+    said = understudy("predict", run / "student", "a gripping film", "no plot")
+    assert [line.split("\t")[1] for line in said.out.splitlines()] == ["a gripping film", "no plot"]
+    said = understudy("predict", run / "student", "a gripping film", "--json")
+    assert said.json["predictions"][0]["label"] in LABELS
+
+    page = (run / "report.html").read_bytes()
+    (run / "report.html").unlink()
+    said = understudy("report", run)
+    assert said.code == 0 and "student alone" in said.out and (run / "report.html").read_bytes() == page
+    assert understudy("report", run, "--json").json == facts
+
+
+def test_json_is_one_object_and_the_rest_goes_to_stderr(world, tmp_path, understudy, quick):
+    words = ["distill", "hinton", "--teacher", world.teacher, *world.data, *SHORT, "--out", tmp_path / "run", "--json"]
+    said = understudy(*words)
+    assert said.code == 0, said.err
+    assert said.json == json.loads((tmp_path / "run" / "facts.json").read_text()) and said.out.count("\n") == 1
+    assert "Training the student" in said.err
+    again = understudy(*words, "--resume")
+    assert (again.code, again.out) == (0, said.out) and "finished" in again.err
+
+
+@pytest.mark.parametrize("name", sorted(packaged()))
+@pytest.mark.parametrize("control", [["--no-control"], ["--control", "alone,pseudo_labels"]], ids=["none", "both"])
+def test_every_recipe_runs_two_steps(name, control, world, tmp_path, understudy, quick):
+    words = [
+        "distill",
+        name,
+        "--teacher",
+        world.teacher,
+        *world.data,
+        "--transfer",
+        world.transfer,
+        *control,
+        "--out",
+        tmp_path / "run",
+    ]
+    words += ["--set", "student.hidden=8", "--set", "student.embedding=8"] if name == "tang" else []
+    said = understudy(*words, *SHORT, "--json")
+    assert said.code == 0, said.err
+    controls = {"student_alone", "student_pseudo_labels"} if len(control) == 2 else set()
+    assert said.json["models"].keys() == {"teacher", "student"} | controls
+    assert said.json["data"]["transfer"]["rows"] > 0
+
+
+@pytest.mark.parametrize("student", [[*SMALL], ["--student", "narrow", "--set", "student.width=8"], ["--student", "teacher_layers"]],
+                         ids=["bilstm", "narrow", "teacher_layers"])  # fmt: skip
+def test_pairs(student, pair_world, tmp_path, understudy, quick):
+    world = pair_world
+    said = understudy(
+        "distill",
+        "hinton",
+        "--teacher",
+        world.teacher,
+        *world.data,
+        *student,
+        *SHORT,
+        "--out",
+        tmp_path / "run",
+        "--json",
+    )
+    assert said.code == 0, said.err
+    assert said.json["models"]["teacher"]["quality"]["accuracy"]["value"] > 0.9
+    said = understudy("predict", tmp_path / "run" / "student", "a film", "--pair", "a moving one", "--json")
+    assert said.json["predictions"][0]["text_pair"] == "a moving one"
+    said = understudy("predict", tmp_path / "run" / "student", "--input", world.test)
+    assert len(said.out.splitlines()) == 30 and "text_pair" in json.loads(said.out.splitlines()[0])
+
+
+def test_regression(number_world, tmp_path, understudy, quick):
+    world = number_world
+    words = [
+        "--teacher",
+        world.teacher,
+        *world.data,
+        "--transfer",
+        world.transfer,
+        "--task",
+        "similarity",
+        *SMALL,
+        "--out",
+        tmp_path / "run",
+    ]
+    said = understudy("distill", "hinton", *words)
+    assert (said.code, said.out) == (2, "") and "soft_targets needs classes" in said.err and "tang" in said.err
+    assert not (tmp_path / "run").exists()
+    said = understudy(
+        "distill", "tang", *words, "--control", "alone,pseudo_labels", "--set", "stages.0.train.epochs=20", "--json"
+    )
+    assert said.code == 0, said.err
+    quality = {name: one["quality"]["pearson"]["value"] for name, one in said.json["models"].items()}
+    assert quality["teacher"] > 0.9 and quality["student"] > 0.3
+    assert said.json["primary_metric"] == "pearson" and said.json["label_names"] is None
+    said = understudy("evaluate", tmp_path / "run" / "student", "--data", world.test, "--json")
+    assert said.json["models"]["student"]["quality"]["pearson"]["value"] == pytest.approx(quality["student"])
+    said = understudy("predict", tmp_path / "run" / "student", "a film", "--pair", "the best fun")
+    float(said.out.split("\t")[0])
+
+
+def test_teach_fills_a_store_that_distill_uses(world, tmp_path, understudy, quick):
+    words = ["--teacher", world.teacher, *world.data, "--transfer", world.transfer]
+    taught = understudy("teach", *words, "--store", tmp_path / "outputs", "--json")
+    assert taught.code == 0, taught.err
+    assert taught.json["computed"] == taught.json["kept"] == 160
+    assert understudy("teach", *words, "--store", tmp_path / "outputs", "--json").json["computed"] == 0
+    said = understudy(
+        "distill", "hinton", *words, *SHORT, "--no-control", "--store", tmp_path / "outputs", "--out", tmp_path / "run"
+    )
+    assert said.code == 0 and "0 rows computed now, 160 kept" in said.err
+    assert not (tmp_path / "run" / "teacher_outputs").exists()
+
+
+def test_plan_says_what_distill_would_do_and_writes_nothing(world, tmp_path, understudy, quick, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "hinton",
+        "--teacher",
+        world.teacher,
+        *world.data,
+        "--transfer",
+        world.transfer,
+        "--set",
+        "stages.0.train.epochs=2",
+    ]
+    planned = understudy("plan", *words, "--json")
+    assert planned.code == 0, planned.err
+    assert not list(tmp_path.iterdir())
+    said = understudy("distill", *words, "--out", tmp_path / "run", "--json")
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    for name, rows in (("train", 60), ("validation", 30), ("test", 30), ("transfer", 40)):
+        assert planned.json[f"{name}_rows"] == rows == said.json["data"][name]["rows"]
+    assert planned.json["updates_of_the_student"] == max(steps)
+    assert planned.json["rows_to_teach"] == 160 and planned.json["store_mib"] == pytest.approx(
+        160 * (16 + 2 * 4) / 2**20
+    )
+    assert planned.json["student_parameters"] == said.json["models"]["student"]["parameters"]
+    assert planned.json["teacher_parameters"] == said.json["models"]["teacher"]["parameters"]
+    assert planned.json["total_minutes"] > 0 and planned.json["peak_memory_mib"] > 0
+    assert understudy("plan", *words).out.count("\n") == len(planned.json)
+
+
+# --- a file of teacher outputs, an ensemble, parts of one's own
+
+
+def test_a_black_box_teacher(world, tmp_path, understudy, quick):
+    rows = tiny_rows(160)
+    box = tmp_path / "said.jsonl"
+    lines = [
+        {"text": row["text"], "probabilities": [0.9, 0.1] if row["label"] == "bad" else [0.2, 0.8]} for row in rows
+    ]
+    box.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = understudy(
+        "distill",
+        "tang",
+        "--teacher",
+        box,
+        *world.data,
+        "--transfer",
+        world.transfer,
+        *SMALL,
+        *SHORT,
+        "--out",
+        tmp_path / "run",
+        "--json",
+    )
+    assert said.code == 0, said.err
+    teacher = said.json["models"]["teacher"]
+    assert (
+        teacher["quality"]["accuracy"]["value"] == 1 and teacher["parameters"] is None and "latency_ms" not in teacher
+    )
+
+
+def test_an_ensemble_of_teachers(world, tmp_path, understudy, quick):
+    words = ["--teacher", world.teacher, "--teacher", world.teacher, "--set", "teacher.combine=geometric"]
+    said = understudy(
+        "distill", "hinton", *words, *world.data, *SHORT, "--no-control", "--out", tmp_path / "run", "--json"
+    )
+    assert said.code == 0, said.err
+    assert said.json["models"]["teacher"]["quality"]["accuracy"]["value"] == 1
+
+
+OWN = '''
+from understudy.objectives import Objective
+from understudy.students import Student
+from understudy.students.bilstm import BiLSTM
+
+class Cosine(Objective):
+    """One minus the cosine of the logits."""
+
+    def __init__(self, *, sharpness: float = 1.0) -> None:
+        super().__init__()
+        self.sharpness = sharpness
+
+    def forward(self, student, teacher, batch):
+        from torch.nn.functional import cosine_similarity
+        return self.sharpness * (1 - cosine_similarity(student.logits, teacher.logits)).mean()
+
+class Smallest(Student):
+    """A BiLSTM as small as it gets."""
+
+    training = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3}
+
+    def __init__(self, *, width: int = 2) -> None:
+        self.width = width
+
+    def build(self, blueprint):
+        return BiLSTM(hidden=self.width, embedding=self.width, feature=self.width).build(blueprint)
+'''
+
+
+def test_parts_of_ones_own(world, tmp_path, understudy, quick, monkeypatch):
+    """An objective and a student in a file beside the recipe, found from where one stands."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_parts.py").write_text(OWN)
+    (tmp_path / "own.yaml").write_text(
+        "name: own\nstudent: {kind: './own_parts.py:Smallest', width: 3}\nstages:\n- name: only\n  objectives:\n"
+        "  - {kind: labels, weight: 0.5}\n  - {kind: './own_parts.py:Cosine', weight: 0.5, sharpness: 2.0}\n"
+    )
+    words = ["--teacher", world.teacher, *world.data, *SHORT]
+    said = understudy("distill", "own.yaml", *words, "--out", "run", "--json")
+    assert said.code == 0, said.err
+    resolved = (tmp_path / "run" / "recipe.yaml").read_text()
+    assert "sharpness: 2.0" in resolved and "width: 3" in resolved and "batch_size: 16" in resolved
+    again = understudy("distill", tmp_path / "run" / "recipe.yaml", "--out", "again", "--json")
+    assert again.json["models"]["student"]["quality"] == said.json["models"]["student"]["quality"]
+    said = understudy("distill", "own.yaml", *words, "--set", "student.widht=3", "--out", "third")
+    assert said.code == 2 and "Did you mean 'width'" in said.err
+
+
+# --- how trouble ends
+
+
+def test_interrupted_says_how_to_go_on(world, tmp_path, understudy, monkeypatch):
+    from understudy.train import trainer
+
+    def interrupt(self, *_, **__):
+        raise KeyboardInterrupt
+
+    words = ["distill", "hinton", "--teacher", world.teacher, *world.data, *SHORT, "--out", tmp_path / "run"]
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.DistillationTrainer, "training_step", interrupt)
+        said = understudy(*words)
+    assert (said.code, said.out) == (130, "")
+    assert said.err.rstrip().endswith(
+        "understudy: interrupted. What is done is kept: the same command with --resume goes on from there."
+    )
+    assert (tmp_path / "run" / "recipe.yaml").is_file() and not (tmp_path / "run" / "facts.json").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("understudy.inference.predict", interrupt)
+        said = understudy("predict", world.teacher, "a film")
+    assert said.code == 130 and "--resume" not in said.err
+
+
+BREAKS = '''
+from understudy.objectives import Objective
+
+class Breaks(Objective):
+    """Is a number for so many batches."""
+
+    def __init__(self, *, after: int) -> None:
+        super().__init__()
+        self.after, self.seen = after, 0
+
+    def forward(self, student, teacher, batch):
+        self.seen += 1
+        return student.logits.square().mean() * (float("nan") if self.seen > self.after else 1.0)
+'''
+
+
+def test_a_loss_that_is_no_number(world, tmp_path, understudy):
+    (tmp_path / "breaks.py").write_text(BREAKS)
+    objective = json.dumps({"kind": f"{tmp_path}/breaks.py:Breaks", "after": 8})
+    said = understudy("distill", "hinton", "--teacher", world.teacher, *world.data, "--set", f"stages.0.objectives=[{objective}]",
+                      "--set", "stages.0.train.max_steps=10", "--set", "stages.0.train.precision=float32", "--out", tmp_path / "run")  # fmt: skip
+    assert (said.code, said.out) == (1, ""), said.err
+    kept = tmp_path / "run" / "checkpoints" / "student-distillation" / "checkpoint-8"
+    assert f"understudy: the loss is nan at step 9; the last good checkpoint is {kept}" in said.err
+    assert (kept / "model.safetensors").is_file() and not (tmp_path / "run" / "facts.json").exists()
+
+
+def refused_by(library: str) -> Exception:
+    """How each library passes on that the disk is full."""
+    from safetensors import SafetensorError
+
+    return {
+        "python": OSError(28, os.strerror(28), "student"),
+        "safetensors": SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        "tokenizers": Exception("No space left on device (os error 28)"),
+        "torch": RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
+    }[library]
+
+
+@pytest.mark.parametrize("library", ["python", "safetensors", "tokenizers", "torch"])
+def test_a_full_disk(library, world, tmp_path, understudy, monkeypatch, quick):
+    """The message says what to do; nothing stands half-written under its final name; --resume goes on."""
+    words = world.distill("hinton", tmp_path / "run", *SHORT, "--no-control")
+
+    def full(self, folder, *_, **__):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / "model.safetensors").write_bytes(b"what there was room for")
+        raise refused_by(library)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+        said = understudy(*words)
+    assert (said.code, said.out) == (1, ""), said.err
+    assert "space left" in said.err
+    assert said.err.endswith("Make room (or give another --out), then go on with --resume.\n")
+    assert not (tmp_path / "run" / "student").exists() and not (tmp_path / "run" / "facts.json").exists()
+    assert understudy(*words, "--resume").code == 0
+
+
+def test_a_real_refusal_in_the_middle_of_a_file(world, tmp_path, understudy, quick):
+    """The system lets no file grow beyond a size that the weights pass; once it does, --resume goes on."""
+    words = world.distill("hinton", str(tmp_path / "run"), *SHORT, "--no-control")
+    largest = 16_000
+    assert (Path(world.teacher) / "model.safetensors").stat().st_size > largest
+    code = (
+        "import resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest}, {largest}))\n"
+        "from understudy.cli import main; main()"
+    )
+    said = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout) == (1, ""), said.stderr
+    assert "File too large. Make room" in said.stderr and "Traceback" not in said.stderr
+    assert not (tmp_path / "run" / "student").exists() and not (tmp_path / "run" / "facts.json").exists()
+    assert understudy(*words, "--resume").code == 0
+
+
+def test_a_folder_that_may_not_be_written(world, tmp_path, understudy, monkeypatch):
+    def forbidden(self, *_, **__):
+        raise PermissionError(13, os.strerror(13), str(self))
+
+    monkeypatch.setattr("understudy.run.Path.mkdir", forbidden)
+    said = understudy("distill", "hinton", "--teacher", world.teacher, *world.data, *SHORT, "--out", tmp_path / "run")
+    assert (said.code, said.out) == (1, "") and "Permission denied" in said.err
+
+
+def test_any_other_error_keeps_its_traceback(understudy, world, monkeypatch):
+    """A mistake of ours must be told as one."""
+    monkeypatch.setattr("understudy.inference.predict", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        understudy("predict", world.teacher, "a film")
+
+
+def test_exit_codes_hang_on_the_error(understudy, world, monkeypatch):
+    def failing(*_, **__):
+        raise UnderstudyError("it broke")
+
+    monkeypatch.setattr("understudy.inference.predict", failing)
+    said = understudy("predict", world.teacher, "a film")
+    assert (said.code, said.out, said.err) == (1, "", "understudy: it broke\n")
