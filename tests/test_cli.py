@@ -5,12 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from tiny import LABELS, tiny_rows
+from tiny import LABELS, tiny_rows, write_rows
 from understudy.cli import app
 from understudy.errors import UnderstudyError
 from understudy.recipe import packaged
@@ -123,16 +124,8 @@ def test_from_an_encoder_to_a_prediction(reviews, world, tmp_path, understudy, q
     assert said.json["data"]["test"]["rows"] == 40 and 0 <= said.json["agreement_with_teacher"] <= 1
     accuracy = said.json["models"]["student"]["quality"]["accuracy"]["value"]
 
-    said = understudy(
-        "predict",
-        run / "student",
-        "--input",
-        reviews / "other.csv",
-        "--column",
-        "text=review",
-        "--output",
-        tmp_path / "said.jsonl",
-    )
+    given = ["--input", reviews / "other.csv", "--column", "text=review"]
+    said = understudy("predict", run / "student", *given, "--output", tmp_path / "said.jsonl")
     assert (said.code, said.out) == (0, ""), said.err
     found = [json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines()]
     with (reviews / "other.csv").open(newline="") as file:
@@ -155,7 +148,7 @@ def test_from_an_encoder_to_a_prediction(reviews, world, tmp_path, understudy, q
 
 
 def test_json_is_one_object_and_the_rest_goes_to_stderr(world, tmp_path, understudy, quick):
-    words = ["distill", "hinton", "--teacher", world.teacher, *world.data, *SHORT, "--out", tmp_path / "run", "--json"]
+    words = world.distill("hinton", tmp_path / "run", *SHORT, "--json")
     said = understudy(*words)
     assert said.code == 0, said.err
     assert said.json == json.loads((tmp_path / "run" / "facts.json").read_text()) and said.out.count("\n") == 1
@@ -167,42 +160,22 @@ def test_json_is_one_object_and_the_rest_goes_to_stderr(world, tmp_path, underst
 @pytest.mark.parametrize("name", sorted(packaged()))
 @pytest.mark.parametrize("control", [["--no-control"], ["--control", "alone,pseudo_labels"]], ids=["none", "both"])
 def test_every_recipe_runs_two_steps(name, control, world, tmp_path, understudy, quick):
-    words = [
-        "distill",
-        name,
-        "--teacher",
-        world.teacher,
-        *world.data,
-        "--transfer",
-        world.transfer,
-        *control,
-        "--out",
-        tmp_path / "run",
-    ]
+    words = world.distill(name, tmp_path / "run", "--transfer", world.transfer, *control, *SHORT, "--json")
     words += ["--set", "student.hidden=8", "--set", "student.embedding=8"] if name == "tang" else []
-    said = understudy(*words, *SHORT, "--json")
+    said = understudy(*words)
     assert said.code == 0, said.err
     controls = {"student_alone", "student_pseudo_labels"} if len(control) == 2 else set()
     assert said.json["models"].keys() == {"teacher", "student"} | controls
     assert said.json["data"]["transfer"]["rows"] > 0
 
 
-@pytest.mark.parametrize("student", [[*SMALL], ["--student", "narrow", "--set", "student.width=8"], ["--student", "teacher_layers"]],
-                         ids=["bilstm", "narrow", "teacher_layers"])  # fmt: skip
+STUDENTS = {"bilstm": SMALL, "narrow": ["--student", "narrow", "--set", "student.width=8"], "teacher_layers": []}
+
+
+@pytest.mark.parametrize("student", STUDENTS)
 def test_pairs(student, pair_world, tmp_path, understudy, quick):
     world = pair_world
-    said = understudy(
-        "distill",
-        "hinton",
-        "--teacher",
-        world.teacher,
-        *world.data,
-        *student,
-        *SHORT,
-        "--out",
-        tmp_path / "run",
-        "--json",
-    )
+    said = understudy(*world.distill("hinton", tmp_path / "run", *STUDENTS[student], *SHORT, "--json"))
     assert said.code == 0, said.err
     assert said.json["models"]["teacher"]["quality"]["accuracy"]["value"] > 0.9
     said = understudy("predict", tmp_path / "run" / "student", "a film", "--pair", "a moving one", "--json")
@@ -213,23 +186,12 @@ def test_pairs(student, pair_world, tmp_path, understudy, quick):
 
 def test_regression(number_world, tmp_path, understudy, quick):
     world = number_world
-    words = [
-        "--teacher",
-        world.teacher,
-        *world.data,
-        "--transfer",
-        world.transfer,
-        "--task",
-        "similarity",
-        *SMALL,
-        "--out",
-        tmp_path / "run",
-    ]
-    said = understudy("distill", "hinton", *words)
+    more = ["--task", "similarity", "--transfer", world.transfer, *SMALL]
+    said = understudy(*world.distill("hinton", tmp_path / "run", *more))
     assert (said.code, said.out) == (2, "") and "soft_targets needs classes" in said.err and "tang" in said.err
     assert not (tmp_path / "run").exists()
     said = understudy(
-        "distill", "tang", *words, "--control", "alone,pseudo_labels", "--set", "stages.0.train.epochs=20", "--json"
+        *world.distill("tang", tmp_path / "run", *more, *LONG, "--control", "alone,pseudo_labels", "--json")
     )
     assert said.code == 0, said.err
     quality = {name: one["quality"]["pearson"]["value"] for name, one in said.json["models"].items()}
@@ -247,78 +209,50 @@ def test_teach_fills_a_store_that_distill_uses(world, tmp_path, understudy, quic
     assert taught.code == 0, taught.err
     assert taught.json["computed"] == taught.json["kept"] == 160
     assert understudy("teach", *words, "--store", tmp_path / "outputs", "--json").json["computed"] == 0
-    said = understudy(
-        "distill", "hinton", *words, *SHORT, "--no-control", "--store", tmp_path / "outputs", "--out", tmp_path / "run"
-    )
+    more = ["--transfer", world.transfer, "--store", tmp_path / "outputs", "--no-control"]
+    said = understudy(*world.distill("hinton", tmp_path / "run", *more, *SHORT))
     assert said.code == 0 and "0 rows computed now, 160 kept" in said.err
     assert not (tmp_path / "run" / "teacher_outputs").exists()
 
 
 def test_plan_says_what_distill_would_do_and_writes_nothing(world, tmp_path, understudy, quick, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = [
-        "hinton",
-        "--teacher",
-        world.teacher,
-        *world.data,
-        "--transfer",
-        world.transfer,
-        "--set",
-        "stages.0.train.epochs=2",
-    ]
-    planned = understudy("plan", *words, "--json")
+    _, *words = world.distill("hinton", "run", "--transfer", world.transfer, "--set", "stages.0.train.epochs=2")
+    planned_words = [word for word in words if word not in ("--out", "run")]
+    planned = understudy("plan", *planned_words, "--json")
     assert planned.code == 0, planned.err
     assert not list(tmp_path.iterdir())
-    said = understudy("distill", *words, "--out", tmp_path / "run", "--json")
+    said = understudy("distill", *words, "--json")
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     for name, rows in (("train", 60), ("validation", 30), ("test", 30), ("transfer", 40)):
         assert planned.json[f"{name}_rows"] == rows == said.json["data"][name]["rows"]
     assert planned.json["updates_of_the_student"] == max(steps)
-    assert planned.json["rows_to_teach"] == 160 and planned.json["store_mib"] == pytest.approx(
-        160 * (16 + 2 * 4) / 2**20
-    )
+    assert planned.json["rows_to_teach"] == 160
+    assert planned.json["store_mib"] == pytest.approx(160 * (16 + 2 * 4) / 2**20)
     assert planned.json["student_parameters"] == said.json["models"]["student"]["parameters"]
     assert planned.json["teacher_parameters"] == said.json["models"]["teacher"]["parameters"]
     assert planned.json["total_minutes"] > 0 and planned.json["peak_memory_mib"] > 0
-    assert understudy("plan", *words).out.count("\n") == len(planned.json)
+    assert understudy("plan", *planned_words).out.count("\n") == len(planned.json)
 
 
 # --- a file of teacher outputs, an ensemble, parts of one's own
 
 
 def test_a_black_box_teacher(world, tmp_path, understudy, quick):
-    rows = tiny_rows(160)
     box = tmp_path / "said.jsonl"
-    lines = [
-        {"text": row["text"], "probabilities": [0.9, 0.1] if row["label"] == "bad" else [0.2, 0.8]} for row in rows
-    ]
-    box.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    said = understudy(
-        "distill",
-        "tang",
-        "--teacher",
-        box,
-        *world.data,
-        "--transfer",
-        world.transfer,
-        *SMALL,
-        *SHORT,
-        "--out",
-        tmp_path / "run",
-        "--json",
-    )
+    said_of = {"bad": [0.9, 0.1], "good": [0.2, 0.8]}
+    write_rows(box, [{"text": row["text"], "probabilities": said_of[row["label"]]} for row in tiny_rows(160)])
+    more = ["--transfer", world.transfer, *SMALL, *SHORT, "--json"]
+    said = understudy(*replace(world, teacher=str(box)).distill("tang", tmp_path / "run", *more))
     assert said.code == 0, said.err
     teacher = said.json["models"]["teacher"]
-    assert (
-        teacher["quality"]["accuracy"]["value"] == 1 and teacher["parameters"] is None and "latency_ms" not in teacher
-    )
+    assert teacher["quality"]["accuracy"]["value"] == 1
+    assert teacher["parameters"] is None and "latency_ms" not in teacher
 
 
 def test_an_ensemble_of_teachers(world, tmp_path, understudy, quick):
-    words = ["--teacher", world.teacher, "--teacher", world.teacher, "--set", "teacher.combine=geometric"]
-    said = understudy(
-        "distill", "hinton", *words, *world.data, *SHORT, "--no-control", "--out", tmp_path / "run", "--json"
-    )
+    more = ["--teacher", world.teacher, "--set", "teacher.combine=geometric", "--no-control", *SHORT, "--json"]
+    said = understudy(*world.distill("hinton", tmp_path / "run", *more))
     assert said.code == 0, said.err
     assert said.json["models"]["teacher"]["quality"]["accuracy"]["value"] == 1
 
@@ -360,14 +294,13 @@ def test_parts_of_ones_own(world, tmp_path, understudy, quick, monkeypatch):
         "name: own\nstudent: {kind: './own_parts.py:Smallest', width: 3}\nstages:\n- name: only\n  objectives:\n"
         "  - {kind: labels, weight: 0.5}\n  - {kind: './own_parts.py:Cosine', weight: 0.5, sharpness: 2.0}\n"
     )
-    words = ["--teacher", world.teacher, *world.data, *SHORT]
-    said = understudy("distill", "own.yaml", *words, "--out", "run", "--json")
+    said = understudy(*world.distill("own.yaml", "run", *SHORT, "--json"))
     assert said.code == 0, said.err
     resolved = (tmp_path / "run" / "recipe.yaml").read_text()
     assert "sharpness: 2.0" in resolved and "width: 3" in resolved and "batch_size: 16" in resolved
     again = understudy("distill", tmp_path / "run" / "recipe.yaml", "--out", "again", "--json")
     assert again.json["models"]["student"]["quality"] == said.json["models"]["student"]["quality"]
-    said = understudy("distill", "own.yaml", *words, "--set", "student.widht=3", "--out", "third")
+    said = understudy(*world.distill("own.yaml", "third", "--set", "student.widht=3"))
     assert said.code == 2 and "Did you mean 'width'" in said.err
 
 
@@ -380,7 +313,7 @@ def test_interrupted_says_how_to_go_on(world, tmp_path, understudy, monkeypatch)
     def interrupt(self, *_, **__):
         raise KeyboardInterrupt
 
-    words = ["distill", "hinton", "--teacher", world.teacher, *world.data, *SHORT, "--out", tmp_path / "run"]
+    words = world.distill("hinton", tmp_path / "run", *SHORT)
     with monkeypatch.context() as patch:
         patch.setattr(trainer.DistillationTrainer, "training_step", interrupt)
         said = understudy(*words)
@@ -414,8 +347,8 @@ class Breaks(Objective):
 def test_a_loss_that_is_no_number(world, tmp_path, understudy):
     (tmp_path / "breaks.py").write_text(BREAKS)
     objective = json.dumps({"kind": f"{tmp_path}/breaks.py:Breaks", "after": 8})
-    said = understudy("distill", "hinton", "--teacher", world.teacher, *world.data, "--set", f"stages.0.objectives=[{objective}]",
-                      "--set", "stages.0.train.max_steps=10", "--set", "stages.0.train.precision=float32", "--out", tmp_path / "run")  # fmt: skip
+    sets = (f"stages.0.objectives=[{objective}]", "stages.0.train.max_steps=10", "stages.0.train.precision=float32")
+    said = understudy(*world.distill("hinton", tmp_path / "run", *(word for one in sets for word in ("--set", one))))
     assert (said.code, said.out) == (1, ""), said.err
     kept = tmp_path / "run" / "checkpoints" / "student-distillation" / "checkpoint-8"
     assert f"understudy: the loss is nan at step 9; the last good checkpoint is {kept}" in said.err
@@ -477,7 +410,7 @@ def test_a_folder_that_may_not_be_written(world, tmp_path, understudy, monkeypat
         raise PermissionError(13, os.strerror(13), str(self))
 
     monkeypatch.setattr("understudy.run.Path.mkdir", forbidden)
-    said = understudy("distill", "hinton", "--teacher", world.teacher, *world.data, *SHORT, "--out", tmp_path / "run")
+    said = understudy(*world.distill("hinton", tmp_path / "run", *SHORT))
     assert (said.code, said.out) == (1, "") and "Permission denied" in said.err
 
 

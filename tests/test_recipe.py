@@ -217,6 +217,12 @@ def test_overrides_do_not_leak_into_the_next_recipe():
     assert load_recipe("hinton") == first
 
 
+def test_what_is_given_stays_as_it_is():
+    student, given = {"kind": "bilstm"}, yaml.safe_load(yaml.safe_dump(LEAST))
+    build(Recipe, given, {"student": student, "student.hidden": 9, "stages.0.train.epochs": 2}, where="least")
+    assert student == {"kind": "bilstm"} and given == LEAST
+
+
 # --- fine-tuning
 
 
@@ -233,3 +239,13 @@ def test_finetune_takes_an_encoder_or_a_kind_of_student():
 def test_finetune_refuses_in_the_same_way():
     with pytest.raises(RecipeError, match=r"finetune: train.epoch is not a setting; .*Did you mean 'epochs'"):
         build(FinetuneSettings, {"model": "x"}, {"train.epoch": 3}, where="finetune")
+
+
+def test_finetuning_a_kind_of_student_takes_its_own_defaults(world, understudy, tmp_path):
+    """The command line once put an encoder's learning rate over a BiLSTM's."""
+    said = understudy("finetune", "bilstm", "--train", world.train, "--out", tmp_path / "out", "--set", "train.max_steps=1",
+                      "--set", "student.hidden=4")  # fmt: skip
+    assert said.code == 0
+    train = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())["train"]
+    assert train["learning_rate"] == parts.part("students", "bilstm").training["learning_rate"]
+    assert train["epochs"] == parts.part("students", "bilstm").training["epochs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -282,10 +283,10 @@ def build(cls: type[BaseModel], values: dict[str, Any], overrides: Mapping[str, 
     Raises:
         RecipeError: all mistakes together, each with its key in the user's spelling.
     """
-    mistakes = []
+    mistakes, values = [], copy.deepcopy(values)
     for key, value in overrides.items():
         try:
-            _set(values, key, value)
+            _set(values, key, copy.deepcopy(value))
         except RecipeError as error:
             mistakes.append(str(error))
     if not mistakes:

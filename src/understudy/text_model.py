@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
@@ -109,13 +110,16 @@ class TextModel:
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What decides this model's outputs: hashes of weights and tokenizer, the labels, the length."""
+        tokenizer = copy.deepcopy(self.tokenizer.backend_tokenizer)
+        tokenizer.no_truncation()  # what a call left set says nothing of the tokenizer
+        tokenizer.no_padding()
         weights = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             weights.update(name.encode())
             weights.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
         return {
             "weights": weights.hexdigest(),
-            "tokenizer": hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+            "tokenizer": hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
             "labels": list(self.label_names or ()),
             "max_length": self.max_length,
         }

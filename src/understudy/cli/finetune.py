@@ -40,12 +40,7 @@ def command(
     values = options.overrides(
         task=task, train=train, validation=validation, test=test, column=column, seed=seed, set_=set_
     )
-    start = {
-        "model": model,
-        "train": {"epochs": 3, "batch_size": 32, "learning_rate": 5e-5},
-        "objective": {"kind": "labels"},
-    }
-    settings = build(FinetuneSettings, start, values, where="finetune")
+    settings = build(FinetuneSettings, {"model": model, "objective": {"kind": "labels"}}, values, where="finetune")
     run = finetune(
         settings, out, resume=resume, overwrite=overwrite, device=device, say=options.say, command=command_line()
     )

@@ -1,0 +1,369 @@
+"""A whole run: what the student and its controls are given, what is kept for other runs, and what a kill costs."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tiny import LABELS, tiny_rows, write_rows
+from understudy import controls, pipeline
+from understudy.pipeline import distill, teach
+from understudy.preparation import prepare, resolve
+from understudy.recipe import Recipe, load_recipe
+from understudy.teachers.store import Store
+
+pytestmark = pytest.mark.usefixtures("quick")
+SMALL = {
+    "student": {"kind": "bilstm", "hidden": 8, "embedding": 8, "feature": 8, "vocabulary": "words", "min_count": 1}
+}
+
+
+def recipe(world, name="hinton", **changes) -> Recipe:
+    train = {"epochs": 3, "batch_size": 8, "learning_rate": 1e-2}
+    keys = world.keys | SMALL | {f"stages.0.train.{name}": value for name, value in train.items()}
+    return load_recipe(name, keys | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def weights(run, name="student") -> bytes:
+    return (run.folder / name / "model.safetensors").read_bytes()
+
+
+def metrics(run, name: str) -> list[dict]:
+    lines = map(json.loads, (run.folder / "metrics.jsonl").read_text().splitlines())
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines if line["model"] == name]
+
+
+@pytest.fixture
+def trainings(monkeypatch) -> list[dict]:
+    """What every training of this test was given."""
+    found, whole = [], pipeline.train
+
+    def noted(student, rows, validation, task, settings, objectives, **more):
+        before = {name: value.clone() for name, value in student.model.state_dict().items()}
+        trained = whole(student, rows, validation, task, settings, objectives, **more)
+        found.append({"before": before, "after": student.model.state_dict(), "rows": rows, "objectives": objectives,
+                      "settings": settings, "steps": trained.steps, **more})  # fmt: skip
+        return trained
+
+    monkeypatch.setattr(pipeline, "train", noted)
+    return found
+
+
+# --- the controls
+
+
+def test_controls_start_alike_and_make_as_many_updates(world, tmp_path, trainings):
+    distill(recipe(world, control=["alone", "pseudo_labels"], data__transfer=world.transfer), tmp_path / "run")
+    student, alone, pseudo = trainings
+    assert [one["name"] for one in trainings] == ["student", "student alone", "student pseudo labels"]
+    assert student["steps"] == alone["steps"] == pseudo["steps"] == 3 * 13  # 100 rows with the transfer rows
+    for one in (alone, pseudo):
+        assert all(torch.equal(one["before"][name], value) for name, value in student["before"].items())
+        assert (one["seed"], one["metric"]) == (student["seed"], student["metric"])
+        for setting in ("batch_size", "learning_rate", "weight_decay", "schedule", "evaluations"):
+            assert getattr(one["settings"], setting) == getattr(student["settings"], setting)
+    assert len(student["rows"]) == len(pseudo["rows"]) == 100 and len(alone["rows"]) == 60
+
+
+def test_each_control_hears_what_it_should(world, tmp_path, trainings):
+    distill(recipe(world, control=["alone", "pseudo_labels"], data__transfer=world.transfer), tmp_path / "run")
+    student, alone, pseudo = trainings
+    assert [(weight, type(one).__name__) for weight, one in student["objectives"]] == [
+        (0.5, "Labels"),
+        (0.5, "SoftTargets"),
+    ]
+    ((weight, only),) = alone["objectives"]
+    assert weight > 0 and only.target == "gold" and alone["rows"].teacher_logits is None
+    assert (np.asarray(alone["rows"].labels) >= 0).all()
+    assert [(weight, one.target) for weight, one in pseudo["objectives"]] == [(0.5, "gold"), (0.5, "teacher")]
+    # All else is the student's: the same rows in the same order, with the same teacher.
+    np.testing.assert_array_equal(pseudo["rows"].teacher_logits, student["rows"].teacher_logits)
+
+
+def test_a_control_is_trained_once_for_the_same_setting(world, tmp_path, trainings):
+    said = []
+    first = distill(recipe(world), tmp_path / "first", say=said.append)
+    second = distill(recipe(world, stages__0__objectives__1__weight=0.9), tmp_path / "second", say=said.append)
+    assert [one["name"] for one in trainings] == ["student", "student alone", "student"]
+    assert any("The control 'alone' was trained before with these settings" in line for line in said)
+    assert weights(first, "student_alone") == weights(second, "student_alone")
+    assert metrics(first, "student") != metrics(second, "student")
+    assert metrics(first, "student_alone") == metrics(second, "student_alone") != []
+    for run in (first, second):
+        assert run.facts["models"]["student_alone"]["seconds"] == first.facts["models"]["student_alone"]["seconds"]
+
+
+def shelf_key(built: Recipe, control: str = "alone") -> str:
+    plan = prepare(resolve(built))
+    return controls.key(control, plan, controls.stages_of(control, plan), "cpu")
+
+
+@pytest.mark.parametrize("changed", [
+    {"seed": 1}, {"student__hidden": 9}, {"stages__0__train__epochs": 2}, {"stages__0__train__learning_rate": 0.02},
+    {"stages__0__objectives__0__smoothing": 0.1}, {"data__train_rows": 40}, {"metric": "macro_f1"}, {"data__max_length": 16},
+], ids=lambda one: next(iter(one)))  # fmt: skip
+def test_another_setting_is_another_control(world, changed):
+    assert shelf_key(recipe(world, **changed)) != shelf_key(recipe(world))
+
+
+@pytest.mark.parametrize("changed", [
+    {"stages__0__objectives__1__weight": 0.9}, {"stages__0__objectives__1__temperature": 4.0}, {"control": []},
+    {"teacher__dtype": "float16"},
+], ids=lambda one: next(iter(one)))  # fmt: skip
+def test_what_alone_never_sees_is_no_other_control(world, changed):
+    assert shelf_key(recipe(world, **changed)) == shelf_key(recipe(world))
+
+
+def test_alone_does_not_hang_on_the_teacher_but_pseudo_labels_do(world, tmp_path, trainings):
+    other = write_rows(tmp_path / "said.jsonl", [
+        {"text": row["text"], "logits": [0, 3] if row["label"] == "good" else [2, 0]} for row in tiny_rows(160)
+    ])  # fmt: skip
+    settings = {"control": ["alone", "pseudo_labels"], "data__max_length": 32}
+    first = distill(recipe(world, **settings), tmp_path / "first")
+    second = distill(recipe(world, **settings, teacher__models=[other]), tmp_path / "second")
+    assert [one["name"] for one in trainings] == [
+        "student",
+        "student alone",
+        "student pseudo labels",
+        "student",
+        "student pseudo labels",
+    ]
+    assert weights(first, "student_alone") == weights(second, "student_alone")
+    assert first.facts["models"]["student_alone"]["quality"] == second.facts["models"]["student_alone"]["quality"]
+
+
+def test_where_the_teacher_is_right_pseudo_labels_alone_are_labels(world, tmp_path):
+    """The tiny teacher knows every row, so that its argmax is the label."""
+    only = [{"kind": "soft_targets", "weight": 1.0}]
+    run = distill(recipe(world, control=["alone", "pseudo_labels"], stages__0__objectives=only), tmp_path / "run")
+    assert run.facts["models"]["teacher"]["quality"]["accuracy"]["value"] == 1
+    assert weights(run, "student_alone") == weights(run, "student_pseudo_labels") != weights(run)
+
+
+def test_the_gain_is_measured_against_each_control(world, tmp_path):
+    facts = distill(recipe(world, control=["alone", "pseudo_labels"]), tmp_path / "run").facts
+    value = {name: one["quality"]["accuracy"]["value"] for name, one in facts["models"].items()}
+    for control in ("alone", "pseudo_labels"):
+        assert facts[f"gain_over_{control}"]["value"] == pytest.approx(value["student"] - value[f"student_{control}"])
+    assert facts["kept_fraction"] == pytest.approx(value["student"] / value["teacher"])
+
+
+def test_without_a_control_nobody_knows(world, tmp_path, understudy):
+    said = understudy(*world.distill("hinton", tmp_path / "run", "--no-control", "--set", "stages.0.train.max_steps=2"))
+    assert said.code == 0
+    words = " ".join(said.out.split())
+    assert "unknown" in words and "student alone" not in said.out
+    assert "unknown" in (tmp_path / "run" / "report.html").read_text()
+    facts = json.loads((tmp_path / "run" / "facts.json").read_text())
+    assert facts["gain_over_alone"] is None and "student_alone" not in facts["models"]
+    assert not (tmp_path / ".controls").exists()
+
+
+# --- stages
+
+
+def test_stages_follow_one_another(world, tmp_path, trainings):
+    train = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-2}
+    stages = [
+        {"name": "soft", "rows": ["transfer"], "objectives": [{"kind": "logit_regression"}], "train": train},
+        {"name": "hard", "rows": ["train"], "objectives": [{"kind": "labels"}], "train": train | {"epochs": 2}},
+    ]
+    run = distill(recipe(world, stages=stages, data__transfer=world.transfer), tmp_path / "run")
+    soft, hard, alone = trainings
+    assert (len(soft["rows"]), len(hard["rows"])) == (40, 60) and hard["rows"].teacher_logits is None
+    assert all(torch.equal(soft["after"][name], value) for name, value in hard["before"].items())
+    assert alone["steps"] == soft["steps"] + hard["steps"] == 5 + 16
+    assert all(torch.equal(alone["before"][name], value) for name, value in soft["before"].items())
+    assert {line["stage"] for line in metrics(run, "student")} == {"soft", "hard"}
+
+
+# --- the same again
+
+
+def test_the_recipe_of_a_run_gives_the_same_run(world, tmp_path):
+    first = distill(recipe(world), tmp_path / "first")
+    second = distill(load_recipe(first.folder / "recipe.yaml"), tmp_path / "second", shelf=tmp_path / "other")
+    for name in ("student", "student_alone"):
+        assert weights(first, name) == weights(second, name)
+        assert metrics(first, name) == metrics(second, name)
+    assert (first.folder / "recipe.yaml").read_text() == (second.folder / "recipe.yaml").read_text()
+    assert first.facts["models"]["student"]["quality"] == second.facts["models"]["student"]["quality"]
+    assert weights(first) != weights(distill(recipe(world, seed=1, control=[]), tmp_path / "third"))
+
+
+def test_one_store_serves_two_students(world, tmp_path, monkeypatch):
+    store = str(tmp_path / "outputs")
+    assert teach(recipe(world), store) == {"computed": 120, "kept": 120}
+    shared = distill(recipe(world, teacher__store=store, control=[]), tmp_path / "shared")
+    own = distill(recipe(world, control=[]), tmp_path / "own")
+    assert weights(shared) == weights(own)
+    asked = []
+    monkeypatch.setattr(Store, "add", lambda self, identities, logits: asked.extend(identities))
+    distill(recipe(world, teacher__store=store, control=[], student__hidden=9), tmp_path / "other")
+    assert not asked
+
+
+def test_half_precision_in_the_store_is_near(world, tmp_path):
+    runs = [
+        distill(recipe(world, teacher__dtype=dtype, control=[]), tmp_path / dtype) for dtype in ("float32", "float16")
+    ]
+    sizes = [
+        sum(np.load(shard)["logits"].nbytes for shard in run.folder.glob("teacher_outputs/shard*")) for run in runs
+    ]
+    assert sizes[0] == 2 * sizes[1]
+    losses = [[line["loss"] for line in metrics(run, "student") if "loss" in line] for run in runs]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.01)
+
+
+# --- preparing
+
+
+def test_preparing_writes_nothing(world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = prepare(resolve(recipe(world, stages__0__train__learning_rate=None)))
+    assert not list(tmp_path.iterdir())
+    assert plan.updates(plan.recipe.stages[0]) == 24 and plan.rows.label_names == LABELS
+    assert plan.recipe.stages[0].train.learning_rate == 1e-3  # of the kind of student, where the recipe leaves it open
+
+
+def test_a_finished_run_is_left_alone(world, tmp_path, trainings):
+    run = distill(recipe(world, control=[]), tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    distill(recipe(world, control=[]), tmp_path / "run", resume=True)
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before and len(trainings) == 1
+
+
+# --- kills
+
+KILLED = """
+import os, signal, sys
+import understudy.teachers.store as store
+from understudy.cli import main
+import {module}
+store.SHARD_ROWS = 16
+whole, left = {call}, [{count}]
+
+def killed(*given, **settings):
+    left[0] -= 1
+    if left[0] == 0:
+        {before}
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*given, **settings)
+
+{call} = killed
+main()
+"""
+
+
+def killed(words: list, **place) -> None:
+    """Run the command in a process that is killed, as by `kill -9`, at a certain call."""
+    code = KILLED.format(**{"before": "pass"} | place)
+    said = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False)
+    assert said.returncode == -signal.SIGKILL, said.stderr
+
+
+def test_killed_while_teaching_and_while_training_then_resumed(world, tmp_path, understudy):
+    """kill -9 in the middle of a shard, then in the middle of a checkpoint; the student is that of an uninterrupted run."""
+    words = [
+        "--student",
+        "bilstm",
+        "--set",
+        "student.hidden=8",
+        "--set",
+        "student.embedding=8",
+        "--set",
+        "stages.0.train.epochs=4",
+    ]
+    run, whole = (world.distill("hinton", tmp_path / folder, *words) for folder in ("run", "whole/run"))
+    assert understudy(*whole).code == 0
+
+    killed(run, module="numpy", call="numpy.save", count=3, before="given[0].write(b'half a sh'); given[0].flush()")
+    outputs = tmp_path / "run" / "teacher_outputs"
+    assert len(list(outputs.glob("shard-*"))) == 2 and len(list(outputs.glob(".shard-*.new"))) == 1
+
+    trainer = "understudy.train.trainer"
+    killed(
+        [*run, "--resume"], module=trainer, call=f"{trainer}.DistillationTrainer._save_optimizer_and_scheduler", count=5
+    )
+    checkpoints = sorted(path.name for path in (tmp_path / "run" / "checkpoints" / "student-distillation").iterdir())
+    assert len(checkpoints) >= 2 and not (tmp_path / "run" / "student").exists()
+
+    said = understudy(*run, "--resume")
+    assert said.code == 0, said.err
+    for name in ("student", "student_alone"):
+        for file in ("model.safetensors", "config.json", "tokenizer.json"):
+            assert (tmp_path / "run" / name / file).read_bytes() == (
+                tmp_path / "whole" / "run" / name / file
+            ).read_bytes()
+    resumed, uninterrupted = (
+        json.loads((folder / "run" / "facts.json").read_text()) for folder in (tmp_path, tmp_path / "whole")
+    )
+    assert resumed["models"]["student"]["quality"] == uninterrupted["models"]["student"]["quality"]
+    assert resumed["gain_over_alone"] == uninterrupted["gain_over_alone"]
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["student saved", "control trained", "measuring"])
+def test_stopped_between_trainings_and_resumed(world, tmp_path, monkeypatch, moment):
+    whole = distill(recipe(world), tmp_path / "whole" / "run")
+    trained = []
+
+    def stop(*_, **__):
+        raise Stopped
+
+    train = pipeline.train
+
+    def counted(*given, **settings):
+        trained.append(settings["name"])
+        return train(*given, **settings)
+
+    monkeypatch.setattr(pipeline, "train", counted)
+    place = {
+        "student saved": (pipeline, "_train_control"),
+        "control trained": (pipeline.shutil, "copytree"),
+        "measuring": (pipeline, "compare"),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(*place[moment], stop)
+        with pytest.raises(Stopped):
+            distill(recipe(world), tmp_path / "run")
+    run = distill(recipe(world), tmp_path / "run", resume=True)
+    assert trained == ["student", "student alone"], "something was trained twice, or not at all"
+    for name in ("student", "student_alone"):
+        assert weights(run, name) == weights(whole, name) and metrics(run, name) == metrics(whole, name)
+        assert run.facts["models"][name]["seconds"] > 0
+
+
+def test_finetuning_killed_and_resumed(world, tmp_path, understudy, monkeypatch):
+    from understudy.train.trainer import DistillationTrainer
+
+    def words(out: Path) -> list:
+        return ["finetune", world.teacher, "--train", world.train, "--validation", world.validation, "--out", out,
+                "--set", "train.batch_size=8", "--set", "train.learning_rate=1e-3"]  # fmt: skip
+
+    assert understudy(*words(tmp_path / "whole")).code == 0
+    step, seen = DistillationTrainer.training_step, []
+
+    def interrupted(self, *given, **settings):
+        seen.append(None)
+        if len(seen) == 15:
+            raise KeyboardInterrupt
+        return step(self, *given, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DistillationTrainer, "training_step", interrupted)
+        assert understudy(*words(tmp_path / "parts")).code == 130
+    assert understudy(*words(tmp_path / "parts")).code == 2  # a folder that is in use needs a word
+    assert understudy(*words(tmp_path / "parts"), "--resume").code == 0
+    assert (tmp_path / "parts" / "model.safetensors").read_bytes() == (
+        tmp_path / "whole" / "model.safetensors"
+    ).read_bytes()
