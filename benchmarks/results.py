@@ -236,7 +236,9 @@ def times(values: list[float]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "table"])
-    parser.add_argument("groups", nargs="*", default=[], choices=[*GROUPS, []], metavar="GROUP", help=f"of {list(GROUPS)}; all")
+    parser.add_argument(
+        "groups", nargs="*", default=[], choices=[*GROUPS, []], metavar="GROUP", help=f"of {list(GROUPS)}; all"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--only", help="labels that contain this")
     asked = parser.parse_args()

@@ -42,7 +42,7 @@ def demo(out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = Fa
         say("Reading the docstrings of Python's standard library")
         write_corpus(data)
     files = {f"data.{split}": str(data / f"{split}.jsonl.gz") for split in ("train", "validation", "test")}
-    start = {"model": str(encoder), "train": {"epochs": 4, "batch_size": 32, "learning_rate": 1e-4}}
+    start = {"model": str(encoder), "train": {"epochs": 4, "batch_size": 32, "learning_rate": 2e-4, "evaluations": 5}}
     settings = build(FinetuneSettings, start, {**files, "seed": seed}, where="demo")
     # What is done is kept, whether the last demo was interrupted or came to its end.
     finetune(settings, out / "teacher", resume=resume, overwrite=overwrite, device=device, say=say, command=command)
