@@ -194,7 +194,7 @@ def table() -> None:
                 if path.exists():
                     found.setdefault(job.label, []).append(json.loads(path.read_text("utf-8")))
         if found:
-            lines += [f"## {group.replace('_', ' ').capitalize()}", "", make.__doc__ or "", "", *rows(found), ""]
+            lines += [f"### {group.replace('_', ' ').capitalize()}", "", make.__doc__ or "", "", *rows(found), ""]
     page = Path("docs/results.md")
     start = page.read_text("utf-8").partition("<!-- tables -->")[0]
     page.write_text(start + "<!-- tables -->\n\n" + "\n".join(lines).rstrip() + "\n", "utf-8")
