@@ -13,7 +13,7 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Distil a real teacher on built-in data, offline, and show what was kept (about 5 minutes on two cores).
+    """Distil a real teacher on built-in data, offline, and show what was kept (about 6 minutes on two idle cores).
 
     Goes on where an earlier demo stopped.
 
