@@ -343,6 +343,37 @@ def test_stopped_between_trainings_and_resumed(world, tmp_path, monkeypatch, mom
         assert run.facts["models"][name]["seconds"] > 0
 
 
+def test_stopped_in_the_second_stage_and_resumed(world, tmp_path, trainings, monkeypatch):
+    """The second stage starts from the first one's student, whether or not the run was stopped in between."""
+    second = {
+        "name": "second",
+        "objectives": [{"kind": "logit_regression"}],
+        "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2},
+    }
+    two = recipe(world, control=[])
+    two = load_recipe(
+        "hinton", two.model_dump(mode="json") | {"stages": [*two.model_dump(mode="json")["stages"], second]}
+    )
+    whole = distill(two, tmp_path / "whole" / "run")
+    first_student, second_student = trainings
+    assert all(torch.equal(second_student["before"][name], value) for name, value in first_student["after"].items())
+
+    train = pipeline.train
+
+    def stopped(*given, folder, **settings):
+        if folder.name.endswith("second"):
+            raise Stopped
+        return train(*given, folder=folder, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "train", stopped)
+        with pytest.raises(Stopped):
+            distill(two, tmp_path / "run")
+    run = distill(two, tmp_path / "run", resume=True)
+    assert len(trainings) == 4, "the first stage was trained twice"
+    assert weights(run) == weights(whole) and metrics(run, "student") == metrics(whole, "student")
+
+
 def test_finetuning_killed_and_resumed(world, tmp_path, understudy, monkeypatch):
     from understudy.train.trainer import DistillationTrainer
 

@@ -39,8 +39,8 @@ def kinds(folder: str) -> dict[str, str]:
 
 
 @cache
-def part(folder: str, kind: str) -> type:
-    """The class of a kind.
+def part(folder: str, kind: str) -> Any:
+    """The class of a kind; of which base class, the folder says.
 
     Raises:
         RecipeError: the kind is unknown, or the user's file cannot be used.

@@ -105,19 +105,27 @@ class _Work:
     say: Say
 
     def train(self, name: str, stages: Sequence[tuple[Stage, Dataset]]) -> tuple[TextModel, float]:
-        """A fresh student through all stages; returns it with the seconds it took."""
+        """A fresh student through all stages; returns it with the seconds it took. A stage that was finished is not trained again."""
         untrained = self.plan.student
         student = TextModel(copy.deepcopy(untrained.model), untrained.tokenizer, untrained.max_length)
         seconds = 0.0
         for stage, rows in stages:
-            self.say(f"Training the {name.replace('_', ' ')} ({self.plan.recipe.student.kind}, {student.parameters:,} parameters): "
-                     f"{len(rows):,} rows, {self.plan.updates(stage):,} updates")  # fmt: skip
-            taught = any(objective.needs for weight, objective in make_objectives(stage.objectives) if weight)
             checkpoints = self.run.checkpoints / f"{name}-{stage.name}"
-            seconds += train_stage(
-                self.plan, student, stage, rows, self.store.logits(rows) if taught else None, checkpoints, name, self.device,
-                write=self.run.writer(name, stage.name),
-            ).seconds  # fmt: skip
+            done, trained = checkpoints / "model", checkpoints / "trained.json"
+            if not trained.is_file():
+                self.say(f"Training the {name.replace('_', ' ')} ({self.plan.recipe.student.kind}, {student.parameters:,} parameters): "
+                         f"{len(rows):,} rows, {self.plan.updates(stage):,} updates")  # fmt: skip
+                taught = any(objective.needs for weight, objective in make_objectives(stage.objectives) if weight)
+                found = train_stage(
+                    self.plan, student, stage, rows, self.store.logits(rows) if taught else None, checkpoints, name, self.device,
+                    write=self.run.writer(name, stage.name),
+                )  # fmt: skip
+                if is_helper():
+                    continue
+                student.save(done)
+                write_whole(trained, json.dumps({"seconds": found.seconds}))
+            student = TextModel.load(done)
+            seconds += json.loads(trained.read_text("utf-8"))["seconds"]
         return student, seconds
 
 
@@ -135,15 +143,13 @@ def _teach(plan: Plan, run: Run, device: str, say: Say) -> Store:
 
 
 def _train_student(work: _Work) -> Measured:
-    folder, record = work.run.folder / "student", work.run.checkpoints / "student.json"
-    if not record.is_file():
-        stages = work.plan.recipe.stages
-        student, seconds = work.train("student", [(stage, work.plan.stage_rows(stage)) for stage in stages])
-        if is_helper():
-            return Measured((student,))
-        student.save(folder)
-        write_whole(record, json.dumps({"seconds": seconds}))
-    return Measured((TextModel.load(folder),), (folder,), json.loads(record.read_text("utf-8"))["seconds"])
+    stages = work.plan.recipe.stages
+    student, seconds = work.train("student", [(stage, work.plan.stage_rows(stage)) for stage in stages])
+    if is_helper():
+        return Measured((student,))
+    folder = work.run.folder / "student"
+    student.save(folder)
+    return Measured((TextModel.load(folder),), (folder,), seconds)
 
 
 def _train_control(work: _Work, control: str, shelf: Path) -> Measured:

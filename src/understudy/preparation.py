@@ -88,7 +88,7 @@ def resolve(recipe: Recipe) -> Recipe:
         )
     if recipe.data.train is None:
         raise RecipeError(f"{recipe.name}: data.train is missing; give --train FILE")
-    defaults = parts.part("students", recipe.student.kind).training  # type: ignore[attr-defined]
+    defaults = parts.part("students", recipe.student.kind).training
 
     def filled(stage: Stage) -> Stage:
         open_ones = {name: value for name, value in defaults.items() if getattr(stage.train, name) is None}

@@ -178,7 +178,7 @@ class Recipe(_Frozen):
 
     @property
     def selection_metric(self) -> str:
-        return self.metric or parts.part("tasks", self.task).primary_metric  # type: ignore[attr-defined]
+        return self.metric or parts.part("tasks", self.task).primary_metric
 
     def dump(self) -> str:
         """YAML that loads to an equal recipe."""
@@ -211,7 +211,7 @@ class FinetuneSettings(_Frozen):
         student = values.get("student")
         defaults = ENCODER_TRAINING
         if isinstance(student, dict) and student.get("kind") in parts.kinds("students"):
-            defaults = parts.part("students", student["kind"]).training  # type: ignore[attr-defined]
+            defaults = parts.part("students", student["kind"]).training
         return {**values, "train": {**defaults, **(values.get("train") or {})}}
 
     @model_validator(mode="after")
@@ -221,7 +221,7 @@ class FinetuneSettings(_Frozen):
 
     @property
     def selection_metric(self) -> str:
-        return self.metric or parts.part("tasks", self.task).primary_metric  # type: ignore[attr-defined]
+        return self.metric or parts.part("tasks", self.task).primary_metric
 
     def dump(self) -> str:
         return dump_yaml(self)
@@ -235,7 +235,7 @@ def make_objectives(described: Sequence[ObjectivePart]) -> list[tuple[float, Any
 def check_metric(task: str, metric: str | None) -> None:
     """Refuse a metric that the task does not have."""
     try:
-        known = parts.part("tasks", task).metric_names  # type: ignore[attr-defined]
+        known = parts.part("tasks", task).metric_names
     except RecipeError as error:
         raise ValueError(str(error)) from error
     if metric is not None and metric not in known:

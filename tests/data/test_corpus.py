@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from understudy.data import corpus
-from understudy.data.rows import identity, read
+from understudy.data.rows import read
+from understudy.data.tables import identity
 from understudy.errors import DataError
 from understudy.recipe import DataSettings
 from understudy.tasks.classification import Classification

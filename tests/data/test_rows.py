@@ -9,7 +9,8 @@ from pathlib import Path
 import datasets
 import pytest
 
-from understudy.data.rows import UNLABELLED, identity, read, read_one
+from understudy.data.rows import read, read_one
+from understudy.data.tables import UNLABELLED, identity
 from understudy.errors import DataError
 from understudy.recipe import DataSettings
 from understudy.tasks.classification import Classification

@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset, concatenate_datasets
 
 from tiny import tiny_rows
-from understudy.data.rows import identity
+from understudy.data.tables import identity
 from understudy.errors import StoreError
 from understudy.teachers import store as store_module
 from understudy.teachers.store import Store, bytes_needed

@@ -9,7 +9,7 @@ from datasets import Dataset
 from scipy.special import log_softmax, softmax
 
 from tiny import LABELS, SECOND_TEXTS, TEXTS, encode, tiny_rows, tiny_teacher
-from understudy.data.rows import identity
+from understudy.data.tables import identity
 from understudy.errors import DataError, ModelError
 from understudy.teachers.capture import logits_of
 from understudy.teachers.teacher import FileTeacher, ModelTeacher, combined

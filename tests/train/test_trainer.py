@@ -100,6 +100,28 @@ def test_every_term_is_logged_and_they_add_up(tmp_path, accumulation):
     np.testing.assert_allclose(logged(trainer, "loss"), 0.3 * np.array(terms[0]) + 0.7 * np.array(terms[1]), rtol=1e-5)
 
 
+def test_two_objectives_of_a_kind_are_logged_apart(tmp_path):
+    student = small_student()
+    two = [(0.5, SoftTargets(temperature=1.0)), (0.5, SoftTargets(temperature=8.0))]
+    trainer = trained(student, plain_rows(student, kept=True), tmp_path, objectives=two)
+    assert logged(trainer, "loss/soft_targets") != logged(trainer, "loss/soft_targets_2") != []
+
+
+@pytest.mark.parametrize("clips", [True, False])
+def test_clipping_is_that_of_torch(tmp_path, clips):
+    """One step of plain gradient descent at rate 0.1 moves the weights by 0.1 · the clipped gradient."""
+    student = small_student()
+    free = trained(student, plain_rows(student, kept=True), tmp_path, max_steps=1)
+    norm = logged(free, "grad_norm")[0]
+    limit = norm / 3 if clips else norm * 3
+    held = trained(student, plain_rows(student, kept=True), tmp_path, max_steps=1, max_grad_norm=limit)
+    assert logged(held, "grad_norm")[0] == pytest.approx(norm, rel=1e-5)
+    start = student.model.state_dict()
+    for name, value in weights(held).items():
+        step = (weights(free)[name] - start[name]) / (3 if clips else 1)
+        torch.testing.assert_close(value - start[name], step, rtol=1e-3, atol=1e-7)
+
+
 def test_kept_outputs_and_a_live_teacher_train_alike(tmp_path):
     student = tiny_teacher(seed=1, layers=1)
     for module in student.model.modules():

@@ -83,8 +83,8 @@ class FileTeacher(Teacher):
     """
 
     def __init__(self, path: str, columns: dict[str, str], label_names: tuple[str, ...] | None) -> None:
-        from understudy.data.rows import identity
         from understudy.data.sources import read_table
+        from understudy.data.tables import identity
 
         texts = {
             ours: theirs for ours, theirs in columns.items() if ours not in ("label", "labels")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from understudy import processes
@@ -73,6 +75,7 @@ class DistillationTrainer(Trainer):
             objective.to(args.device)
             self.needs |= objective.needs
         self.teacher = teacher.to(args.device).eval().requires_grad_(False) if teacher is not None else None  # type: ignore[arg-type]
+        self._names = _names(objective for _, objective in self.objectives)
         self._terms: dict[str, Tensor] = {}
         self._terms_since = 0
 
@@ -92,7 +95,7 @@ class DistillationTrainer(Trainer):
                 share = objective.counted(inputs).sum() / num_items_in_batch[index].clamp(min=1)
                 term = term * share * self.accelerator.num_processes  # processes average their gradients
             loss = loss + weight * term
-            name = _name(objective)
+            name = self._names[index]
             self._terms[name] = self._terms.get(name, 0.0) + term.detach()
         return (loss, outputs) if return_outputs else loss
 
@@ -129,6 +132,16 @@ class DistillationTrainer(Trainer):
         if not torch.isfinite(loss):
             raise self._broken("the loss", loss.item())
         return loss
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        if self.args.device.type != "cpu":
+            return super()._clip_grad_norm(model)
+        # torch multiplies every gradient even by 1; on a processor that costs as much as the norm itself.
+        trained = [one for one in model.parameters() if one.grad is not None]
+        norm = get_total_norm([one.grad for one in trained if one.grad is not None])
+        if not norm <= self.args.max_grad_norm:
+            clip_grads_with_norm_(trained, self.args.max_grad_norm, norm)
+        return norm
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
@@ -192,9 +205,15 @@ def _student_view(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in inputs.items() if name != "labels" and not name.startswith(TEACHER_VIEW)}
 
 
-def _name(objective: Objective) -> str:
-    """`SoftTargets` → `soft_targets`: the kind, as in the recipe."""
-    return type(objective).__module__.rpartition(".")[2]
+def _names(objectives: Iterable[Objective]) -> list[str]:
+    """`SoftTargets` → `soft_targets`: the kind, as in the recipe; the second of a kind is `soft_targets_2`."""
+    seen: Counter[str] = Counter()
+    names = []
+    for objective in objectives:
+        kind = type(objective).__module__.rpartition(".")[2]
+        seen[kind] += 1
+        names.append(kind if seen[kind] == 1 else f"{kind}_{seen[kind]}")
+    return names
 
 
 def updates(rows: int, settings: TrainSettings) -> int:

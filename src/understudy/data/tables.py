@@ -1,0 +1,114 @@
+"""Tables as they were read, and as they are once checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from understudy.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+UNLABELLED = -100  # of classes, as torch's cross-entropy ignores it; NaN is the unlabelled number
+
+
+def identity(text: str, text_pair: str | None = None) -> str:
+    """What a row is known by everywhere: 32 hex digits of the blake2b hash of its texts.
+
+    >>> identity("a b") != identity("a", "b") != identity("a", "")
+    True
+    """
+    encoded = json.dumps([text, text_pair], ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(encoded, digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table as it was read, and what to call it in messages."""
+
+    where: str
+    dataset: Dataset
+
+
+@dataclass(frozen=True)
+class Table:
+    """Checked rows of one split."""
+
+    where: str
+    identities: list[str]
+    texts: list[str]
+    pairs: list[str] | None
+    labels: np.ndarray
+    groups: list[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.identities)
+
+    @property
+    def unlabelled(self) -> np.ndarray:
+        return self.labels == UNLABELLED if self.labels.dtype == np.int64 else np.isnan(self.labels)
+
+    def take(self, keep: np.ndarray, where: str | None = None) -> Table:
+        rows = np.flatnonzero(keep).tolist()
+
+        def chosen(values: list[Any] | None) -> Any:
+            return None if values is None else [values[row] for row in rows]
+
+        return replace(self, where=where or self.where, identities=chosen(self.identities), texts=chosen(self.texts),
+                       pairs=chosen(self.pairs), labels=self.labels[rows], groups=chosen(self.groups))  # fmt: skip
+
+    def dataset(self) -> Dataset:
+        from datasets import Dataset, Features, Value
+
+        columns: dict[str, Any] = {"identity": self.identities, "text": self.texts, "label": self.labels}
+        if self.pairs is not None:
+            columns["text_pair"] = self.pairs
+        kinds = dict.fromkeys(columns, Value("string"))
+        kinds["label"] = Value(str(self.labels.dtype))
+        return Dataset.from_dict(columns, features=Features(kinds))
+
+
+def need_column(source: Source, name: str) -> None:
+    there = source.dataset.column_names
+    if name not in there:
+        raise DataError(
+            f"{source.where}: no column '{name}'; {did_you_mean(name, there)} "
+            f"Say which it is: --column {name}=NAME (data.columns in a recipe)"
+        )
+
+
+def texts_of(source: Source, column: str) -> list[str]:
+    need_column(source, column)
+    values = source.dataset[column][:]
+    missing = [row for row, value in enumerate(values) if value is None]
+    if missing:
+        raise DataError(f"{source.where}: {rows_named(missing)} without a {column}; fill in or remove them")
+    for row, value in enumerate(values, 1):
+        if not isinstance(value, str):
+            raise DataError(
+                f"{source.where}: row {row}: {column} must be text, got {value!r:.40}; put quotes around it, "
+                f"or name another column: --column {column}=NAME"
+            )
+    empty = [row for row, value in enumerate(values) if not value.strip()]
+    if empty:
+        raise DataError(f"{source.where}: {rows_named(empty)} with an empty {column}; fill in or remove them")
+    return values
+
+
+def rows_named(rows: Sequence[int] | np.ndarray) -> str:
+    """
+    >>> rows_named([0, 4]), rows_named([2])
+    ('2 rows (1, 5)', '1 row (3)')
+    """
+    first = ", ".join(str(row + 1) for row in rows[:5])
+    return f"{len(rows)} row{'s' if len(rows) > 1 else ''} ({first}{', …' if len(rows) > 5 else ''})"
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
