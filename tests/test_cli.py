@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tiny import LABELS, tiny_rows, write_rows
 from understudy.cli import app
 from understudy.errors import UnderstudyError
-from understudy.recipe import packaged
+from understudy.recipe import load_recipe, packaged
 
 SHORT = ["--set", "stages.0.train.max_steps=2"]
 LONG = ["--set", "stages.0.train.epochs=20", "--set", "stages.0.train.learning_rate=1e-2"]
@@ -162,6 +162,8 @@ def test_json_is_one_object_and_the_rest_goes_to_stderr(world, tmp_path, underst
 def test_every_recipe_runs_two_steps(name, control, world, tmp_path, understudy, quick):
     words = world.distill(name, tmp_path / "run", "--transfer", world.transfer, *control, *SHORT, "--json")
     words += ["--set", "student.hidden=8", "--set", "student.embedding=8"] if name == "tang" else []
+    for number in range(1, len(load_recipe(name).stages)):
+        words += ["--set", f"stages.{number}.train.max_steps=2", "--set", f"stages.{number}.train.batch_size=8"]
     said = understudy(*words)
     assert said.code == 0, said.err
     controls = {"student_alone", "student_pseudo_labels"} if len(control) == 2 else set()

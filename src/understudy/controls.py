@@ -61,7 +61,7 @@ def _alone(plan: Plan) -> Stage:
 def _pseudo_labelled(stage: Stage) -> Stage:
     """The stage with the teacher's argmax in the place of all else that the teacher says."""
     objectives = tuple(
-        _labels(one.weight, {"target": "teacher"}) if one.kind != "labels" and one.make().needs else one
+        _labels(one.weight, {"target": "teacher"}) if one.kind != "labels" and one.make().hears_teacher else one
         for one in stage.objectives
     )
     return stage.model_copy(update={"objectives": objectives})

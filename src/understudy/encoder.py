@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from understudy.errors import ModelError
+from understudy.signals import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert", "deberta-v2")
+# Under a layer: the module of the attention, and its maps.
+_ATTENTION = {
+    "attention.self": ("query", "key", "value"),  # bert, roberta, xlm-roberta, camembert, electra
+    "attention": ("q_lin", "k_lin", "v_lin"),  # distilbert
+    "attention.attn": ("q", "k", "v"),  # mpnet
+    "attn": ("Wqkv",),  # modernbert
+}
 _LAYERS = ("encoder.layer", "transformer.layer", "layers")  # under the base model
 
 
@@ -36,7 +45,8 @@ def layers(model: PreTrainedModel) -> nn.ModuleList:
 
 def has_layers(model: PreTrainedModel) -> bool:
     """Whether `layers` finds any."""
-    return any(isinstance(_module(model.base_model, path), nn.ModuleList) for path in _LAYERS)
+    base = getattr(model, "base_model", None)  # a script's own module has none
+    return base is not None and any(isinstance(_module(base, path), nn.ModuleList) for path in _LAYERS)
 
 
 def embeddings(model: PreTrainedModel) -> nn.Module:
@@ -88,6 +98,51 @@ def head_modules(model: PreTrainedModel) -> dict[str, nn.Module]:
 def name_of(model: PreTrainedModel, module: nn.Module) -> str:
     """The dotted name of a module inside the model, as its weights carry it."""
     return next(name for name, candidate in model.named_modules() if candidate is module)
+
+
+@dataclass(frozen=True)
+class Projections:
+    """The linear maps of one layer's attention.
+
+    Args:
+        attention: the module whose call they are part of.
+        query, key, value: one map each; the same one thrice where a family joins them.
+        heads: how many.
+    """
+
+    attention: nn.Module
+    query: nn.Module
+    key: nn.Module
+    value: nn.Module
+    heads: int
+
+
+def projections(model: PreTrainedModel, layer: int) -> Projections:
+    """Where one layer makes queries, keys and values; 1 is the first layer.
+
+    Raises:
+        ModelError: they lie where no known family has them, or the family's scores are more than their products.
+    """
+    found = layers(model)[layer - 1]
+    for path, names in _ATTENTION.items():
+        attention = _module(found, path)
+        if attention is not None and all(hasattr(attention, name) for name in names):
+            query, key, value = [getattr(attention, name) for name in names] * (3 // len(names))
+            return Projections(attention, query, key, value, heads=model.config.num_attention_heads)
+    looked = " or ".join(f"{path}.{names[0]}" for path, names in _ATTENTION.items())
+    raise ModelError(
+        f"{_name(model)}: no queries and keys found in {type(found).__name__}: looked for {looked}. Objectives that compare attention "
+        "know the families bert, roberta, xlm-roberta, camembert, distilbert, electra, mpnet and modernbert; hidden_states does without"
+    )
+
+
+def shape(model: PreTrainedModel, name: str) -> Shape:
+    """What objectives are told of a model."""
+    config = getattr(model, "config", None)
+    outputs = getattr(config, "num_labels", None) or 0
+    if config is None or not has_layers(model):
+        return Shape(name, outputs)
+    return Shape(name, outputs, len(layers(model)), config.hidden_size, config.num_attention_heads)
 
 
 def weights_of_layers(model: PreTrainedModel, chosen: Sequence[int]) -> dict[str, Tensor]:

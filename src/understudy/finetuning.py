@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from understudy import __version__, parts
+from understudy import __version__, encoder, parts
 from understudy.data.batches import by_length, tokenized
 from understudy.data.rows import Rows, labelled, read
 from understudy.errors import RecipeError
@@ -46,7 +46,10 @@ def finetune(
         say(f"Note: {note}")
     model, autocast = _build(settings, rows, task)
     learned, objectives = labelled(rows.train), make_objectives([settings.objective])
-    check_trainable(model, np.asarray(learned["label"]), settings.train, objectives, settings.report_to)
+    shape = encoder.shape(model.model, "model")
+    for _, objective in make_objectives([settings.objective]):
+        objective.prepare(labels=np.asarray(learned["label"]), student=shape, teacher=shape)
+    check_trainable(model, settings.train, settings.report_to)
     with main_process_first():
         run = Run.start(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
     say(f"Fine-tuning {settings.model} ({model.parameters:,} parameters) on {len(learned):,} rows")

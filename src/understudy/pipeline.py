@@ -73,7 +73,9 @@ def distill(
                     label_names=plan.rows.label_names, device=device, seed=recipe.seed)  # fmt: skip
     run.record({
         "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
-        "command": command, "label_names": plan.rows.label_names, "data": plan.rows.facts(), **facts,
+        "command": command, "label_names": plan.rows.label_names, "data": plan.rows.facts(),
+        "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.layer_maps(stage))},
+        **facts,
     })  # fmt: skip
     write_page(run.folder)
     return run
@@ -115,9 +117,13 @@ class _Work:
             if not trained.is_file():
                 self.say(f"Training the {name.replace('_', ' ')} ({self.plan.recipe.student.kind}, {student.parameters:,} parameters): "
                          f"{len(rows):,} rows, {self.plan.updates(stage):,} updates")  # fmt: skip
-                taught = any(objective.needs for weight, objective in make_objectives(stage.objectives) if weight)
+                for kind, pairs in self.plan.layer_maps(stage).items():
+                    matched = ", ".join(f"{own} ← {other}" for own, other in pairs)
+                    self.say(f"  {kind} matches layers {matched} (the student's ← the teacher's; 0 is the embeddings)")
+                needs = self.plan.needs(stage)
+                kept = self.store.logits(rows) if needs.logits and not needs.inside else None
                 found = train_stage(
-                    self.plan, student, stage, rows, self.store.logits(rows) if taught else None, checkpoints, name, self.device,
+                    self.plan, student, stage, rows, kept, checkpoints, name, self.device,
                     write=self.run.writer(name, stage.name),
                 )  # fmt: skip
                 if is_helper():
@@ -182,12 +188,13 @@ def train_stage(
     plan: Plan, student: TextModel, stage: Stage, rows: Dataset, teacher_logits: np.ndarray | None, checkpoints: Path, name: str,
     device: str, *, write: Callable[[dict[str, Any]], None],
 ) -> Trained:  # fmt: skip
-    """Train `student` in place on the rows of one stage; validation rows select."""
+    """Train `student` in place on the rows of one stage; validation rows select. Without kept logits the teacher is asked live."""
+    live = plan.teacher.model if plan.needs(stage).inside else None
     return train(
-        student, tokenized(student, rows, teacher_logits, balanced=stage.train.balanced_sampling),
+        student, tokenized(student, rows, teacher_logits, teacher=live, balanced=stage.train.balanced_sampling),
         by_length(student, labelled(plan.rows.validation)), plan.task, stage.train, make_objectives(stage.objectives),
         folder=checkpoints, metric=plan.recipe.selection_metric, seed=plan.recipe.seed, name=name.replace("_", " "), write=write,
-        device=device, autocast=plan.autocast, report_to=plan.recipe.report_to,
+        device=device, autocast=plan.autocast, report_to=plan.recipe.report_to, teacher=live,
     )  # fmt: skip
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from understudy import parts
+from understudy import encoder, parts
+from understudy.data.batches import Tokens
 from understudy.data.rows import Rows, labelled, read
 from understudy.errors import ModelError, RecipeError
+from understudy.objectives import LayerObjective, Objective
 from understudy.recipe import Recipe, Stage, make_objectives
 from understudy.run import Say
+from understudy.signals import Needs, Shape
 from understudy.students import Blueprint
 from understudy.tasks import Task
 from understudy.teachers.teacher import FileTeacher, ModelTeacher, Teacher, is_file
@@ -66,6 +71,31 @@ class Plan:
         """How many updates a stage makes."""
         return updates(len(self.stage_rows(stage)), stage.train)
 
+    def needs(self, stage: Stage) -> Needs:
+        """What the stage's objectives ask of the teacher."""
+        return reduce(or_, [objective.needs for _, objective in self.objectives(stage)], Needs())
+
+    def objectives(self, stage: Stage) -> list[tuple[float, Objective]]:
+        """The stage's objectives that have a weight, made for these models and rows.
+
+        Raises:
+            RecipeError: one that cannot work on them.
+        """
+        found = [(weight, objective) for weight, objective in make_objectives(stage.objectives) if weight]
+        labels = np.asarray(self.rows.train["label"])
+        teacher = self.teacher.model
+        shapes = {
+            "student": encoder.shape(self.student.model, f"student {self.recipe.student.kind}"),
+            "teacher": encoder.shape(teacher.model, "teacher") if teacher else Shape("teacher", self.outputs),
+        }
+        for _, objective in found:
+            objective.prepare(labels=labels, **shapes)
+        return found
+
+    def layer_maps(self, stage: Stage) -> dict[str, list[tuple[int, int]]]:
+        """Which layers of student and teacher the stage's objectives match."""
+        return {one.kind: one.pairs for _, one in self.objectives(stage) if isinstance(one, LayerObjective)}
+
     def teacher_knows(self, rows: Dataset) -> bool:
         """Whether the teacher can say something of these rows; a black box may not."""
         return not isinstance(self.teacher, FileTeacher) or self.teacher.covers(rows)
@@ -73,7 +103,11 @@ class Plan:
     def taught_rows(self) -> list[Dataset]:
         """All rows whose teacher outputs the run uses."""
         measured = [labelled(self.rows.validation), labelled(self.rows.test)]
-        return [*map(self.stage_rows, self.recipe.stages), *filter(self.teacher_knows, measured)]
+        heard = [
+            stage for stage in self.recipe.stages
+            if "pseudo_labels" in self.recipe.control or (self.needs(stage).logits and not self.needs(stage).inside)
+        ]  # fmt: skip
+        return [*map(self.stage_rows, heard), *filter(self.teacher_knows, measured)]
 
 
 def resolve(recipe: Recipe) -> Recipe:
@@ -131,9 +165,8 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
         _check_teacher(plan, teacher.logits(validation, device=device), np.asarray(validation["label"]))
     for stage in recipe.stages:
         plan.stage_rows(stage)
-        check_trainable(
-            student, np.asarray(rows.train["label"]), stage.train, make_objectives(stage.objectives), recipe.report_to
-        )
+        _check_inside(plan, stage)
+        check_trainable(student, stage.train, recipe.report_to)
     return plan
 
 
@@ -156,6 +189,38 @@ def _check_teacher(plan: Plan, logits: np.ndarray, labels: np.ndarray) -> None:
         raise ModelError(
             f"{name}: its accuracy on the validation rows is {found['accuracy']:.3f}, below always answering the most frequent label "
             f"({majority:.3f}). Is it fine-tuned on this task, with the labels {', '.join(plan.rows.label_names or ())} in this order?"
+        )
+
+
+def _check_inside(plan: Plan, stage: Stage) -> None:
+    """Refuse a stage that compares what goes on inside models where it cannot be compared.
+
+    Raises:
+        UserError: more than one teacher, or none but its outputs; attention that is not found; texts cut into other tokens.
+    """
+    objectives = plan.objectives(stage)
+    needs = plan.needs(stage)
+    for _, objective in objectives:
+        for layer in objective.student_needs.attention:
+            encoder.projections(plan.student.model, layer)
+    if not needs.inside:
+        return
+    if len(plan.teacher.models) != 1:
+        many = f"{len(plan.teacher.models)} teachers" if plan.teacher.models else "a file of outputs"
+        raise RecipeError(
+            f"stage {stage.name} compares hidden states or attention, which needs one teacher model; given are {many}"
+        )
+    teacher = plan.teacher.models[0]
+    for layer in needs.attention:
+        encoder.projections(teacher.model, layer)
+    rows = plan.stage_rows(stage)
+    own, other = Tokens(plan.student, rows).lengths, Tokens(teacher, rows).lengths
+    apart = np.flatnonzero(own != other)
+    if apart.size:
+        row = int(apart[0])
+        raise RecipeError(
+            f"stage {stage.name} compares tokens, but teacher and student cut texts differently: row {row + 1} ({rows['text'][row]!r:.50}) "
+            f"has {other[row]} for the teacher, {own[row]} for the student. Give the student the teacher's vocabulary"
         )
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
+from scipy.spatial.distance import jensenshannon
 from scipy.special import log_softmax, rel_entr, softmax
 from sklearn.metrics import log_loss, mean_squared_error
 
@@ -13,14 +14,17 @@ from understudy.errors import RecipeError
 from understudy.objectives import labels, logit_regression, soft_targets
 from understudy.objectives.labels import Labels
 from understudy.objectives.soft_targets import SoftTargets
-from understudy.signals import Signals
+from understudy.signals import Shape, Signals
 
 shapes_checked = jaxtyped(typechecker=beartype)
 forward_kl = shapes_checked(soft_targets.forward_kl)
+reverse_kl, jensen_shannon = shapes_checked(soft_targets.reverse_kl), shapes_checked(soft_targets.jensen_shannon)
+soft_cross_entropy = shapes_checked(soft_targets.soft_cross_entropy)
 logit_mse = shapes_checked(logit_regression.logit_mse)
 label_loss = shapes_checked(labels.label_loss)
 
 ROWS, CLASSES = 5, 3
+NUMBER = Shape("model", 1)
 COUNTED = torch.tensor([True, False, True, True, False])
 
 
@@ -98,6 +102,43 @@ def test_positions_may_have_more_axes(student, teacher):
     )
 
 
+# --- other divergences
+
+
+def test_reverse_kl_is_forward_kl_the_other_way_round(student, teacher):
+    torch.testing.assert_close(
+        reverse_kl(student, teacher, COUNTED, temperature=2.0), forward_kl(teacher, student, COUNTED, temperature=2.0)
+    )
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
+def test_jensen_shannon_is_that_of_scipy(student, teacher, beta):
+    p, q = softmax(teacher.numpy(), -1)[COUNTED], softmax(student.numpy(), -1)[COUNTED]
+    mixed = beta * p + (1 - beta) * q
+    expected = (beta * rel_entr(p, mixed) + (1 - beta) * rel_entr(q, mixed)).sum(-1).mean()
+    assert jensen_shannon(student, teacher, COUNTED, beta=beta).item() == pytest.approx(expected)
+    if beta == 0.5:
+        assert jensen_shannon(student, teacher, COUNTED).item() == pytest.approx(
+            (jensenshannon(p, q, axis=-1) ** 2).mean()
+        )
+
+
+def test_soft_cross_entropy_is_torchs(student, teacher):
+    expected = F.cross_entropy(student[COUNTED], F.softmax(teacher[COUNTED], -1))
+    torch.testing.assert_close(soft_cross_entropy(student, teacher, COUNTED), expected)
+
+
+def test_a_temperature_that_changes(student, teacher):
+    objective = SoftTargets(temperature=4.0, final_temperature=1.0)
+    batch = {"labels": torch.zeros(ROWS, dtype=torch.long)}
+    for progress, temperature in ((0.0, 4.0), (0.5, 2.5), (1.0, 1.0)):
+        objective.progress = progress
+        found = objective(Signals(logits=student), Signals(logits=teacher), batch)
+        torch.testing.assert_close(
+            found, forward_kl(student, teacher, torch.ones(ROWS, dtype=torch.bool), temperature=temperature)
+        )
+
+
 # --- squared difference of logits
 
 
@@ -163,7 +204,7 @@ def test_class_weights_are_divided_by_rows_not_by_weights(student):
 
 def test_balanced_weights_are_the_inverse_frequency_with_mean_one_over_rows():
     objective, classes = Labels(class_weights="balanced"), torch.tensor([0, 0, 0, 1, -100])
-    objective.prepare(labels=classes.numpy(), outputs=2)
+    objective.prepare(labels=classes.numpy(), student=Shape("student", 2), teacher=Shape("teacher", 2))
     torch.testing.assert_close(objective.class_weight, torch.tensor([4 / (2 * 3), 4 / 2]))
     assert objective.class_weight[classes[:4]].mean().item() == pytest.approx(1)
 
@@ -194,9 +235,17 @@ def test_shapes_that_do_not_fit_are_refused(student, teacher):
     ("make", "message"),
     [
         (lambda: SoftTargets(temperature=0.0), "temperature is 0.0; it must be above 0"),
+        (lambda: SoftTargets(final_temperature=-1.0), "final_temperature is -1.0; it must be above 0"),
+        (lambda: SoftTargets(beta=1.0), "beta is 1.0; it must be between 0 and 1"),
         (lambda: Labels(smoothing=1.0), "smoothing is 1.0; it must be in"),
-        (lambda: SoftTargets().prepare(labels=np.zeros(2), outputs=1), "needs classes.*logit_regression"),
-        (lambda: Labels(class_weights="balanced").prepare(labels=np.zeros(2), outputs=1), "class_weights need"),
+        (
+            lambda: SoftTargets().prepare(labels=np.zeros(2), student=NUMBER, teacher=NUMBER),
+            "needs classes.*logit_regression",
+        ),
+        (
+            lambda: Labels(class_weights="balanced").prepare(labels=np.zeros(2), student=NUMBER, teacher=NUMBER),
+            "class_weights need",
+        ),
     ],
 )
 def test_settings_that_make_no_sense(make, message):

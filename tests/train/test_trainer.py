@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainingArguments
 
@@ -15,11 +16,18 @@ from tiny import LABELS, tiny_rows, tiny_teacher
 from understudy.data.batches import LengthBuckets, tokenized
 from understudy.errors import RecipeError, TrainingError
 from understudy.objectives import Objective
+from understudy.objectives.attention_scores import AttentionScores
+from understudy.objectives.cosine import Cosine
+from understudy.objectives.embeddings import Embeddings
+from understudy.objectives.hidden_states import HiddenStates
 from understudy.objectives.labels import Labels
 from understudy.objectives.logit_regression import LogitRegression
+from understudy.objectives.patient import Patient
+from understudy.objectives.relations import Relations
 from understudy.objectives.soft_targets import SoftTargets
 from understudy.students import Blueprint
 from understudy.students.bilstm import BiLSTM
+from understudy.students.narrow import Narrow
 from understudy.train.trainer import DistillationTrainer
 
 ROWS = tiny_rows(24)
@@ -169,6 +177,73 @@ def test_a_short_last_update_is_a_mean_as_well(tmp_path):
     parts = trained(student, rows, tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=4, **settings)
     assert whole.state.global_step == parts.state.global_step == 6
     assert apart(whole, parts) < 2e-6
+
+
+INSIDE = [
+    (1.0, HiddenStates),
+    (0.1, AttentionScores),
+    (1.0, Relations),
+    (1.0, Embeddings),
+    (1.0, Patient),
+    (1.0, Cosine),
+]
+
+
+def narrow_student():
+    """Narrower than the teacher, so that hidden states need a learned map; no dropout."""
+    texts = [row["text"] for row in ROWS]
+    student = Narrow(layers=2, width=8, heads=2, vocabulary="teacher").build(
+        Blueprint(texts, LABELS, teacher=tiny_teacher())
+    )
+    for module in student.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return student
+
+
+@pytest.mark.parametrize("weight_and_kind", INSIDE, ids=lambda one: one[1].__name__)
+def test_inside_one_batch_of_eight_is_eight_batches_of_one(tmp_path, weight_and_kind):
+    """Tokens are counted over the whole update, though rows have different numbers of them."""
+    weight, kind = weight_and_kind
+    student, teacher = narrow_student(), tiny_teacher().model
+    arguments = {
+        "objectives": [(weight, kind(layers="uniform") if kind is Patient else kind())],
+        "teacher": teacher,
+        "learning_rate": 0.01,
+    }
+    arguments["train_sampling_strategy"] = "group_by_length"
+    whole = trained(student, plain_rows(student), tmp_path, **arguments)
+    arguments["objectives"] = copy.deepcopy(arguments["objectives"])
+    parts = trained(
+        student,
+        plain_rows(student),
+        tmp_path,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=8,
+        **arguments,
+    )
+    assert apart(whole, parts) < 1e-5
+    before = student.model.state_dict()
+    assert max((value - before[name]).abs().max().item() for name, value in weights(whole).items()) > 1e-4, (
+        "nothing was learned"
+    )
+
+
+def test_what_objectives_learn_trains_and_is_left_behind(tmp_path):
+    student = narrow_student()
+    objective = HiddenStates()
+    trainer = trained(student, plain_rows(student), tmp_path, objectives=[(1.0, objective)], teacher=tiny_teacher().model,
+                      save_strategy="steps", save_steps=2, max_steps=6, learning_rate=0.01)  # fmt: skip
+    assert not any(name.startswith("objectives") for name in trainer.model.state_dict())
+    kept = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (2, 6)]
+    name = "objectives.0.maps.0.weight"
+    assert not torch.equal(kept[0][name], kept[1][name]) and torch.equal(kept[1][name], objective.maps[0].weight)
+    again = DistillationTrainer(
+        narrow_student().model, trainer.args, objectives=[(1.0, other := HiddenStates())], teacher=tiny_teacher().model,
+        train_dataset=plain_rows(student), processing_class=student.tokenizer,
+    )  # fmt: skip
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert apart(trainer, again) < 1e-6 and torch.allclose(other.maps[0].weight, objective.maps[0].weight, atol=1e-6)
 
 
 def test_length_buckets_hold_for_plain_rows_and_ours(tmp_path):

@@ -68,14 +68,20 @@ class TokenizedRows(Dataset):
         tokens: the student's view.
         labels: class indices or numbers, (rows,).
         teacher_logits: kept outputs, (rows, outputs); None when no objective wants them.
+        teacher_tokens: a live teacher's view; None where it is the student's, or no live teacher is asked.
         sampling_weights: how often a row is drawn, relative; None draws each once an epoch.
     """
 
     def __init__(
         self, tokens: Tokens, labels: np.ndarray, teacher_logits: np.ndarray | None = None, *,
-        sampling_weights: np.ndarray | None = None,
+        teacher_tokens: Tokens | None = None, sampling_weights: np.ndarray | None = None,
     ) -> None:  # fmt: skip
-        self.tokens, self.labels, self.teacher_logits = tokens, labels, teacher_logits
+        self.tokens, self.labels, self.teacher_logits, self.teacher_tokens = (
+            tokens,
+            labels,
+            teacher_logits,
+            teacher_tokens,
+        )
         self.sampling_weights = sampling_weights
 
     @property
@@ -90,6 +96,8 @@ class TokenizedRows(Dataset):
         row["labels"] = self.labels[index]
         if self.teacher_logits is not None:
             row["teacher_logits"] = self.teacher_logits[index]
+        if self.teacher_tokens is not None:
+            row |= {f"{TEACHER_VIEW}{name}": value for name, value in self.teacher_tokens.row(index).items()}
         return row
 
 
@@ -189,11 +197,13 @@ class LengthBuckets(Sampler[int]):
 
 
 def tokenized(
-    model: TextModel, rows: datasets.Dataset, teacher_logits: np.ndarray | None = None, *, balanced: bool = False
-) -> TokenizedRows:
+    model: TextModel, rows: datasets.Dataset, teacher_logits: np.ndarray | None = None, *, teacher: TextModel | None = None,
+    balanced: bool = False,
+) -> TokenizedRows:  # fmt: skip
     """A model's view of rows with labels.
 
     Args:
+        teacher: asked live; its own view of the rows comes along.
         balanced: draw rows so that every class comes equally often; unlabelled rows come as often as the largest class's.
     """
     labels = np.asarray(rows["label"])
@@ -201,7 +211,8 @@ def tokenized(
     if balanced and labels.dtype.kind != "f":
         counts = np.bincount(labels[labels >= 0])
         weights = np.where(labels >= 0, 1.0 / counts[np.maximum(labels, 0)].clip(min=1), 1.0 / counts.max())
-    return TokenizedRows(Tokens(model, rows), labels, teacher_logits, sampling_weights=weights)
+    views = Tokens(model, rows), None if teacher is None else Tokens(teacher, rows)
+    return TokenizedRows(views[0], labels, teacher_logits, teacher_tokens=views[1], sampling_weights=weights)
 
 
 def by_length(model: TextModel, rows: datasets.Dataset) -> TokenizedRows:

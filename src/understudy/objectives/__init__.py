@@ -4,6 +4,6 @@ One convention for all: a term is the mean over the positions it counts; which t
 and any schedule of it, belongs to the recipe. See docs/architecture.md.
 """
 
-from understudy.objectives.base import Objective
+from understudy.objectives.base import LayerObjective, Objective
 
-__all__ = ["Objective"]
+__all__ = ["LayerObjective", "Objective"]

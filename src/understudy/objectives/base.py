@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from understudy.signals import Needs, Signals
+from understudy.objectives import layer_map
+from understudy.signals import Needs, Shape, Signals
 
 
 class Objective(nn.Module, ABC):
@@ -18,18 +19,30 @@ class Objective(nn.Module, ABC):
     The gradient reaches the student and never the teacher.
     """
 
+    progress: float = 0.0  # share of the stage's updates that are made; whoever trains keeps it current
+
     @property
     def needs(self) -> Needs:
         """What the teacher must say."""
         return Needs(logits=True)
 
-    def prepare(self, *, labels: np.ndarray, outputs: int) -> None:
-        """Called once before training, when the labelled rows and the width of the head are known.
+    @property
+    def hears_teacher(self) -> bool:
+        """Whether the teacher has a part in the term; known before `prepare`, as `needs` may not be."""
+        return True
+
+    @property
+    def student_needs(self) -> Needs:
+        """What the student must say."""
+        return Needs(logits=True)
+
+    def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
+        """Called once before training, when the labelled rows and both models are known; learned projections are made here.
 
         Raises:
-            RecipeError: the objective cannot work on these rows.
+            RecipeError: the objective cannot work on these rows or models.
         """
-        del labels, outputs
+        del labels, student, teacher
 
     def counted(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Which positions of a batch the term counts, as booleans. Here: every row."""
@@ -39,6 +52,72 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
         """The mean over counted positions; a zero with a gradient where none counts."""
+
+
+class LayerObjective(Objective):
+    """A term that compares matched layers.
+
+    Args:
+        layers: which; see `layer_map.resolve`.
+    """
+
+    lowest_layer = 1
+
+    def __init__(self, *, layers: layer_map.LayerMap) -> None:
+        super().__init__()
+        self.layers = layers
+        self.pairs: list[tuple[int, int]] = []
+
+    @property
+    def kind(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
+
+    def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
+        self.pairs = layer_map.resolve(self.layers, student, teacher, where=self.kind, lowest=self.lowest_layer)
+
+
+class HiddenStateObjective(LayerObjective):
+    """A term that compares hidden states; a linear map takes the student's to the teacher's width where they differ.
+
+    Args:
+        layers: which; see `layer_map.resolve`.
+        projection: `a_layer` learns a map for each pair of layers, `shared` one for all.
+    """
+
+    lowest_layer = 0
+
+    def __init__(self, *, layers: layer_map.LayerMap, projection: str) -> None:
+        super().__init__(layers=layers)
+        self.projection = projection
+        self.maps = nn.ModuleList()
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(hidden_states={teacher for _, teacher in self.pairs})
+
+    @property
+    def student_needs(self) -> Needs:
+        return Needs(hidden_states={student for student, _ in self.pairs})
+
+    def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
+        super().prepare(labels=labels, student=student, teacher=teacher)
+        count = 0 if student.width == teacher.width else 1 if self.projection == "shared" else len(self.pairs)
+        self.maps = nn.ModuleList(nn.Linear(student.width, teacher.width) for _ in range(count))
+
+    def matched(self, student: Signals, teacher: Signals) -> list[tuple[Tensor, Tensor]]:
+        """For each pair of layers the student's states, in the teacher's width, and the teacher's, without gradient."""
+        found = []
+        for index, (own, other) in enumerate(self.pairs):
+            states = student.hidden_states[own]
+            if self.maps:
+                states = self.maps[index % len(self.maps)](states)
+            found.append((states, teacher.hidden_states[other].detach()))
+        return found
+
+
+def tokens(batch: Mapping[str, Tensor]) -> Tensor:
+    """Which positions are no padding: (rows, positions)."""
+    return batch["attention_mask"].bool()
 
 
 def mean_over_counted(values: Tensor, counted: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from understudy.errors import RecipeError
 from understudy.objectives.base import Objective, mean_over_counted
-from understudy.signals import Needs, Signals
+from understudy.signals import Needs, Shape, Signals
 
 UNLABELLED = -100  # the label of a row that has none; NaN where labels are numbers
 
@@ -80,17 +80,21 @@ class Labels(Objective):
         self.register_buffer("class_weight", None)
 
     @property
-    def needs(self) -> Needs:
-        return Needs(logits=self.target != "gold")
+    def hears_teacher(self) -> bool:
+        return self.target != "gold"
 
-    def prepare(self, *, labels: np.ndarray, outputs: int) -> None:
+    @property
+    def needs(self) -> Needs:
+        return Needs(logits=self.hears_teacher)
+
+    def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
         if self.class_weights == "balanced":
-            if outputs < 2:
+            if student.outputs == 1:
                 raise RecipeError(
                     "objective labels: class_weights need classes, but this task has one number as output"
                 )
-            counts = torch.bincount(torch.from_numpy(labels[labels >= 0]), minlength=outputs).clamp(min=1)
-            self.class_weight = counts.sum() / (outputs * counts)
+            counts = torch.bincount(torch.from_numpy(labels[labels >= 0]), minlength=student.outputs).clamp(min=1)
+            self.class_weight = counts.sum() / (len(counts) * counts)
 
     def counted(self, batch: Mapping[str, Tensor]) -> Tensor:
         if self.target != "gold":

@@ -1,16 +1,22 @@
-"""What a model says of rows, computed in batches of like length."""
+"""What a model says: of rows, in batches of like length; and of one batch, with what goes on inside."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from understudy import encoder
 from understudy.data.batches import Collator, Tokens
+from understudy.signals import Attention, Needs, Signals
 
 if TYPE_CHECKING:
     import datasets
+    from transformers import PreTrainedModel
 
     from understudy.text_model import TextModel
 
@@ -43,3 +49,71 @@ def logits_of(model: TextModel, rows: datasets.Dataset, *, device: str = "cpu", 
         start += size
     network.to("cpu")
     return found
+
+
+def signals_of(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: Needs, *, run: Callable[..., Any] | None = None
+) -> tuple[Any, Signals]:
+    """Run a model on a batch; return its outputs, and what was needed of it in float32.
+
+    Queries, keys and values are noted by hooks on the layers asked for, so that the model keeps its fast attention kernel.
+
+    Args:
+        inputs: what the model takes.
+        needs: what to note.
+        run: calls the model, where something is wrapped around it; None: the model itself.
+
+    Raises:
+        ModelError: no queries and keys are found in this family.
+    """
+    noted: dict[int, dict[str, Any]] = {}
+    hooks = [
+        hook for layer in sorted(needs.attention)
+        for hook in _watch(encoder.projections(model, layer), noted.setdefault(layer, {}))
+    ]  # fmt: skip
+    try:
+        inside = {"output_hidden_states": True} if needs.hidden_states else {}
+        outputs = (run or model)(**inputs, **inside)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return outputs, Signals(
+        logits=outputs.logits.float(),
+        hidden_states={layer: outputs.hidden_states[layer].float() for layer in needs.hidden_states},
+        attention={layer: _attention(noted[layer]) for layer in needs.attention},
+    )
+
+
+def _watch(parts: encoder.Projections, noted: dict[str, Any]) -> Iterator[Any]:
+    """Hooks that note what goes into and out of the maps of one attention."""
+
+    def arguments(module: Any, given: tuple, named: dict[str, Any]) -> None:
+        known = inspect.signature(module.forward).bind_partial(*given, **named).arguments
+        noted["bias"], noted["rotation"] = known.get("position_bias"), known.get("position_embeddings")
+
+    def output_of(name: str) -> Callable[..., None]:
+        def note(module: Any, given: tuple, output: Tensor) -> None:
+            noted[name] = output
+
+        return note
+
+    noted["heads"] = parts.heads
+    yield parts.attention.register_forward_pre_hook(arguments, with_kwargs=True)
+    if parts.query is parts.key:
+        yield parts.query.register_forward_hook(output_of("joined"))
+        return
+    for name in ("query", "key", "value"):
+        yield getattr(parts, name).register_forward_hook(output_of(name))
+
+
+def _attention(noted: Mapping[str, Any]) -> Attention:
+    whole = noted["joined"].chunk(3, dim=-1) if "joined" in noted else (noted["query"], noted["key"], noted["value"])
+    query, key, value = (
+        one.float().unflatten(-1, (noted["heads"], -1)).transpose(1, 2) for one in whole
+    )  # (rows, heads, positions, head width)
+    if noted["rotation"] is not None:
+        from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
+
+        query, key = apply_rotary_pos_emb(query, key, *noted["rotation"], unsqueeze_dim=1)
+    bias = noted["bias"]
+    return Attention(query, key, value, None if bias is None else bias.float())

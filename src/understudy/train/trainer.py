@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-from understudy import processes
+from understudy import encoder, processes
 from understudy.data.batches import TEACHER_VIEW, Collator, LengthBuckets, TokenizedRows
 from understudy.errors import RecipeError, TrainingError
 from understudy.objectives import Objective
 from understudy.recipe import TrainSettings
-from understudy.signals import Needs, Signals
+from understudy.signals import Needs, Shape, Signals
+from understudy.teachers.capture import signals_of
 
-KEPT = {"teacher_logits": "logits"}  # batch keys that hold kept teacher outputs → the signal they are
+KEPT = f"{TEACHER_VIEW}logits"  # the batch key of kept teacher outputs
+LEARNED = "objectives"  # the module of a model in training that holds what objectives learn for themselves
 
 
 class DistillationTrainer(Trainer):
@@ -70,27 +72,44 @@ class DistillationTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = True  # compute_loss below averages over the whole update by itself
         self.label_names = ["labels"]
-        self.needs = Needs()
+        self.teacher = teacher.to(args.device).eval().requires_grad_(False) if teacher is not None else None  # type: ignore[arg-type]
+        self.needs, self.student_needs = Needs(), Needs()
+        shapes = {"student": encoder.shape(model, "student"), "teacher": teacher_shape(teacher, model)}
         for _, objective in self.objectives:
+            objective.prepare(labels=_labels(self.train_dataset), **shapes)
             objective.to(args.device)
             self.needs |= objective.needs
-        self.teacher = teacher.to(args.device).eval().requires_grad_(False) if teacher is not None else None  # type: ignore[arg-type]
+            self.student_needs |= objective.student_needs
+        learned = [objective for _, objective in self.objectives if any(True for _ in objective.parameters())]
+        if learned:
+            # Part of the model while it trains, so that optimizer, processes and checkpoints take their weights along; see `train`.
+            model.add_module(LEARNED, nn.ModuleList(learned))
         self._names = _names(objective for _, objective in self.objectives)
         self._terms: dict[str, Tensor] = {}
         self._terms_since = 0
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.train`; what the objectives learned for themselves is taken off the model at the end."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            if hasattr(self.accelerator.unwrap_model(self.model), LEARNED):
+                delattr(self.accelerator.unwrap_model(self.model), LEARNED)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The weighted sum of the objectives' terms, scaled so that all batches of an update sum to its mean."""
-        outputs = model(**_student_view(inputs))
-        student = Signals(logits=outputs.logits.float())
+        inner = self.accelerator.unwrap_model(model)
+        outputs, student = signals_of(inner, student_view(inputs), self.student_needs, run=model)
         teacher = self._teacher_signals(inputs)
         loss = student.logits.new_zeros(())  # type: ignore[union-attr]
         if not self._terms:
             self._terms_since = self.state.global_step  # not 0 where a checkpoint is gone on with
         for index, (weight, objective) in enumerate(self.objectives):
-            term = objective(student, teacher, inputs)
+            objective.progress = self.state.global_step / max(self.state.max_steps, 1)
+            with torch.autocast(loss.device.type, enabled=False):  # the arithmetic of the loss stays in float32
+                term = objective(student, teacher, inputs)
             if num_items_in_batch is not None:
                 share = objective.counted(inputs).sum() / num_items_in_batch[index].clamp(min=1)
                 term = term * share * self.accelerator.num_processes  # processes average their gradients
@@ -102,18 +121,14 @@ class DistillationTrainer(Trainer):
     def _teacher_signals(self, inputs: Mapping[str, Tensor]) -> Signals:
         if not self.needs:
             return Signals()
-        kept = {signal: inputs[key].float() for key, signal in KEPT.items() if key in inputs}
-        if kept:
-            return Signals(**kept)
+        if not self.needs.inside and KEPT in inputs:
+            return Signals(logits=inputs[KEPT].float())
         if self.teacher is None:
             raise RecipeError(
                 "the objectives need a teacher: give `teacher=`, or a `teacher_logits` column in the data set"
             )
-        own = {
-            name.removeprefix(TEACHER_VIEW): value for name, value in inputs.items() if name.startswith(TEACHER_VIEW)
-        }
         with torch.no_grad(), self.accelerator.autocast():
-            return Signals(logits=self.teacher(**(own or _student_view(inputs))).logits.float())
+            return signals_of(self.teacher, teacher_view(inputs), self.needs)[1]
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """How many positions each objective counts in the whole update."""
@@ -176,7 +191,7 @@ class DistillationTrainer(Trainer):
         """Logits and labels only: gathering more would fill the memory."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            logits = model(**_student_view(inputs)).logits
+            logits = model(**student_view(inputs)).logits
         return None, logits.float(), inputs.get("labels")
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -201,8 +216,36 @@ class DistillationTrainer(Trainer):
         (Path(output_dir or self.args.output_dir or ".") / "training_args.bin").unlink(missing_ok=True)
 
 
-def _student_view(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def student_view(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a student's model takes of a batch."""
     return {name: value for name, value in inputs.items() if name != "labels" and not name.startswith(TEACHER_VIEW)}
+
+
+def teacher_view(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a teacher's model takes of a batch: its own view, or the student's where there is none."""
+    own = {
+        name.removeprefix(TEACHER_VIEW): value
+        for name, value in inputs.items()
+        if name.startswith(TEACHER_VIEW) and name != KEPT
+    }
+    return own or student_view(inputs)
+
+
+def teacher_shape(teacher: PreTrainedModel | None, student: PreTrainedModel) -> Shape:
+    """What objectives are told of the teacher; of one that is known by its kept logits only, their width."""
+    return (
+        encoder.shape(teacher, "teacher")
+        if teacher is not None
+        else Shape("teacher", encoder.shape(student, "student").outputs)
+    )
+
+
+def _labels(rows: Any) -> np.ndarray:
+    """The labels of a data set, as far as it tells them."""
+    if isinstance(rows, TokenizedRows):
+        return rows.labels
+    names = [name for name in ("labels", "label") if name in (getattr(rows, "column_names", None) or ())]
+    return np.asarray(rows[names[0]]) if names else np.zeros(0, dtype=np.int64)
 
 
 def _names(objectives: Iterable[Objective]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import json
 import logging
@@ -10,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,10 @@ from understudy.objectives import Objective
 from understudy.recipe import TrainSettings
 from understudy.signals import Signals
 from understudy.tasks import Task
+from understudy.teachers.capture import signals_of
 from understudy.text_model import TextModel
 from understudy.train.precision import bfloat16_agrees, find_device, has_bfloat16
-from understudy.train.trainer import DistillationTrainer, updates
+from understudy.train.trainer import KEPT, DistillationTrainer, student_view, teacher_shape, teacher_view, updates
 
 LOGS = 100  # lines of training loss in metrics.jsonl, at most about this many a training
 _LOG = logging.getLogger("understudy")
@@ -65,7 +69,7 @@ def train(
     autocast: bool = True,
     report_to: Sequence[str] = (),
 ) -> Trained:
-    """Train `student` in place; at the end it holds the weights that were best on validation.
+    """Train `student` in place; at the end it holds the weights that were best on validation (the last, where nothing trains the head).
 
     Args:
         rows: what is learned from.
@@ -84,12 +88,12 @@ def train(
     if device == "cpu":
         _reuse_memory()
     set_seed(seed)
-    for _, objective in objectives:
-        objective.prepare(labels=rows.labels, outputs=student.outputs)
     _freeze(student, settings.last_layers)
     precision = _precision(student, rows, settings, objectives, teacher, device, autocast)
     steps = updates(len(rows), settings)
     every = max(steps // settings.evaluations, 1)
+    # Where nothing trains the head, its answers say nothing of the weights: then the last ones are taken.
+    selects = any(objective.student_needs.logits for weight, objective in objectives if weight)
     arguments = TrainingArguments(
         output_dir=str(folder), seed=seed, data_seed=seed, use_cpu=device == "cpu", bf16=precision == "bfloat16",
         per_device_train_batch_size=settings.batch_size, per_device_eval_batch_size=64,
@@ -98,7 +102,7 @@ def train(
         warmup_steps=int(steps * settings.warmup_fraction), max_grad_norm=settings.clip_norm or 0.0,
         train_sampling_strategy="group_by_length" if settings.length_buckets else "random",
         eval_strategy="steps", eval_steps=every, save_strategy="steps", save_steps=every, save_total_limit=1,
-        load_best_model_at_end=True, metric_for_best_model=metric, greater_is_better=True,
+        load_best_model_at_end=selects, metric_for_best_model=metric if selects else None, greater_is_better=True if selects else None,
         logging_steps=max(steps // LOGS, 1), report_to=[name for name in report_to if name != "tensorboard"] or "none", disable_tqdm=True,
         dataloader_pin_memory=device.startswith("cuda"), restore_callback_states_from_checkpoint=True,
         ddp_find_unused_parameters=False,
@@ -109,7 +113,7 @@ def train(
         train_dataset=rows, eval_dataset=validation, processing_class=student.tokenizer, data_collator=_collator(student, teacher),
         compute_metrics=lambda found: task.metrics(task.predictions(found.predictions), found.label_ids),
         callbacks=[
-            progress, *([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
+            progress, *([EarlyStoppingCallback(settings.patience)] if settings.patience and selects else []),
             *([_tensorboard(folder)] if "tensorboard" in report_to else []),
         ],
     )  # fmt: skip
@@ -165,18 +169,12 @@ def _collator(student: TextModel, teacher: TextModel | None) -> Collator:
     return Collator(student.tokenizer.pad_token_id, teacher.tokenizer.pad_token_id if teacher else None)
 
 
-def check_trainable(
-    student: TextModel, labels: np.ndarray, settings: TrainSettings, objectives: Sequence[tuple[float, Objective]],
-    report_to: Sequence[str],
-) -> None:  # fmt: skip
+def check_trainable(student: TextModel, settings: TrainSettings, report_to: Sequence[str]) -> None:
     """Refuse what `train` would stumble over, before anything is spent or written.
 
     Raises:
-        RecipeError: an objective that cannot work on these labels, more last layers than there are, a place to report to that
-            is unknown or not installed.
+        RecipeError: more last layers than there are, a place to report to that is unknown or not installed.
     """
-    for _, objective in objectives:
-        objective.prepare(labels=labels, outputs=student.outputs)
     _last_layers(student, settings.last_layers)
     for name in report_to:
         if name not in INTEGRATION_TO_CALLBACK:
@@ -213,21 +211,29 @@ def _precision(
 ) -> str:  # fmt: skip
     if settings.precision != "auto":
         return settings.precision
-    if not autocast or teacher is not None or not has_bfloat16(device):
+    if not autocast or not has_bfloat16(device):
         return "float32"
     assert settings.batch_size
-    first = [rows[index] for index in range(min(settings.batch_size, len(rows)))]
-    batch = _collator(student, None)(first)
+    batch = _collator(student, teacher)([rows[index] for index in range(min(settings.batch_size, len(rows)))])
+    prepared = [(weight, copy.deepcopy(objective).to(device)) for weight, objective in objectives if weight]
+    shapes = {
+        "student": encoder.shape(student.model, "student"),
+        "teacher": teacher_shape(teacher.model if teacher else None, student.model),
+    }
+    for _, objective in prepared:
+        objective.prepare(labels=rows.labels, **shapes)
+        objective.to(device)
 
     def loss_of(model: Any, inputs: Any) -> torch.Tensor:
-        signals = Signals(logits=inputs.get("teacher_logits"))
-        view = {
-            name: value for name, value in inputs.items() if name in ("input_ids", "attention_mask", "token_type_ids")
-        }
-        said = Signals(logits=model(**view).logits.float())
-        return torch.stack(
-            [weight * objective(said, signals, inputs) for weight, objective in objectives if weight]
-        ).sum()
+        student_needs = reduce(or_, [objective.student_needs for _, objective in prepared])
+        needs = reduce(or_, [objective.needs for _, objective in prepared])
+        said = signals_of(model, student_view(inputs), student_needs)[1]
+        signals = Signals(logits=inputs.get(KEPT))
+        if teacher is not None and needs:
+            with torch.no_grad():
+                signals = signals_of(teacher.model.to(device), teacher_view(inputs), needs)[1]  # type: ignore[arg-type]
+        with torch.autocast(device.partition(":")[0], enabled=False):
+            return torch.stack([weight * objective(said, signals, inputs) for weight, objective in prepared]).sum()
 
     if bfloat16_agrees(student.model, loss_of, batch, device):
         return "bfloat16"

@@ -1,0 +1,103 @@
+"""Attention scores: which tokens each layer compares with which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from understudy.objectives.base import LayerObjective, mean_over_counted, tokens
+from understudy.objectives.layer_map import LayerMap
+from understudy.signals import Needs, Signals
+
+
+def attention_score_mse(
+    student_scores: Float[Tensor, "rows heads positions positions"],
+    teacher_scores: Float[Tensor, "rows heads positions positions"],
+    counted: Bool[Tensor, "rows positions positions"],
+) -> Float[Tensor, ""]:
+    """Mean squared difference of scores before the softmax, over heads and counted pairs of tokens. Unit: squared scores.
+
+    Formula: mean over heads and pairs of (s − t)². Source: Jiao et al. 2020, arXiv:1909.10351, equation 7, whose code also counts the
+    pairs with padding, as zeros.
+
+    >>> import torch
+    >>> student, teacher = torch.zeros(1, 1, 2, 2), torch.tensor([[[[2.0, 9.0], [9.0, 9.0]]]])
+    >>> attention_score_mse(student, teacher, torch.tensor([[[True, False], [False, False]]])).item()
+    4.0
+    """
+    return mean_over_counted((student_scores - teacher_scores).square().mean(1), counted)
+
+
+def attention_kl(
+    student_scores: Float[Tensor, "rows heads positions positions"],
+    teacher_scores: Float[Tensor, "rows heads positions positions"],
+    counted: Bool[Tensor, "rows positions"],
+) -> Float[Tensor, ""]:
+    """Mean over heads and counted tokens of KL(teacher ‖ student) of where a token looks. Unit: nats.
+
+    The softmax is over counted tokens only.
+
+    Source: Wang et al. 2020, arXiv:2002.10957, equation 5.
+
+    >>> import torch
+    >>> teacher = torch.tensor([[[[0.0, 1.0986123], [0.0, 1.0986123]]]])  # probabilities 1/4 and 3/4
+    >>> round(attention_kl(torch.zeros(1, 1, 2, 2), teacher, torch.ones(1, 2, dtype=torch.bool)).item(), 4)
+    0.1308
+    """
+    unseen = ~counted[:, None, None, :]
+    student = F.log_softmax(student_scores.masked_fill(unseen, -1e9), dim=-1)
+    teacher = F.log_softmax(teacher_scores.masked_fill(unseen, -1e9), dim=-1)
+    # Both are about −1e9 at unseen tokens, where the probability is 0; the difference must not be.
+    difference = (teacher - student).masked_fill(unseen, 0.0)
+    return mean_over_counted((teacher.exp() * difference).sum(-1).mean(1), counted)
+
+
+def alike(student_scores: Tensor, teacher_scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores with the same number of heads: as they are, or the mean over heads of both where the numbers differ."""
+    if student_scores.shape[1] == teacher_scores.shape[1]:
+        return student_scores, teacher_scores
+    return student_scores.mean(1, keepdim=True), teacher_scores.mean(1, keepdim=True)
+
+
+class AttentionScores(LayerObjective):
+    """Difference of attention scores of matched layers, mean over heads and tokens, summed over the matched layers.
+
+    Pick it for a student of layers like the teacher's (TinyBERT); where heads differ in number, the mean over heads is compared, and
+    `relations` says more. Scores come from queries and keys, so that the fast attention kernel stays on; student and teacher
+    must cut texts into the same tokens.
+
+    Args:
+        layers: `uniform`, `skip`, `last`, `final`, or pairs [student's, teacher's].
+        form: `scores` takes the squared difference before the softmax; `probabilities` KL(teacher ‖ student) after it.
+
+    Source: Jiao et al. 2020, arXiv:1909.10351, equation 7; the KL form: Wang et al. 2020, arXiv:2002.10957, section 3.1.
+    """
+
+    def __init__(self, *, layers: LayerMap = "uniform", form: Literal["scores", "probabilities"] = "scores") -> None:
+        super().__init__(layers=layers)
+        self.form = form
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(attention={teacher for _, teacher in self.pairs})
+
+    @property
+    def student_needs(self) -> Needs:
+        return Needs(attention={student for student, _ in self.pairs})
+
+    def counted(self, batch: Mapping[str, Tensor]) -> Tensor:
+        mask = tokens(batch)
+        return mask if self.form == "probabilities" else mask[:, :, None] & mask[:, None, :]
+
+    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
+        compare = attention_score_mse if self.form == "scores" else attention_kl
+        counted = self.counted(batch)
+        terms = [
+            compare(*alike(student.attention[own].scores, teacher.attention[other].scores.detach()), counted)
+            for own, other in self.pairs
+        ]
+        return sum(terms[1:], start=terms[0])
