@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data/sst2_sentences")
     asked = parser.parse_args()
     teacher = TextModel.load(asked.teacher)
-    settings = DataSettings(train=str(Path(asked.data) / "train.jsonl.gz"))
+    settings = DataSettings(**{name: str(Path(asked.data) / f"{name}.jsonl.gz") for name in ("train", "validation")})
     rows = read(settings, parts.part("tasks", "classification")(), seed=0, label_names=teacher.label_names)
     blueprint = Blueprint(texts=rows.texts, label_names=rows.label_names, teacher=teacher)
     students = {

@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data/sst2_sentences")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--only", default="", help="trainings whose name contains this")
     asked = parser.parse_args()
     if asked.threads:
         torch.set_num_threads(asked.threads)
@@ -79,6 +80,7 @@ def main() -> None:
         "distil narrow, bare loop": lambda: bare(narrow.build(blueprint), rows, logits, 400),
         "distil narrow, ours": lambda: ours(lambda: narrow.build(blueprint), 400, taught=True),
     }
+    measured = {name: measure for name, measure in measured.items() if asked.only in name}
     found: dict[str, list[float]] = {name: [] for name in measured}
     for _ in range(asked.rounds):
         for name, measure in measured.items():
@@ -108,6 +110,8 @@ def main() -> None:
     ]
     print("\n| ratio | measured | target |\n| --- | ---: | ---: |")
     for name, above, below, target in ratios:
+        if not {above, below} <= found.keys():
+            continue
         each = [one / other for one, other in zip(found[above], found[below], strict=True)]
         print(f"| {name} | {statistics.median(each):.2f} | {target} |")
 

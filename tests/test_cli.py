@@ -66,7 +66,7 @@ def test_help_has_an_example(command):
     assert all(len(line) <= 140 for line in said.output.splitlines())
 
 
-@pytest.mark.parametrize("what", ["recipes", "objectives", "students", "tasks"])
+@pytest.mark.parametrize("what", ["recipes", "objectives", "students", "augmenters", "tasks"])
 def test_list(what, understudy):
     listed, as_json = understudy("list", what), understudy("list", what, "--json").json
     assert [line.split()[0] for line in listed.out.splitlines()] == list(as_json)

@@ -7,13 +7,14 @@ import pytest
 from pydantic import ValidationError
 
 from understudy import parts
+from understudy.augmenters import Augmenter
 from understudy.errors import RecipeError, UserError
 from understudy.objectives import Objective
 from understudy.objectives.soft_targets import SoftTargets
 from understudy.students import Student
 from understudy.tasks import Task
 
-BASES = {"objectives": Objective, "students": Student, "tasks": Task}
+BASES = {"augmenters": Augmenter, "objectives": Objective, "students": Student, "tasks": Task}
 
 
 @pytest.mark.parametrize("folder", parts.FOLDERS)

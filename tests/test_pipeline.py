@@ -398,3 +398,18 @@ def test_finetuning_killed_and_resumed(world, tmp_path, understudy, monkeypatch)
     assert (tmp_path / "parts" / "model.safetensors").read_bytes() == (
         tmp_path / "whole" / "model.safetensors"
     ).read_bytes()
+
+
+def test_augmented_rows_are_taught_and_learned_from(world, tmp_path, trainings):
+    steps = [{"kind": "masking", "probability": 0.3}, {"kind": "ngram_sampling"}]
+    said = []
+    run = distill(
+        recipe(world, control=[], stages__0__augment={"copies": 2, "steps": steps}), tmp_path / "run", say=said.append
+    )
+    (student,) = trainings
+    made = len(student["rows"]) - 60
+    assert 60 < made <= 120 and any(f"{made} rows made from 60" in line for line in said)
+    assert (np.asarray(student["rows"].labels[60:]) == -100).all() and np.isfinite(student["rows"].teacher_logits).all()
+    assert (
+        len(Store(run.folder / "teacher_outputs", prepare(resolve(recipe(world))).teacher.fingerprint, 2)) >= made + 60
+    )

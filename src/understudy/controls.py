@@ -52,6 +52,7 @@ def _alone(plan: Plan) -> Stage:
     return last.model_copy(
         update={
             "name": "alone",
+            "augment": None,
             "objectives": (_labels(1.0, {**own.settings, "target": "gold"}),),
             "train": last.train.model_copy(update={"max_steps": steps}),
         }

@@ -1,6 +1,6 @@
 """kind → class: the folder is the list.
 
-A part is a public class in a file of `objectives/`, `students/` or `tasks/` named like its kind: `soft_targets.py` holds
+A part is a public class in a file of one of the `FOLDERS` named like its kind: `soft_targets.py` holds
 `SoftTargets`. Dropping such a file in its folder is all it takes to add one. `./mine.py:MyLoss` names a class in a file of
 the user's own. The settings of a part are the keyword arguments of its `__init__`.
 """
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from understudy.errors import RecipeError, did_you_mean
 
-FOLDERS = ("objectives", "students", "tasks")
+FOLDERS = ("augmenters", "objectives", "students", "tasks")
 _HERE = Path(__file__).parent
 
 

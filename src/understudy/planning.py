@@ -12,7 +12,7 @@ import numpy as np
 
 from understudy.pipeline import open_store, train_stage
 from understudy.preparation import Plan, prepare, resolve
-from understudy.recipe import Recipe
+from understudy.recipe import Recipe, Stage
 from understudy.run import Say
 from understudy.teachers.capture import logits_of
 from understudy.teachers.store import bytes_needed
@@ -35,22 +35,25 @@ def plan(recipe: Recipe, *, device: str | None = None, say: Say = lambda line: N
     device = find_device(device)
     found = prepare(resolve(recipe), say, device=device)
     rows = found.rows
-    updates = sum(found.updates(stage) for stage in found.recipe.stages)
+    updates = {stage.name: found.updates(stage) for stage in found.recipe.stages}
     with tempfile.TemporaryDirectory() as folder:
         to_teach = _rows_to_teach(found)
         teaching = _seconds_to_teach(found, to_teach, device)
-        seconds = _seconds_of_an_update(found, Path(folder), device)
+        seconds = {
+            stage.name: _seconds_of_an_update(found, stage, Path(folder), device) for stage in found.recipe.stages
+        }
     trainings = 1 + len(found.recipe.control)
+    training = trainings * sum(updates[name] * seconds[name] for name in updates)
     return {
         "recipe": found.recipe.name, "task": found.recipe.task, "metric": found.recipe.selection_metric,
         "student": found.recipe.student.kind,
         "train_rows": len(rows.train), "validation_rows": len(rows.validation), "test_rows": len(rows.test),
         "transfer_rows": len(rows.transfer) if rows.transfer is not None else 0, "classes": len(rows.label_names or ()) or None,
         "teacher_parameters": found.teacher.model.parameters if found.teacher.model else None,
-        "student_parameters": found.student.parameters, "updates_of_the_student": updates, "trainings": trainings,
+        "student_parameters": found.student.parameters, "updates_of_the_student": sum(updates.values()), "trainings": trainings,
         "rows_to_teach": to_teach, "store_mib": bytes_needed(to_teach, found.outputs, recipe.teacher.dtype) / 2**20,
-        "teaching_seconds": teaching, "seconds_an_update": seconds, "training_seconds": seconds * updates * trainings,
-        "total_minutes": (teaching + seconds * updates * trainings) / 60, "peak_memory_mib": _peak_memory_mib(),
+        "teaching_seconds": teaching, "seconds_an_update": training / trainings / sum(updates.values()), "training_seconds": training,
+        "total_minutes": (teaching + training) / 60, "peak_memory_mib": _peak_memory_mib(),
     }  # fmt: skip
 
 
@@ -74,14 +77,13 @@ def _seconds_to_teach(found: Plan, rows: int, device: str) -> float:
     return (time.perf_counter() - started) / len(sample) * rows
 
 
-def _seconds_of_an_update(found: Plan, folder: Path, device: str) -> float:
-    """Median of a few updates of the first stage, on rows drawn as in training, with stand-ins for the teacher's outputs."""
-    stage = found.recipe.stages[0]
+def _seconds_of_an_update(found: Plan, stage: Stage, folder: Path, device: str) -> float:
+    """Median of a few updates of a stage, on rows drawn as in training, with stand-ins for the teacher's kept outputs."""
     rows = found.stage_rows(stage)
     short = stage.model_copy(update={"train": stage.train.model_copy(update={"max_steps": STEPS, "evaluations": 1})})
     started: list[float] = []
     train_stage(
-        found, found.student, short, rows, np.zeros((len(rows), found.outputs), np.float32), folder / "checkpoints", "plan", device,
+        found, found.student, short, rows, np.zeros((len(rows), found.outputs), np.float32), folder / stage.name, "plan", device,
         write=lambda line: started.append(time.perf_counter()),
     )  # fmt: skip
     return float(np.median(np.diff(started[: STEPS - 1])))

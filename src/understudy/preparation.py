@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from understudy import encoder, parts
+from understudy.augmenters.augmentation import augmented
 from understudy.data.batches import Tokens
 from understudy.data.rows import Rows, labelled, read
 from understudy.errors import ModelError, RecipeError
@@ -37,6 +39,7 @@ class Plan:
         recipe: resolved; every training setting filled in.
         student: untrained; copied for the student and each control, so that all start alike.
         autocast: whether this kind of student gains by bf16.
+        augmented: stage → rows made for it.
     """
 
     recipe: Recipe
@@ -45,6 +48,7 @@ class Plan:
     teacher: Teacher
     student: TextModel
     autocast: bool
+    augmented: Mapping[str, Dataset] = field(default_factory=dict)
 
     @property
     def outputs(self) -> int:
@@ -65,7 +69,7 @@ class Plan:
         there = [rows for name in stage.rows if (rows := named[name]) is not None]
         if not there:
             raise RecipeError(f"stage {stage.name} learns from transfer rows only, but no --transfer file is given")
-        return concatenate_datasets(there)
+        return concatenate_datasets([*there, *([self.augmented[stage.name]] if stage.name in self.augmented else [])])
 
     def updates(self, stage: Stage) -> int:
         """How many updates a stage makes."""
@@ -160,6 +164,14 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
             f"Warning: the student is larger than the teacher: {student.parameters:,} parameters against {teacher.model.parameters:,}"
         )
     plan = Plan(recipe, task, rows, teacher, student, kind_of_student.autocast)
+    for stage in recipe.stages:
+        if stage.augment is not None:
+            steps = [step.make() for step in stage.augment.steps]
+            made = augmented(
+                plan.stage_rows(stage), steps, copies=stage.augment.copies, seed=recipe.seed, teacher=teacher.model
+            )
+            say(f"Stage {stage.name}: {len(made):,} rows made from {len(plan.stage_rows(stage)):,}")
+            plan = replace(plan, augmented={**plan.augmented, stage.name: made})
     validation = labelled(rows.validation)
     if plan.teacher_knows(validation):
         _check_teacher(plan, teacher.logits(validation, device=device), np.asarray(validation["label"]))

@@ -77,6 +77,25 @@ class ObjectivePart(Part):
         return parts.part("objectives", self.kind)(**self.settings)
 
 
+class AugmenterPart(Part):
+    """A kind of `augmenters/` and its settings."""
+
+    @model_validator(mode="after")
+    def _known(self) -> AugmenterPart:
+        self.__pydantic_extra__ = self._check("augmenters")
+        return self
+
+    def make(self) -> Any:
+        return parts.part("augmenters", self.kind)(**self.settings)
+
+
+class Augmentation(_Frozen):
+    """Changed copies of a stage's rows, for the teacher to label."""
+
+    copies: int = Field(gt=0, description="of each row, at most; those that are like another row are left out")
+    steps: tuple[AugmenterPart, ...] = Field(min_length=1)
+
+
 class DataSettings(_Frozen):
     """Where the rows come from. A file, a folder with `train.*`, `validation.*`, `test.*`, or a data set on the hub."""
 
@@ -144,6 +163,7 @@ class Stage(_Frozen):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     rows: tuple[Literal["train", "transfer"], ...] = ("train", "transfer")
+    augment: Augmentation | None = None
     objectives: tuple[ObjectivePart, ...] = Field(min_length=1)
     train: TrainSettings = TrainSettings()
 

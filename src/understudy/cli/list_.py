@@ -5,7 +5,7 @@ import typer
 
 from understudy.cli import _options as options
 
-What = Literal["recipes", "objectives", "students", "tasks"]
+What = Literal["recipes", "objectives", "students", "augmenters", "tasks"]
 
 
 def command(

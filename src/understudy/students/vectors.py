@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from understudy.errors import DataError
 
+FIRST = 100_000  # files of vectors are ordered by frequency
 
-def read_vectors(path: str | Path, words: Iterable[str]) -> dict[str, np.ndarray]:
+
+def read_vectors(path: str | Path, words: Iterable[str] | None) -> dict[str, np.ndarray]:
     """The vectors of these words, all of one width. A cased word of the file serves a lower-cased one that it lacks.
 
     Args:
         path: `.npz` with arrays `words` and `vectors`, else text: GloVe, or word2vec with its header line.
-        words: the only ones kept, so that a large file costs time but no memory.
+        words: the only ones kept, so that a large file costs time but no memory; None keeps the first 100,000 of the file.
 
     Raises:
         DataError: no such file, another format, vectors of different widths, or none of the words in it.
     """
-    path, wanted = Path(path), set(words)
+    path = Path(path)
     if not path.is_file():
-        raise DataError(f"student.vectors: no file {path}")
+        raise DataError(f"word vectors: no file {path}")
     found: dict[str, np.ndarray] = {}
-    for word, vector in _npz(path) if path.suffix == ".npz" else _text(path):
+    every = _npz(path) if path.suffix == ".npz" else _text(path)
+    if words is None:
+        return dict(islice(every, FIRST))
+    wanted = set(words)
+    for word, vector in every:
         if word in wanted:
             found[word] = vector
         elif word.lower() in wanted:

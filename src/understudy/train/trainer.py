@@ -93,15 +93,14 @@ class DistillationTrainer(Trainer):
         try:
             return super().train(*args, **kwargs)
         finally:
-            if hasattr(self.accelerator.unwrap_model(self.model), LEARNED):
-                delattr(self.accelerator.unwrap_model(self.model), LEARNED)
+            if hasattr(self.model, LEARNED):
+                delattr(self.model, LEARNED)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The weighted sum of the objectives' terms, scaled so that all batches of an update sum to its mean."""
-        inner = self.accelerator.unwrap_model(model)
-        outputs, student = signals_of(inner, student_view(inputs), self.student_needs, run=model)
+        outputs, student = signals_of(self.model, student_view(inputs), self.student_needs, run=model)  # type: ignore[arg-type]
         teacher = self._teacher_signals(inputs)
         loss = student.logits.new_zeros(())  # type: ignore[union-attr]
         if not self._terms:

@@ -1,0 +1,75 @@
+"""Rows → more rows: several steps applied to copies of every row, each drawn from a seed and the row's identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from understudy.augmenters.base import Augmenter, Material, pieces_of
+from understudy.data.tables import UNLABELLED, identity
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from understudy.text_model import TextModel
+
+
+def augmented(
+    rows: Dataset, steps: Sequence[Augmenter], *, copies: int, seed: int, teacher: TextModel | None = None
+) -> Dataset:
+    """Up to `copies` changed forms of every row, without labels, for the teacher to label.
+
+    What becomes of a copy hangs on the seed, the row's identity and the number of the copy, and on nothing else. Copies that are
+    like a row that is there, or like an earlier copy, are left out. Of a pair, the first, the second or both texts change,
+    each with probability 1/3.
+
+    Args:
+        rows: with `text` and perhaps `text_pair`.
+        steps: applied one after the other.
+        copies: of each row.
+        seed: of the run.
+        teacher: what some steps draw from.
+
+    Raises:
+        RecipeError: a step lacks something that it needs.
+
+    Source: Tang et al. 2019, arXiv:1903.12136, section 3.3.
+    """
+    pair = "text_pair" in rows.column_names
+    columns = [rows[name][:] for name in (("text", "text_pair") if pair else ("text",))]
+    material = Material([text for column in columns for text in column], teacher)
+    for step in steps:
+        step.prepare(material)
+    seen = set(rows["identity"])
+    found: dict[str, list] = {"identity": [], **{name: [] for name in (("text", "text_pair") if pair else ("text",))}}
+    for known, *texts in zip(rows["identity"][:], *columns, strict=True):
+        for copy in range(copies):
+            draw = Random(f"{seed} {known} {copy}")
+            sides = draw.choice([(0,), (1,), (0, 1)]) if pair else (0,)
+            changed = [_changed(text, steps, draw) if side in sides else text for side, text in enumerate(texts)]
+            new = identity(*changed)
+            if new in seen or not all(text.strip() for text in changed):
+                continue
+            seen.add(new)
+            for name, value in zip(found, [new, *changed], strict=True):
+                found[name].append(value)
+    return _like(rows, found)
+
+
+def _changed(text: str, steps: Sequence[Augmenter], draw: Random) -> str:
+    pieces = pieces_of(text)
+    for step in steps:
+        pieces = step.change(pieces, draw)
+    return "".join(pieces).strip()
+
+
+def _like(rows: Dataset, columns: dict[str, list]) -> Dataset:
+    """A data set with the features of `rows` and no labels."""
+    from datasets import Dataset
+
+    numbers = rows.features["label"].dtype.startswith("float")
+    labels = np.full(len(columns["identity"]), np.nan) if numbers else np.full(len(columns["identity"]), UNLABELLED)
+    return Dataset.from_dict(columns | {"label": labels}, features=rows.features)

@@ -1,0 +1,127 @@
+"""Part-of-speech replacement: a word gives way to another of its kind."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from itertools import accumulate
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from understudy.augmenters.base import Augmenter, Material, is_word, pieces_of, put
+from understudy.errors import RecipeError
+
+SUFFIX = 3  # letters at the end of a word that stand for it where it was never tagged
+ROWS_A_BATCH = 64
+
+
+class PartOfSpeech(Augmenter):
+    """Each word is replaced, with a probability, by a word of the same part of speech, as often as that stands in the data.
+
+    Words are tagged by a lexicon (the tag that a word has most often in tagged text; by its last letters where it was never seen), or
+    by a model, which sees the sentence.
+
+    Args:
+        tagger: a file of tagged rows with the columns `tokens` and `tags`, or the folder of a token-classification model.
+        probability: of each word.
+
+    Raises:
+        ValueError: a probability out of its range.
+
+    Source: Tang et al. 2019, arXiv:1903.12136, section 3.3 (probability 0.1; the paper tags with spaCy).
+    """
+
+    def __init__(self, *, tagger: str, probability: float = 0.1) -> None:
+        if not 0 < probability < 1:
+            raise ValueError(f"probability is {probability}; it must be between 0 and 1")
+        self.tagger, self.probability = tagger, probability
+        self._tags: dict[str, str] = {}
+        self._words: dict[str, tuple[list[str], list[int]]] = {}
+
+    def prepare(self, material: Material) -> None:
+        counts = Counter(
+            piece.strip().lower() for text in material.texts for piece in pieces_of(text) if is_word(piece)
+        )
+        path = Path(self.tagger)
+        if path.is_dir():
+            self._tags = _tagged_by_model(path, material.texts)
+        elif path.is_file():
+            self._tags = _tagged_by_lexicon(path, counts)
+        else:
+            raise RecipeError(f"part_of_speech.tagger: {path} is neither a file of tagged rows nor a model folder")
+        grouped: dict[str, list[str]] = defaultdict(list)
+        for word in sorted(counts):
+            if word in self._tags:
+                grouped[self._tags[word]].append(word)
+        self._words = {tag: (words, list(accumulate(counts[word] for word in words))) for tag, words in grouped.items()}
+
+    def change(self, pieces: list[str], draw: Random) -> list[str]:
+        return [
+            self._other(piece, draw) if is_word(piece) and draw.random() < self.probability else piece
+            for piece in pieces
+        ]
+
+    def _other(self, piece: str, draw: Random) -> str:
+        word = piece.strip()
+        tag = self._tags.get(word.lower())
+        if tag is None:  # a mask, say
+            return piece
+        words, cumulative = self._words[tag]
+        found = draw.choices(words, cum_weights=cumulative)[0]
+        return put(found.capitalize() if word[:1].isupper() and not word.isupper() else found, piece)
+
+
+def _tagged_by_lexicon(path: Path, words: Counter[str]) -> dict[str, str]:
+    """The commonest tag of each word, or of words that end alike."""
+    from understudy.data.sources import read_table
+
+    table = read_table(str(path), {})
+    if not {"tokens", "tags"} <= set(table.column_names):
+        raise RecipeError(
+            f"part_of_speech.tagger: {path} needs the columns tokens and tags; it has {', '.join(table.column_names)}"
+        )
+    known: dict[str, Counter[str]] = defaultdict(Counter)
+    names = getattr(getattr(table.features["tags"], "feature", None), "names", None)
+    for tokens, tags in zip(table["tokens"], table["tags"], strict=True):
+        for token, tag in zip(_listed(tokens), _listed(tags), strict=True):
+            named = names[tag] if names else str(tag)
+            known[token.lower()][named] += 1
+            known["-" + token.lower()[-SUFFIX:]][named] += 1
+    found = {}
+    for word in words:
+        seen = known.get(word) or known.get("-" + word[-SUFFIX:])
+        if seen:
+            found[word] = min(seen, key=lambda tag: (-seen[tag], tag))
+    return found
+
+
+def _listed(value: Any) -> list[Any]:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _tagged_by_model(folder: Path, texts: Any) -> dict[str, str]:
+    """The tag that the model gives each word most often in these texts."""
+    import torch
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    try:
+        model = AutoModelForTokenClassification.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True
+        ).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"part_of_speech.tagger: {folder} is no token-classification model: {error}") from error
+    known: dict[str, Counter[str]] = defaultdict(Counter)
+    for start in range(0, len(texts), ROWS_A_BATCH):
+        rows = [[piece.strip() for piece in pieces_of(text)] for text in texts[start : start + ROWS_A_BATCH]]
+        batch = tokenizer(rows, is_split_into_words=True, truncation=True, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            chosen = model(**batch).logits.argmax(-1)
+        for row, words in enumerate(rows):
+            done = set()
+            for position, word in enumerate(batch.word_ids(row)):
+                if word is not None and word not in done:  # a word's first subword speaks for it
+                    done.add(word)
+                    known[words[word].lower()][model.config.id2label[int(chosen[row, position])]] += 1
+    return {word: min(seen, key=lambda tag, seen=seen: (-seen[tag], tag)) for word, seen in known.items()}  # type: ignore[misc]

@@ -1,0 +1,229 @@
+"""Laws of every augmenter, what each does, and the rows that come of it."""
+
+import json
+from collections import Counter
+from random import Random
+
+import pytest
+import torch
+from datasets import Dataset, Features, Value
+from transformers import BertConfig, BertForMaskedLM, BertForTokenClassification
+
+from tiny import TEXTS, tiny_teacher, tiny_tokenizer
+from understudy import parts
+from understudy.augmenters import Augmenter, Material
+from understudy.augmenters.augmentation import augmented
+from understudy.augmenters.base import is_word, pieces_of
+from understudy.augmenters.masking import Masking
+from understudy.augmenters.ngram_sampling import NgramSampling
+from understudy.augmenters.part_of_speech import PartOfSpeech
+from understudy.augmenters.word_replacement import WordReplacement
+from understudy.data.tables import identity
+from understudy.errors import ModelError, RecipeError
+
+LONG = (
+    "One of the best films of the year, and a moving one.",
+    "a dull film; the jokes are thinner than the plot",
+    "very  odd\tspaces , and “quotes” – well-made, isn't it?",
+    "剧情很好看，演员 also good！",
+    "9/10",
+    "?!",
+)
+TAGS = [
+    {"tokens": ["the", "plot", "is", "dull"], "tags": ["DET", "NOUN", "VERB", "ADJ"]},
+    {"tokens": ["a", "gripping", "film"], "tags": ["DET", "ADJ", "NOUN"]},
+    {"tokens": ["one", "moving", "family"], "tags": ["NUM", "ADJ", "NOUN"]},
+]
+
+
+@pytest.fixture
+def tagged(tmp_path) -> str:
+    path = tmp_path / "tagged.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in TAGS))
+    return str(path)
+
+
+def rows(texts=TEXTS, pairs=None) -> Dataset:
+    columns = {
+        "identity": [identity(*row) for row in zip(texts, *([pairs] if pairs else []), strict=True)],
+        "text": list(texts),
+    }
+    columns |= {"text_pair": list(pairs)} if pairs else {}
+    kinds = dict.fromkeys(columns, Value("string")) | {"label": Value("int64")}
+    return Dataset.from_dict(columns | {"label": [0] * len(texts)}, features=Features(kinds))
+
+
+@pytest.fixture(scope="session")
+def masked_lm(tmp_path_factory) -> str:
+    folder, tokenizer = tmp_path_factory.mktemp("masked_lm"), tiny_tokenizer()
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
+                        max_position_embeddings=64, initializer_range=0.5)  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertForMaskedLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("text", [*TEXTS, *LONG])
+def test_pieces_are_the_text(text):
+    assert "".join(pieces_of(text)) == text
+
+
+def test_chinese_is_cut_by_character():
+    assert [piece for piece in pieces_of("好看的film, 真") if is_word(piece)] == ["好", "看", "的", "film", "真"]
+
+
+@pytest.fixture(params=sorted(parts.kinds("augmenters")))
+def augmenter(request, tagged, masked_lm) -> Augmenter:
+    given = {"part_of_speech": {"tagger": tagged}, "word_replacement": {"masked_lm": masked_lm}}.get(request.param, {})
+    made = parts.part("augmenters", request.param)(**given, probability=0.5)
+    made.prepare(Material([*TEXTS, *LONG], tiny_teacher()))
+    return made
+
+
+@pytest.mark.parametrize("text", LONG)
+def test_laws(augmenter, text):
+    pieces = pieces_of(text)
+    before = list(pieces)
+    found = [augmenter.change(pieces, Random(seed)) for seed in range(40)]
+    assert pieces == before, "it changed what it was given"
+    assert found == [augmenter.change(pieces, Random(seed)) for seed in range(40)], "chance from elsewhere"
+    assert all(one and all(isinstance(piece, str) for piece in one) for one in found)
+    if text in LONG[:2]:  # all augmenters know some of these words
+        assert len({"".join(one) for one in found}) > 3
+
+
+def test_masking_hides_as_many_words_as_it_says():
+    one = Masking(probability=0.3)
+    one.prepare(Material([], tiny_teacher()))
+    pieces = pieces_of("a film , " * 1000)
+    found = one.change(pieces, Random(0))
+    assert 0.27 < sum(piece == "[MASK] " for piece in found) / 2000 < 0.33
+    assert Counter(found)[", "] == 1000 and len(found) == len(pieces)
+
+
+def test_masking_needs_a_mask():
+    with pytest.raises(RecipeError, match="the teacher has none; leave this step out"):
+        Masking().prepare(Material(TEXTS))
+
+
+def test_ngrams_are_words_in_a_row_of_every_length():
+    text = "a gripping film , and a moving one"
+    found = [NgramSampling(probability=1.0, longest=3).change(pieces_of(text), Random(seed)) for seed in range(300)]
+    assert all("".join(one) in text for one in found)
+    lengths = Counter(sum(map(is_word, one)) for one in found)
+    assert lengths.keys() == {1, 2, 3} and min(lengths.values()) > 60
+    assert pieces_of(text) == NgramSampling(probability=1e-9).change(pieces_of(text), Random(0))
+
+
+def test_words_give_way_to_words_of_their_kind(tagged):
+    one = PartOfSpeech(tagger=tagged, probability=0.999)
+    one.prepare(Material(["the plot is dull", "a gripping film", "a moving family is the plot"]))
+    kinds = {
+        "DET": {"the", "a"},
+        "NOUN": {"plot", "film", "family"},
+        "VERB": {"is"},
+        "ADJ": {"dull", "gripping", "moving"},
+    }
+    seen = Counter()
+    for seed in range(200):
+        found = [piece.strip() for piece in one.change(pieces_of("the plot is gripping"), Random(seed))]
+        assert [word in kinds[kind] for word, kind in zip(found, ("DET", "NOUN", "VERB", "ADJ"), strict=True)] == [
+            True
+        ] * 4
+        seen.update(found)
+    assert seen["plot"] > 1.4 * seen["film"] > 0, "words come as often as they stand in the data: plot is there twice"
+    (capital,) = {piece.strip() for piece in one.change(["Is "], Random(0))}
+    assert capital == "Is"
+
+
+def test_a_word_never_tagged_goes_by_its_end(tagged):
+    one = PartOfSpeech(tagger=tagged, probability=0.999)
+    one.prepare(Material(["a charming film"]))  # -ing, as gripping and moving
+    assert one._tags["charming"] == "ADJ"
+
+
+@pytest.mark.parametrize(
+    ("tagger", "message"),
+    [("nowhere", "neither a file of tagged rows"), (None, "needs the columns tokens")],
+)
+def test_taggers_that_are_none(tagger, message, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a"}\n')
+    with pytest.raises(RecipeError, match=message):
+        PartOfSpeech(tagger=tagger or str(path)).prepare(Material(TEXTS))
+
+
+def test_a_model_tags(tmp_path):
+    tokenizer = tiny_tokenizer()
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+                        id2label={0: "NOUN", 1: "VERB"}, max_position_embeddings=64)  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertForTokenClassification(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    one = PartOfSpeech(tagger=str(tmp_path / "model"))
+    one.prepare(Material(TEXTS))
+    assert set(one._tags.values()) <= {"NOUN", "VERB"} and {"film", "plot"} <= one._tags.keys()
+
+
+def test_words_that_the_model_expects(masked_lm):
+    """One word at a time, against the model asked by hand; 'thinnest' is several tokens and stays."""
+    one = WordReplacement(masked_lm=masked_lm, probability=1.0, candidates=3)
+    one.prepare(Material(TEXTS))
+    text = "the jokes are thinnest"
+    tokenizer, model = tiny_tokenizer(), BertForMaskedLM.from_pretrained(masked_lm).eval()
+    assert len(tokenizer.tokenize("thinnest")) > 1
+    batch = tokenizer("the [MASK] are thinnest", text, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**batch).logits[0, batch["input_ids"][0] == tokenizer.mask_token_id][0]
+    words = [tokenizer.convert_ids_to_tokens(token) for token in logits.topk(9).indices.tolist()]
+    expected = [word for word in words if word.isalpha() and word != "jokes"][:3]
+    found = [[piece.strip() for piece in one.change(pieces_of(text), Random(seed))] for seed in range(60)]
+    assert {one[1] for one in found} == set(expected) and {one[3] for one in found} == {"thinnest"}
+
+
+def test_words_near_in_meaning(tmp_path):
+    path = tmp_path / "vectors.txt"
+    path.write_text("good 1 0\nfine 0.9 0.1\nbad -1 0\nfilm 0 1\nplot 0.1 0.9\n")
+    one = WordReplacement(vectors=str(path), probability=1.0, candidates=1)
+    one.prepare(Material(TEXTS))
+    assert one.change(pieces_of("Good film , 9 unknown"), Random(0)) == ["Fine ", "plot ", ", ", "9 ", "unknown"]
+
+
+def test_word_replacement_needs_something_to_go_by(tmp_path):
+    with pytest.raises(ValueError, match="both missing"):
+        WordReplacement()
+    tiny_teacher().save(tmp_path / "teacher")
+    with pytest.raises(ModelError, match="no masked-language head"):
+        WordReplacement(masked_lm=str(tmp_path / "teacher")).prepare(Material(TEXTS))
+
+
+def test_rows_hang_on_seed_and_identity_alone():
+    def made(texts, seed=0):
+        return augmented(rows(texts), [Masking(probability=0.4)], copies=4, seed=seed, teacher=tiny_teacher())["text"][
+            :
+        ]
+
+    whole = made(TEXTS)
+    assert whole == made(TEXTS) and whole != made(TEXTS, seed=1)
+    assert set(made(TEXTS[2:4])) <= set(whole), "other rows matter"
+    assert len(whole) == len(set(whole)) and not set(whole) & set(TEXTS)
+
+
+def test_rows_are_unlabelled_and_known_by_their_text():
+    found = augmented(rows(), [Masking(probability=0.4)], copies=3, seed=0, teacher=tiny_teacher())
+    assert set(found["label"]) == {-100} and found.features == rows().features
+    assert found["identity"][:] == [identity(text) for text in found["text"]]
+
+
+def test_sides_of_a_pair_change_alike_often():
+    pairs = [f"film {number} of the year" for number in range(300)]
+    texts = [f"family {number} is fun" for number in range(300)]
+    found = augmented(rows(texts, pairs), [Masking(probability=0.999)], copies=1, seed=0, teacher=tiny_teacher())
+    kinds = Counter(
+        ("[MASK]" in text, "[MASK]" in pair) for text, pair in zip(found["text"], found["text_pair"], strict=True)
+    )
+    assert kinds.keys() == {(True, False), (False, True), (True, True)} or not kinds
+    assert min(kinds[True, False], kinds[False, True]) > 70
