@@ -12,6 +12,7 @@ import torch
 
 from tiny import LABELS, tiny_rows, write_rows
 from understudy import controls, pipeline
+from understudy.errors import RecipeError
 from understudy.pipeline import distill, teach
 from understudy.preparation import prepare, resolve
 from understudy.recipe import Recipe, load_recipe
@@ -341,6 +342,47 @@ def test_stopped_between_trainings_and_resumed(world, tmp_path, monkeypatch, mom
     for name in ("student", "student_alone"):
         assert weights(run, name) == weights(whole, name) and metrics(run, name) == metrics(whole, name)
         assert run.facts["models"][name]["seconds"] > 0
+
+
+def chain(world) -> Recipe:
+    """teacher → assistant → student."""
+    built = recipe(world, "teacher_assistant", control=["alone", "pseudo_labels"])
+    train = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2}
+    stages = [stage.model_dump(mode="json") for stage in built.stages]
+    for stage, settings in zip(stages, (train, train | {"epochs": 3}), strict=True):
+        stage["train"] = settings
+    return load_recipe("teacher_assistant", built.model_dump(mode="json") | {"stages": stages})
+
+
+def test_the_student_hears_the_assistant_and_starts_anew(world, tmp_path, trainings):
+    said = []
+    distill(chain(world), tmp_path / "run", say=said.append)
+    assistant, student, alone, *pseudo = trainings
+    assert "bert" in next(iter(assistant["before"])) and "bert" not in next(iter(student["before"]))
+    assert any("Training the assistant of stage assistant (teacher_layers" in line for line in said)
+    # The student's targets are the assistant's answers after its training, by row.
+    assert not np.allclose(student["rows"].teacher_logits, assistant["rows"].teacher_logits, atol=0.05)
+    with torch.no_grad():
+        model = prepare(resolve(chain(world))).assistants["assistant"]
+        model.model.load_state_dict(assistant["after"])
+        rows = prepare(resolve(chain(world))).rows.train
+        expected = model.model(**model.tokenizer(rows["text"][:], padding=True, return_tensors="pt")).logits
+    np.testing.assert_allclose(student["rows"].teacher_logits, expected, atol=1e-4)
+    assert alone["steps"] == student["steps"] != assistant["steps"], "the assistant's updates are not the student's"
+    assert all(torch.equal(alone["before"][name], value) for name, value in student["before"].items())
+    assert len(pseudo) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages.0.teacher": "previous"}, "stages.0.teacher is 'previous', but no stage comes before assistant"),
+        ({"stages.1.student": {"kind": "bilstm"}}, "the last stage trains the recipe's student"),
+    ],
+)
+def test_chains_that_make_no_sense(changes, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("teacher_assistant", changes)
 
 
 def test_stopped_in_the_second_stage_and_resumed(world, tmp_path, trainings, monkeypatch):

@@ -48,11 +48,12 @@ def _alone(plan: Plan) -> Stage:
     """The labels only, for as many updates as the student makes in all its stages, under its last stage's settings."""
     last = plan.recipe.stages[-1]
     own = next((one for one in last.objectives if one.kind == "labels"), ObjectivePart(kind="labels"))
-    steps = sum(plan.updates(stage) for stage in plan.recipe.stages)
+    steps = sum(plan.updates(stage) for stage in plan.recipe.stages if stage.student is None)
     return last.model_copy(
         update={
             "name": "alone",
             "augment": None,
+            "teacher": "given",
             "objectives": (_labels(1.0, {**own.settings, "target": "gold"}),),
             "train": last.train.model_copy(update={"max_steps": steps}),
         }

@@ -74,7 +74,7 @@ def distill(
     run.record({
         "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
         "command": command, "label_names": plan.rows.label_names, "data": plan.rows.facts(),
-        "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.layer_maps(stage))},
+        "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.at(stage).layer_maps(stage))},
         **facts,
     })  # fmt: skip
     write_page(run.folder)
@@ -107,23 +107,26 @@ class _Work:
     say: Say
 
     def train(self, name: str, stages: Sequence[tuple[Stage, Dataset]]) -> tuple[TextModel, float]:
-        """A fresh student through all stages; returns it with the seconds it took. A stage that was finished is not trained again."""
-        untrained = self.plan.student
-        student = TextModel(copy.deepcopy(untrained.model), untrained.tokenizer, untrained.max_length)
+        """A fresh student through all stages; returns it with the seconds they took. A stage that was finished is not trained again."""
         seconds = 0.0
+        student, untrained = self.plan.student, None
         for stage, rows in stages:
+            plan = self.plan.at(stage, student)
+            if plan.student is not untrained:  # the first one, an assistant, or the student after one
+                untrained = plan.student
+                student = TextModel(copy.deepcopy(untrained.model), untrained.tokenizer, untrained.max_length)
             checkpoints = self.run.checkpoints / f"{name}-{stage.name}"
             done, trained = checkpoints / "model", checkpoints / "trained.json"
             if not trained.is_file():
-                self.say(f"Training the {name.replace('_', ' ')} ({self.plan.recipe.student.kind}, {student.parameters:,} parameters): "
-                         f"{len(rows):,} rows, {self.plan.updates(stage):,} updates")  # fmt: skip
-                for kind, pairs in self.plan.layer_maps(stage).items():
+                who = f"assistant of stage {stage.name}" if stage.student else name.replace("_", " ")
+                self.say(f"Training the {who} ({(stage.student or plan.recipe.student).kind}, {student.parameters:,} parameters): "
+                         f"{len(rows):,} rows, {plan.updates(stage):,} updates")  # fmt: skip
+                for kind, pairs in plan.layer_maps(stage).items():
                     matched = ", ".join(f"{own} ← {other}" for own, other in pairs)
                     self.say(f"  {kind} matches layers {matched} (the student's ← the teacher's; 0 is the embeddings)")
-                needs = self.plan.needs(stage)
-                kept = self.store.logits(rows) if needs.logits and not needs.inside else None
+                kept = self._kept(plan, stage, rows, checkpoints / "teacher_outputs") if plan.keeps(stage) else None
                 found = train_stage(
-                    self.plan, student, stage, rows, kept, checkpoints, name, self.device,
+                    plan, student, stage, rows, kept, checkpoints, name, self.device,
                     write=self.run.writer(name, stage.name),
                 )  # fmt: skip
                 if is_helper():
@@ -133,6 +136,15 @@ class _Work:
             student = TextModel.load(done)
             seconds += json.loads(trained.read_text("utf-8"))["seconds"]
         return student, seconds
+
+    def _kept(self, plan: Plan, stage: Stage, rows: Dataset, folder: Path) -> np.ndarray:
+        """The teacher's logits; a teacher that was a student before is asked now, and its answers kept in `folder` for this training."""
+        if stage.teacher == "given":
+            return self.store.logits(rows)
+        with main_process_first():
+            store = open_store(plan, folder)
+            store.fill(plan.teacher, rows, device=self.device)
+        return store.logits(rows)
 
 
 def _teach(plan: Plan, run: Run, device: str, say: Say) -> Store:

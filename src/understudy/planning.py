@@ -82,8 +82,9 @@ def _seconds_of_an_update(found: Plan, stage: Stage, folder: Path, device: str) 
     rows = found.stage_rows(stage)
     short = stage.model_copy(update={"train": stage.train.model_copy(update={"max_steps": STEPS, "evaluations": 1})})
     started: list[float] = []
+    at = found.at(stage)
     train_stage(
-        found, found.student, short, rows, np.zeros((len(rows), found.outputs), np.float32), folder / stage.name, "plan", device,
+        at, at.student, short, rows, np.zeros((len(rows), found.outputs), np.float32), folder / stage.name, "plan", device,
         write=lambda line: started.append(time.perf_counter()),
     )  # fmt: skip
     return float(np.median(np.diff(started[: STEPS - 1])))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class Plan:
         student: untrained; copied for the student and each control, so that all start alike.
         autocast: whether this kind of student gains by bf16.
         augmented: stage → rows made for it.
+        assistants: stage → the untrained student of its own.
     """
 
     recipe: Recipe
@@ -49,6 +50,7 @@ class Plan:
     student: TextModel
     autocast: bool
     augmented: Mapping[str, Dataset] = field(default_factory=dict)
+    assistants: Mapping[str, TextModel] = field(default_factory=dict)
 
     @property
     def outputs(self) -> int:
@@ -75,9 +77,28 @@ class Plan:
         """How many updates a stage makes."""
         return updates(len(self.stage_rows(stage)), stage.train)
 
+    def at(self, stage: Stage, previous: TextModel | None = None) -> Plan:
+        """The plan as a stage sees it: the student that it trains, and the teacher that it hears.
+
+        Args:
+            previous: the student of the stage before; None takes its untrained self, which has the same shape.
+        """
+        changes: dict[str, Any] = {}
+        if stage.student is not None:
+            changes = {"student": self.assistants[stage.name], "autocast": stage.student.make().autocast}
+        if stage.teacher == "previous":
+            before = self.recipe.stages[[one.name for one in self.recipe.stages].index(stage.name) - 1]
+            changes["teacher"] = ModelTeacher([previous or self.assistants.get(before.name, self.student)])
+        return replace(self, **changes)
+
     def needs(self, stage: Stage) -> Needs:
         """What the stage's objectives ask of the teacher."""
         return reduce(or_, [objective.needs for _, objective in self.objectives(stage)], Needs())
+
+    def keeps(self, stage: Stage) -> bool:
+        """Whether the teacher's logits are computed once and kept for the stage; else it needs none, or asks the teacher live."""
+        needs = self.at(stage).needs(stage)
+        return needs.logits and not needs.inside
 
     def objectives(self, stage: Stage) -> list[tuple[float, Objective]]:
         """The stage's objectives that have a weight, made for these models and rows.
@@ -89,7 +110,7 @@ class Plan:
         labels = np.asarray(self.rows.train["label"])
         teacher = self.teacher.model
         shapes = {
-            "student": encoder.shape(self.student.model, f"student {self.recipe.student.kind}"),
+            "student": encoder.shape(self.student.model, f"student {(stage.student or self.recipe.student).kind}"),
             "teacher": encoder.shape(teacher.model, "teacher") if teacher else Shape("teacher", self.outputs),
         }
         for _, objective in found:
@@ -109,7 +130,7 @@ class Plan:
         measured = [labelled(self.rows.validation), labelled(self.rows.test)]
         heard = [
             stage for stage in self.recipe.stages
-            if "pseudo_labels" in self.recipe.control or (self.needs(stage).logits and not self.needs(stage).inside)
+            if stage.teacher == "given" and ("pseudo_labels" in self.recipe.control or self.keeps(stage))
         ]  # fmt: skip
         return [*map(self.stage_rows, heard), *filter(self.teacher_knows, measured)]
 
@@ -126,9 +147,9 @@ def resolve(recipe: Recipe) -> Recipe:
         )
     if recipe.data.train is None:
         raise RecipeError(f"{recipe.name}: data.train is missing; give --train FILE")
-    defaults = parts.part("students", recipe.student.kind).training
 
     def filled(stage: Stage) -> Stage:
+        defaults = parts.part("students", (stage.student or recipe.student).kind).training
         open_ones = {name: value for name, value in defaults.items() if getattr(stage.train, name) is None}
         return stage.model_copy(update={"train": stage.train.model_copy(update=open_ones)})
 
@@ -163,7 +184,10 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
         say(
             f"Warning: the student is larger than the teacher: {student.parameters:,} parameters against {teacher.model.parameters:,}"
         )
-    plan = Plan(recipe, task, rows, teacher, student, kind_of_student.autocast)
+    assistants = {
+        stage.name: stage.student.make().build(blueprint) for stage in recipe.stages if stage.student is not None
+    }
+    plan = Plan(recipe, task, rows, teacher, student, kind_of_student.autocast, assistants=assistants)
     for stage in recipe.stages:
         if stage.augment is not None:
             steps = [step.make() for step in stage.augment.steps]
@@ -177,8 +201,8 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
         _check_teacher(plan, teacher.logits(validation, device=device), np.asarray(validation["label"]))
     for stage in recipe.stages:
         plan.stage_rows(stage)
-        _check_inside(plan, stage)
-        check_trainable(student, stage.train, recipe.report_to)
+        _check_inside(plan.at(stage), stage)
+        check_trainable(plan.at(stage).student, stage.train, recipe.report_to)
     return plan
 
 

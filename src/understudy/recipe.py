@@ -164,6 +164,13 @@ class Stage(_Frozen):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     rows: tuple[Literal["train", "transfer"], ...] = ("train", "transfer")
     augment: Augmentation | None = None
+    student: StudentPart | None = Field(
+        default=None,
+        description="an assistant, trained from its beginning; null: the recipe's student, going on from the stage before",
+    )
+    teacher: Literal["given", "previous"] = Field(
+        default="given", description="`previous`: the student of the stage before"
+    )
     objectives: tuple[ObjectivePart, ...] = Field(min_length=1)
     train: TrainSettings = TrainSettings()
 
@@ -194,6 +201,12 @@ class Recipe(_Frozen):
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
             raise ValueError(f"stages need names of their own; got {', '.join(names)}")
+        if self.stages[0].teacher == "previous":
+            raise ValueError(f"stages.0.teacher is 'previous', but no stage comes before {names[0]}")
+        if self.stages[-1].student is not None:
+            raise ValueError(
+                f"stages.{len(names) - 1}.student: the last stage trains the recipe's student; leave it out there"
+            )
         return self
 
     @property

@@ -22,7 +22,8 @@ class TeacherLayers(Student):
     half the layers are at most twice as fast; for more speed take `narrow`, `bilstm` or `static_embeddings`.
 
     Args:
-        layers: numbers of the layers to keep, from 0; or `alternate` (spread evenly from the first), `first`, `last`.
+        layers: numbers of the layers to keep, from 0; or `alternate` (spread evenly from the first), `first`, `last`;
+            `all` keeps the teacher's shape, for generations of students.
         count: how many, where `layers` is a word; None keeps half.
         token_types: False keeps only type 0, which is then added to every token: outputs of single texts stay the same,
             the two sides of a pair are told apart by the separator alone.
@@ -41,7 +42,7 @@ class TeacherLayers(Student):
     def __init__(
         self,
         *,
-        layers: list[int] | Literal["alternate", "first", "last"] = "alternate",
+        layers: list[int] | Literal["alternate", "first", "last", "all"] = "alternate",
         count: int | None = None,
         token_types: bool = True,
         pooler: bool = True,
@@ -49,6 +50,8 @@ class TeacherLayers(Student):
     ) -> None:
         if isinstance(layers, list) and (not layers or len(set(layers)) != len(layers) or count is not None):
             raise ValueError(f"layers is {layers}: list each layer once, at least one, and leave count out")
+        if layers == "all" and count is not None:
+            raise ValueError("layers is 'all': leave count out")
         if count is not None and count < 1:
             raise ValueError(f"count is {count}: keep at least 1 layer")
         self.layers, self.count = layers, count
@@ -63,7 +66,8 @@ class TeacherLayers(Student):
         Raises:
             ModelError: the teacher has no such layer.
         """
-        count = (available + 1) // 2 if self.count is None else self.count
+        whole = available if self.layers == "all" else (available + 1) // 2
+        count = whole if self.count is None else self.count
         if count > available:
             raise ModelError(f"student.count is {count}, but the teacher has {available} layers")
         if isinstance(self.layers, list):
@@ -73,7 +77,7 @@ class TeacherLayers(Student):
             return list(self.layers)
         if self.layers == "alternate":
             return [index * available // count for index in range(count)]
-        return list(range(count) if self.layers == "first" else range(available - count, available))
+        return list(range(available - count, available) if self.layers == "last" else range(count))
 
     def build(self, blueprint: Blueprint) -> TextModel:
         from transformers import AutoModelForSequenceClassification
