@@ -11,7 +11,8 @@ from scipy.special import log_softmax, rel_entr, softmax
 from sklearn.metrics import log_loss, mean_squared_error
 
 from understudy.errors import RecipeError
-from understudy.objectives import labels, logit_regression, soft_targets
+from understudy.objectives import annealed_targets, labels, logit_regression, soft_targets
+from understudy.objectives.annealed_targets import AnnealedTargets
 from understudy.objectives.labels import Labels
 from understudy.objectives.soft_targets import SoftTargets
 from understudy.signals import Shape, Signals
@@ -20,6 +21,7 @@ shapes_checked = jaxtyped(typechecker=beartype)
 forward_kl = shapes_checked(soft_targets.forward_kl)
 reverse_kl, jensen_shannon = shapes_checked(soft_targets.reverse_kl), shapes_checked(soft_targets.jensen_shannon)
 soft_cross_entropy = shapes_checked(soft_targets.soft_cross_entropy)
+annealed_loss = shapes_checked(annealed_targets.annealed_loss)
 logit_mse = shapes_checked(logit_regression.logit_mse)
 label_loss = shapes_checked(labels.label_loss)
 
@@ -137,6 +139,29 @@ def test_a_temperature_that_changes(student, teacher):
         torch.testing.assert_close(
             found, forward_kl(student, teacher, torch.ones(ROWS, dtype=torch.bool), temperature=temperature)
         )
+
+
+# --- teacher annealing
+
+
+def test_annealed_targets_go_from_the_teacher_to_the_labels(student, teacher):
+    labels = torch.tensor([0, -100, 2, 1, 0])
+    batch, objective, everywhere = {"labels": labels}, AnnealedTargets(), torch.ones(ROWS, dtype=torch.bool)
+    said = Signals(logits=student), Signals(logits=teacher)
+    torch.testing.assert_close(objective(*said, batch), soft_cross_entropy(student, teacher, everywhere))
+    objective.progress = 0.25
+    mixed = F.softmax(teacher, -1)
+    mixed[labels >= 0] = 0.25 * F.one_hot(labels[labels >= 0], CLASSES).double() + 0.75 * mixed[labels >= 0]
+    torch.testing.assert_close(objective(*said, batch), F.cross_entropy(student, mixed))
+    objective.progress = 1.0
+    expected = torch.cat([F.cross_entropy(student, labels.clamp(min=0), reduction="none")[labels >= 0],
+                          F.cross_entropy(student, F.softmax(teacher, -1), reduction="none")[labels < 0]]).mean()  # fmt: skip
+    torch.testing.assert_close(objective(*said, batch), expected)
+
+
+def test_annealed_numbers_mix_the_target():
+    student, teacher, labels = torch.tensor([[1.0]]), torch.tensor([[4.0]]), torch.tensor([2.0])
+    assert annealed_loss(student, teacher, labels, torch.tensor([True]), gold_share=0.5).item() == (3.0 - 1.0) ** 2
 
 
 # --- squared difference of logits
