@@ -312,6 +312,51 @@ def black_box_without_the_train_rows(one):
     one.more = ["--student", "static_embeddings"]
 
 
+# --- what goes on inside models, and augmenters
+
+
+@case("objective patient compares layers, but the student bilstm has none")
+def layers_of_a_bilstm(one):
+    one.recipe, one.more = "pkd_skip", ["--student", "bilstm"]
+
+
+@case("patient.layers has [1, 9]: the teacher has no layer 9; allowed are 0 to 3")
+def unmatched_layer(one):
+    one.recipe, one.more = "pkd_skip", ["--set", "stages.0.objectives.2.layers=[[1, 9]]"]
+
+
+@case("stage distillation compares hidden states or attention, which needs one teacher model; given are 2 teachers")
+def inside_of_an_ensemble(one):
+    one.recipe, one.more = "pkd_skip", ["--teacher", str(one.world.teacher)]
+
+
+@case("relations.relation_heads is 5; it must divide the widths")
+def heads_that_divide_nothing(one):
+    one.recipe, one.more = "minilm", ["--set", "stages.0.objectives.0.relation_heads=5"]
+
+
+@case("but teacher and student cut texts differently: row 1 (", "Give the student the teacher's vocabulary")
+def tokens_of_another_tokenizer(one):
+    one.recipe, one.more = "minilm", ["--set", "student.vocabulary=characters"]
+
+
+@case("augmenter masking writes the teacher's mask token, but the teacher has none")
+def masks_of_a_black_box(one):
+    rows = tiny_rows(60) + [json.loads(line) for line in Path(one.world.train).read_text().splitlines()]
+    one.given["teacher"] = one.file("said.jsonl", [{"text": row["text"], "logits": [0, 1]} for row in rows])
+    one.recipe = "tang_augmented"
+
+
+@case("augment.steps.0: tagger is missing")
+def no_tagger(one):
+    one.recipe, one.more = "tang_augmented", ["--set", "stages.0.augment.steps=[{kind: part_of_speech}]"]
+
+
+@case("augmenter 'maskin' is unknown", "Did you mean 'masking'")
+def unknown_augmenter(one):
+    one.recipe, one.more = "tang_augmented", ["--set", "stages.0.augment.steps=[{kind: maskin}]"]
+
+
 # --- recipe and options
 
 
