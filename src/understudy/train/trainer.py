@@ -61,6 +61,8 @@ class DistillationTrainer(Trainer):
     ) -> None:  # fmt: skip
         args = args or TrainingArguments("trainer_output")
         args.remove_unused_columns = False  # it would drop the teacher's columns
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = False  # it would take the maps that objectives learn for unused
         args.logging_nan_inf_filter = False  # it would hide what `training_step` below stops at
         if kwargs.get("data_collator") is None:
             pad = getattr(kwargs.get("processing_class"), "pad_token_id", None)
@@ -102,7 +104,9 @@ class DistillationTrainer(Trainer):
         """The weighted sum of the objectives' terms, scaled so that all batches of an update sum to its mean."""
         outputs, student = signals_of(self.model, student_view(inputs), self.student_needs, run=model)  # type: ignore[arg-type]
         teacher = self._teacher_signals(inputs)
-        loss = student.logits.new_zeros(())  # type: ignore[union-attr]
+        assert student.logits is not None
+        # A head that no objective trains gets a gradient of zero: several processes wait for one of every weight.
+        loss = student.logits.new_zeros(()) if self.student_needs.logits else 0.0 * student.logits.sum()
         if not self._terms:
             self._terms_since = self.state.global_step  # not 0 where a checkpoint is gone on with
         for index, (weight, objective) in enumerate(self.objectives):
