@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 
 
 def is_helper() -> bool:
@@ -22,4 +23,5 @@ def main_process_first() -> AbstractContextManager[None]:
         return nullcontext()
     from accelerate import PartialState
 
-    return PartialState().main_process_first()
+    # Helpers wait while the main process asks the teacher, which may take hours; torch would give up after 30 minutes.
+    return PartialState(timeout=timedelta(days=7)).main_process_first()
