@@ -325,9 +325,16 @@ def unmatched_layer(one):
     one.recipe, one.more = "pkd_skip", ["--set", "stages.0.objectives.2.layers=[[1, 9]]"]
 
 
-@case("stage distillation compares hidden states or attention, which needs one teacher model; given are 2 teachers")
+@case(
+    "stage distillation compares what goes on inside, or blends rows, which needs one teacher model; given are 2 teachers"
+)
 def inside_of_an_ensemble(one):
     one.recipe, one.more = "pkd_skip", ["--teacher", str(one.world.teacher)]
+
+
+@case("stage distillation blends word embeddings, which student bilstm does not take from outside")
+def blended_words_of_a_bilstm(one):
+    one.recipe, one.more = "mixkd", ["--student", "bilstm"]
 
 
 @case("relations.relation_heads is 5; it must divide the widths")

@@ -53,6 +53,7 @@ def _alone(plan: Plan) -> Stage:
         update={
             "name": "alone",
             "augment": None,
+            "mixup": None,
             "teacher": "given",
             "objectives": (_labels(1.0, {**own.settings, "target": "gold"}),),
             "train": last.train.model_copy(update={"max_steps": steps}),
@@ -62,11 +63,15 @@ def _alone(plan: Plan) -> Stage:
 
 def _pseudo_labelled(stage: Stage) -> Stage:
     """The stage with the teacher's argmax in the place of all else that the teacher says."""
-    objectives = tuple(
-        _labels(one.weight, {"target": "teacher"}) if one.kind != "labels" and one.make().hears_teacher else one
-        for one in stage.objectives
-    )
-    return stage.model_copy(update={"objectives": objectives})
+
+    def hardened(objectives: tuple[ObjectivePart, ...]) -> tuple[ObjectivePart, ...]:
+        return tuple(
+            _labels(one.weight, {"target": "teacher"}) if one.kind != "labels" and one.make().hears_teacher else one
+            for one in objectives
+        )
+
+    mixup = stage.mixup and stage.mixup.model_copy(update={"objectives": hardened(stage.mixup.objectives)})
+    return stage.model_copy(update={"objectives": hardened(stage.objectives), "mixup": mixup})
 
 
 def _labels(weight: float, settings: dict[str, Any]) -> ObjectivePart:

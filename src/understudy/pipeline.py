@@ -24,6 +24,7 @@ from understudy.report.page import write_page
 from understudy.run import METRICS, Run, Say, check, write_whole
 from understudy.teachers.store import Store
 from understudy.text_model import TextModel
+from understudy.train.mixup import Mixup
 from understudy.train.precision import find_device
 from understudy.train.training import Trained, train
 
@@ -201,12 +202,13 @@ def train_stage(
     device: str, *, write: Callable[[dict[str, Any]], None],
 ) -> Trained:  # fmt: skip
     """Train `student` in place on the rows of one stage; validation rows select. Without kept logits the teacher is asked live."""
-    live = plan.teacher.model if plan.needs(stage).inside else None
+    live = plan.teacher.model if plan.lives(stage) else None
+    mixup = Mixup(stage.mixup.alpha, make_objectives(stage.mixup.objectives)) if stage.mixup else None
     return train(
         student, tokenized(student, rows, teacher_logits, teacher=live, balanced=stage.train.balanced_sampling),
         by_length(student, labelled(plan.rows.validation)), plan.task, stage.train, make_objectives(stage.objectives),
         folder=checkpoints, metric=plan.recipe.selection_metric, seed=plan.recipe.seed, name=name.replace("_", " "), write=write,
-        device=device, autocast=plan.autocast, report_to=plan.recipe.report_to, teacher=live,
+        device=device, autocast=plan.autocast, report_to=plan.recipe.report_to, teacher=live, mixup=mixup,
     )  # fmt: skip
 
 

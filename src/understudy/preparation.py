@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -94,6 +95,10 @@ class Plan:
     def needs(self, stage: Stage) -> Needs:
         """What the stage's objectives ask of the teacher."""
         return reduce(or_, [objective.needs for _, objective in self.objectives(stage)], Needs())
+
+    def lives(self, stage: Stage) -> bool:
+        """Whether the stage asks the teacher live: of what goes on inside, or of blended rows."""
+        return stage.mixup is not None or self.needs(stage).inside
 
     def keeps(self, stage: Stage) -> bool:
         """Whether the teacher's logits are computed once and kept for the stage; else it needs none, or asks the teacher live."""
@@ -239,12 +244,17 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
     for _, objective in objectives:
         for layer in objective.student_needs.attention:
             encoder.projections(plan.student.model, layer)
-    if not needs.inside:
+    if stage.mixup is not None and "inputs_embeds" not in inspect.signature(plan.student.model.forward).parameters:
+        raise RecipeError(
+            f"stage {stage.name} blends word embeddings, which student {plan.recipe.student.kind} does not take from outside; "
+            "take teacher_layers, narrow or pretrained"
+        )
+    if not plan.lives(stage):
         return
     if len(plan.teacher.models) != 1:
         many = f"{len(plan.teacher.models)} teachers" if plan.teacher.models else "a file of outputs"
         raise RecipeError(
-            f"stage {stage.name} compares hidden states or attention, which needs one teacher model; given are {many}"
+            f"stage {stage.name} compares what goes on inside, or blends rows, which needs one teacher model; given are {many}"
         )
     teacher = plan.teacher.models[0]
     for layer in needs.attention:

@@ -96,6 +96,13 @@ class Augmentation(_Frozen):
     steps: tuple[AugmenterPart, ...] = Field(min_length=1)
 
 
+class MixupSettings(_Frozen):
+    """Objectives on blended rows, beside the stage's own; the teacher is asked live."""
+
+    alpha: float = Field(default=0.4, gt=0, description="shares are drawn from Beta(alpha, alpha)")
+    objectives: tuple[ObjectivePart, ...] = Field(min_length=1)
+
+
 class DataSettings(_Frozen):
     """Where the rows come from. A file, a folder with `train.*`, `validation.*`, `test.*`, or a data set on the hub."""
 
@@ -172,6 +179,7 @@ class Stage(_Frozen):
         default="given", description="`previous`: the student of the stage before"
     )
     objectives: tuple[ObjectivePart, ...] = Field(min_length=1)
+    mixup: MixupSettings | None = None
     train: TrainSettings = TrainSettings()
 
     @model_validator(mode="after")

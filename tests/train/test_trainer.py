@@ -28,6 +28,7 @@ from understudy.objectives.soft_targets import SoftTargets
 from understudy.students import Blueprint
 from understudy.students.bilstm import BiLSTM
 from understudy.students.narrow import Narrow
+from understudy.train.mixup import Mixup
 from understudy.train.trainer import DistillationTrainer
 
 ROWS = tiny_rows(24)
@@ -58,13 +59,13 @@ def plain_rows(student, *, labels=None, teacher=None, kept=False) -> Dataset:
     return Dataset.from_dict(columns)
 
 
-def trained(student, rows, folder, *, objectives=BOTH, teacher=None, **arguments):
+def trained(student, rows, folder, *, objectives=BOTH, teacher=None, mixup=None, **arguments):
     arguments = {"max_steps": 4, "per_device_train_batch_size": 8, "learning_rate": 0.1, "optim": "sgd", "lr_scheduler_type": "constant",
                  "max_grad_norm": 0.0, "logging_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
                  "use_cpu": True} | arguments  # fmt: skip
     trainer = DistillationTrainer(
         copy.deepcopy(student.model), TrainingArguments(str(folder), **arguments), objectives=objectives, teacher=teacher,
-        train_dataset=rows, processing_class=student.tokenizer,
+        train_dataset=rows, processing_class=student.tokenizer, mixup=mixup,
     )  # fmt: skip
     trainer.train()
     return trainer
@@ -227,6 +228,43 @@ def test_inside_one_batch_of_eight_is_eight_batches_of_one(tmp_path, weight_and_
     assert max((value - before[name]).abs().max().item() for name, value in weights(whole).items()) > 1e-4, (
         "nothing was learned"
     )
+
+
+def test_mixup_by_hand(tmp_path, monkeypatch):
+    """The loss of blended rows, from both models run on embeddings blended here."""
+    student, teacher = tiny_teacher(seed=1, layers=2), tiny_teacher()
+    for module in student.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    share, order = 0.7, torch.tensor([7, 6, 5, 4, 3, 2, 1, 0])
+    monkeypatch.setattr(Mixup, "draw", lambda self, rows: (share, order))
+    mixup = Mixup(0.4, [(2.0, Labels()), (0.5, LogitRegression())])
+    rows = plain_rows(student).select(range(8))
+    trainer = trained(student, rows, tmp_path, objectives=[(1.0, Labels())], teacher=teacher.model, mixup=mixup, max_steps=1,
+                      train_sampling_strategy="group_by_length")  # fmt: skip
+    batch = student.tokenizer(rows["text"][:], padding=True, return_tensors="pt")
+    labels = torch.tensor(rows["labels"][:])
+
+    def said(model):
+        words = model.get_input_embeddings()(batch["input_ids"])
+        mask = batch["attention_mask"] | batch["attention_mask"][order]
+        return model(inputs_embeds=share * words + (1 - share) * words[order], attention_mask=mask).logits
+
+    place = torch.tensor(list(trainer._get_train_sampler()))  # the order of the rows in the one batch
+    assert sorted(place.tolist()) == list(range(8))
+    batch = {name: value[place] for name, value in batch.items()}
+    labels = labels[place]
+    with torch.no_grad():
+        one, other = said(student.model), said(teacher.model)
+        ce = torch.nn.functional.cross_entropy
+        expected = share * ce(one, labels) + (1 - share) * ce(one, labels[order])
+        plain = ce(student.model(**batch).logits, labels)
+    assert logged(trainer, "loss/mixed_labels")[0] == pytest.approx(expected.item(), abs=1e-4)
+    assert logged(trainer, "loss/mixed_logit_regression")[0] == pytest.approx(
+        (one - other).square().mean().item(), abs=1e-4
+    )
+    total = plain + 2 * expected + 0.5 * (one - other).square().mean()
+    assert logged(trainer, "loss")[0] == pytest.approx(total.item(), abs=1e-4)
 
 
 def test_what_objectives_learn_trains_and_is_left_behind(tmp_path):

@@ -21,6 +21,7 @@ from understudy.objectives import Objective
 from understudy.recipe import TrainSettings
 from understudy.signals import Needs, Shape, Signals
 from understudy.teachers.capture import signals_of
+from understudy.train.mixup import Mixup, blended
 
 KEPT = f"{TEACHER_VIEW}logits"  # the batch key of kept teacher outputs
 LEARNED = "objectives"  # the module of a model in training that holds what objectives learn for themselves
@@ -42,6 +43,7 @@ class DistillationTrainer(Trainer):
         objectives: (weight, objective) pairs.
         teacher: a live teacher; None when the data set carries `teacher_logits`, or no objective needs one.
         teacher_pad_token_id: of the teacher's tokenizer, where it is not the student's.
+        mixup: what is learned from blended rows besides; asks a live teacher, which must share the student's tokens.
         kwargs: as for `Trainer`.
 
     Raises:
@@ -57,7 +59,7 @@ class DistillationTrainer(Trainer):
 
     def __init__(
         self, model: PreTrainedModel, args: TrainingArguments | None = None, *, objectives: Sequence[tuple[float, Objective]],
-        teacher: PreTrainedModel | None = None, teacher_pad_token_id: int | None = None, **kwargs: Any,
+        teacher: PreTrainedModel | None = None, teacher_pad_token_id: int | None = None, mixup: Mixup | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         args = args or TrainingArguments("trainer_output")
         args.remove_unused_columns = False  # it would drop the teacher's columns
@@ -70,6 +72,10 @@ class DistillationTrainer(Trainer):
         self.objectives = [(weight, objective) for weight, objective in objectives if weight]
         if not self.objectives:
             raise RecipeError("every objective has weight 0: nothing to learn from")
+        self.mixup = mixup
+        self._plain = len(self.objectives)  # the others are on blended rows
+        if mixup is not None:
+            self.objectives += [(weight, objective) for weight, objective in mixup.objectives if weight]
         super().__init__(model, args, **kwargs)
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = True  # compute_loss below averages over the whole update by itself
@@ -80,13 +86,17 @@ class DistillationTrainer(Trainer):
         for _, objective in self.objectives:
             objective.prepare(labels=_labels(self.train_dataset), **shapes)
             objective.to(args.device)
+        for _, objective in self.objectives[: self._plain]:
             self.needs |= objective.needs
             self.student_needs |= objective.student_needs
         learned = [objective for _, objective in self.objectives if any(True for _ in objective.parameters())]
         if learned:
             # Part of the model while it trains, so that optimizer, processes and checkpoints take their weights along; see `train`.
             model.add_module(LEARNED, nn.ModuleList(learned))
-        self._names = _names(objective for _, objective in self.objectives)
+        self._names = _names(objective for _, objective in self.objectives[: self._plain])
+        self._names += [
+            f"mixed_{name}" for name in _names(objective for _, objective in self.objectives[self._plain :])
+        ]
         self._terms: dict[str, Tensor] = {}
         self._terms_since = 0
 
@@ -109,10 +119,13 @@ class DistillationTrainer(Trainer):
         loss = student.logits.new_zeros(()) if self.student_needs.logits else 0.0 * student.logits.sum()
         if not self._terms:
             self._terms_since = self.state.global_step  # not 0 where a checkpoint is gone on with
+        ways = [(1.0, student, teacher, inputs)]
         for index, (weight, objective) in enumerate(self.objectives):
+            if index == self._plain:
+                ways = self._blended(model, inputs)
             objective.progress = self.state.global_step / max(self.state.max_steps, 1)
             with torch.autocast(loss.device.type, enabled=False):  # the arithmetic of the loss stays in float32
-                term = objective(student, teacher, inputs)
+                term = torch.stack([share * objective(*said) for share, *said in ways]).sum()
             if num_items_in_batch is not None:
                 share = objective.counted(inputs).sum() / num_items_in_batch[index].clamp(min=1)
                 term = term * share * self.accelerator.num_processes  # processes average their gradients
@@ -120,6 +133,23 @@ class DistillationTrainer(Trainer):
             name = self._names[index]
             self._terms[name] = self._terms.get(name, 0.0) + term.detach()
         return (loss, outputs) if return_outputs else loss
+
+    def _blended(
+        self, model: nn.Module, inputs: dict[str, Tensor]
+    ) -> list[tuple[float, Signals, Signals, dict[str, Tensor]]]:
+        """What both models say of blended rows, with the labels of the row itself and of the other, each with its share."""
+        assert self.mixup is not None and self.teacher is not None
+        needs, student_needs = Needs(), Needs()
+        for _, objective in self.objectives[self._plain :]:
+            needs, student_needs = needs | objective.needs, student_needs | objective.student_needs
+        share, order = self.mixup.draw(len(inputs["input_ids"]))
+        own = blended(self.model, student_view(inputs), share, order)  # type: ignore[arg-type]
+        _, student = signals_of(self.model, own, student_needs, run=model)  # type: ignore[arg-type]
+        with torch.no_grad(), self.accelerator.autocast():
+            _, teacher = signals_of(self.teacher, blended(self.teacher, teacher_view(inputs), share, order), needs)
+        batch = inputs | {"attention_mask": own["attention_mask"]}
+        other = batch | {"labels": inputs["labels"][order.to(inputs["labels"].device)]}
+        return [(share, student, teacher, batch), (1 - share, student, teacher, other)]
 
     def _teacher_signals(self, inputs: Mapping[str, Tensor]) -> Signals:
         if not self.needs:

@@ -33,6 +33,7 @@ from understudy.signals import Signals
 from understudy.tasks import Task
 from understudy.teachers.capture import signals_of
 from understudy.text_model import TextModel
+from understudy.train.mixup import Mixup
 from understudy.train.precision import bfloat16_agrees, find_device, has_bfloat16
 from understudy.train.trainer import KEPT, DistillationTrainer, student_view, teacher_shape, teacher_view, updates
 
@@ -65,6 +66,7 @@ def train(
     name: str,
     write: Callable[[dict[str, Any]], None],
     teacher: TextModel | None = None,
+    mixup: Mixup | None = None,
     device: str | None = None,
     autocast: bool = True,
     report_to: Sequence[str] = (),
@@ -78,6 +80,8 @@ def train(
         folder: of the checkpoints. A training found there goes on from its last whole checkpoint.
         write: takes every line of metrics.
         name: what the progress bar calls it.
+        teacher: asked live.
+        mixup: what is learned from blended rows besides.
         autocast: False keeps float32 even where the processor has bf16.
 
     Raises:
@@ -109,7 +113,7 @@ def train(
     )  # fmt: skip
     progress = _Progress(name, write, metric)
     trainer = DistillationTrainer(
-        student.model, arguments, objectives=objectives, teacher=teacher.model if teacher else None,
+        student.model, arguments, objectives=objectives, teacher=teacher.model if teacher else None, mixup=mixup,
         train_dataset=rows, eval_dataset=validation, processing_class=student.tokenizer, data_collator=_collator(student, teacher),
         compute_metrics=lambda found: task.metrics(task.predictions(found.predictions), found.label_ids),
         callbacks=[
