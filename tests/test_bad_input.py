@@ -337,6 +337,11 @@ def blended_words_of_a_bilstm(one):
     one.recipe, one.more = "mixkd", ["--student", "bilstm"]
 
 
+@case("patient.layers has [1, 9]: the teacher has no layer 9")
+def unmatched_layer_of_blended_rows(one):
+    one.recipe, one.more = "mixkd", ["--set", "stages.0.mixup.objectives=[{kind: patient, layers: [[1, 9]]}]"]
+
+
 @case("relations.relation_heads is 5; it must divide the widths")
 def heads_that_divide_nothing(one):
     one.recipe, one.more = "minilm", ["--set", "stages.0.objectives.0.relation_heads=5"]

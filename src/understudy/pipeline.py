@@ -125,7 +125,9 @@ class _Work:
                 for kind, pairs in plan.layer_maps(stage).items():
                     matched = ", ".join(f"{own} ← {other}" for own, other in pairs)
                     self.say(f"  {kind} matches layers {matched} (the student's ← the teacher's; 0 is the embeddings)")
-                kept = self._kept(plan, stage, rows, checkpoints / "teacher_outputs") if plan.keeps(stage) else None
+                kept = (
+                    self._kept(plan, stage, rows, checkpoints / "teacher_outputs") if plan.keeps_logits(stage) else None
+                )
                 found = train_stage(
                     plan, student, stage, rows, kept, checkpoints, name, self.device,
                     write=self.run.writer(name, stage.name),
@@ -202,7 +204,7 @@ def train_stage(
     device: str, *, write: Callable[[dict[str, Any]], None],
 ) -> Trained:  # fmt: skip
     """Train `student` in place on the rows of one stage; validation rows select. Without kept logits the teacher is asked live."""
-    live = plan.teacher.model if plan.lives(stage) else None
+    live = plan.teacher.model if plan.asks_live(stage) else None
     mixup = Mixup(stage.mixup.alpha, make_objectives(stage.mixup.objectives)) if stage.mixup else None
     return train(
         student, tokenized(student, rows, teacher_logits, teacher=live, balanced=stage.train.balanced_sampling),

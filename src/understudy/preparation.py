@@ -96,22 +96,23 @@ class Plan:
         """What the stage's objectives ask of the teacher."""
         return reduce(or_, [objective.needs for _, objective in self.objectives(stage)], Needs())
 
-    def lives(self, stage: Stage) -> bool:
+    def asks_live(self, stage: Stage) -> bool:
         """Whether the stage asks the teacher live: of what goes on inside, or of blended rows."""
         return stage.mixup is not None or self.needs(stage).inside
 
-    def keeps(self, stage: Stage) -> bool:
+    def keeps_logits(self, stage: Stage) -> bool:
         """Whether the teacher's logits are computed once and kept for the stage; else it needs none, or asks the teacher live."""
         needs = self.at(stage).needs(stage)
         return needs.logits and not needs.inside
 
-    def objectives(self, stage: Stage) -> list[tuple[float, Objective]]:
-        """The stage's objectives that have a weight, made for these models and rows.
+    def objectives(self, stage: Stage, *, mixed: bool = False) -> list[tuple[float, Objective]]:
+        """The stage's objectives that have a weight, or those on blended rows, made for these models and rows.
 
         Raises:
             RecipeError: one that cannot work on them.
         """
-        found = [(weight, objective) for weight, objective in make_objectives(stage.objectives) if weight]
+        described = stage.mixup.objectives if mixed and stage.mixup else stage.objectives
+        found = [(weight, objective) for weight, objective in make_objectives(described) if weight]
         labels = np.asarray(self.rows.train["label"])
         teacher = self.teacher.model
         shapes = {
@@ -135,7 +136,7 @@ class Plan:
         measured = [labelled(self.rows.validation), labelled(self.rows.test)]
         heard = [
             stage for stage in self.recipe.stages
-            if stage.teacher == "given" and ("pseudo_labels" in self.recipe.control or self.keeps(stage))
+            if stage.teacher == "given" and ("pseudo_labels" in self.recipe.control or self.keeps_logits(stage))
         ]  # fmt: skip
         return [*map(self.stage_rows, heard), *filter(self.teacher_knows, measured)]
 
@@ -241,7 +242,7 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
     """
     objectives = plan.objectives(stage)
     needs = plan.needs(stage)
-    for _, objective in objectives:
+    for _, objective in [*objectives, *(plan.objectives(stage, mixed=True) if stage.mixup else [])]:
         for layer in objective.student_needs.attention:
             encoder.projections(plan.student.model, layer)
     if stage.mixup is not None and "inputs_embeds" not in inspect.signature(plan.student.model.forward).parameters:
@@ -249,7 +250,7 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
             f"stage {stage.name} blends word embeddings, which student {plan.recipe.student.kind} does not take from outside; "
             "take teacher_layers, narrow or pretrained"
         )
-    if not plan.lives(stage):
+    if not plan.asks_live(stage):
         return
     if len(plan.teacher.models) != 1:
         many = f"{len(plan.teacher.models)} teachers" if plan.teacher.models else "a file of outputs"
