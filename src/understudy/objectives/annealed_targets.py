@@ -29,6 +29,7 @@ def annealed_loss(
 
     Source: Clark et al. 2019, arXiv:1907.04829, section 3.2.
 
+    >>> import torch
     >>> found = annealed_loss(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([1]), torch.tensor([True]), gold_share=0.5)
     >>> round(found.item(), 4)  # the student is at 1/2 for both: ln 2, whatever the target
     0.6931
