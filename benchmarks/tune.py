@@ -29,15 +29,16 @@ RATES = {
     "bilstm": ("5e-4", "1e-3", "2e-3"),
     "static_embeddings": ("1e-3", "3e-3", "1e-2"),
 }
+OWN_RATE = {"narrow": "5e-4", "bilstm": "1e-3", "static_embeddings": "1e-3"}
 # (recipe, weight of labels, weight of the teacher, temperature)
 LOSSES = (("hinton", 0.5, 0.5, 2.0), ("hinton", 0.1, 0.9, 4.0), ("tang", 0.1, 0.9, None))
 
 
 def settings(kind: str):
-    """Every rate with the first loss, then every other loss with the middle rate."""
+    """Every rate with the first loss, then every other loss with the kind's own rate."""
     yield from product(RATES[kind], LOSSES[:1])
-    if kind in ("bilstm", "static_embeddings"):  # benchmarks/results.py compares losses on the others
-        yield from product(RATES[kind][1:2], LOSSES[1:])
+    if kind in OWN_RATE:  # benchmarks/results.py compares losses on the others
+        yield from product([OWN_RATE[kind]], LOSSES[1:])
 
 
 def place(data: str, kind: str, rate: str, loss: tuple) -> Path:
