@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -29,15 +29,25 @@ class Part(_Frozen):
     """A kind and its settings; the settings are checked against the class that the kind names."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+    folder: ClassVar[str]
     kind: str
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        self.__pydantic_extra__ = self._checked()  # defaults become visible in the resolved recipe
+        return self
+
+    def make(self) -> Any:
+        """The part itself."""
+        return parts.part(self.folder, self.kind)(**self.settings)
 
     @property
     def settings(self) -> dict[str, Any]:
         return dict(self.__pydantic_extra__ or {})
 
-    def _check(self, folder: str) -> dict[str, Any]:
+    def _checked(self) -> dict[str, Any]:
         try:
-            cls = parts.part(folder, self.kind)
+            cls = parts.part(self.folder, self.kind)
             model = parts.settings_of(cls)
             checked = model(**self.settings)
             values = {name: getattr(checked, name) for name in model.model_fields}
@@ -54,39 +64,21 @@ class Part(_Frozen):
 class StudentPart(Part):
     """A kind of `students/` and its settings."""
 
-    @model_validator(mode="after")
-    def _known(self) -> StudentPart:
-        self.__pydantic_extra__ = self._check("students")  # defaults become visible in the resolved recipe
-        return self
-
-    def make(self) -> Any:
-        return parts.part("students", self.kind)(**self.settings)
+    folder = "students"
 
 
 class ObjectivePart(Part):
     """A kind of `objectives/`, its weight in the loss, and its settings."""
 
+    folder = "objectives"
+
     weight: float = Field(default=1.0, ge=0)
-
-    @model_validator(mode="after")
-    def _known(self) -> ObjectivePart:
-        self.__pydantic_extra__ = self._check("objectives")
-        return self
-
-    def make(self) -> Any:
-        return parts.part("objectives", self.kind)(**self.settings)
 
 
 class AugmenterPart(Part):
     """A kind of `augmenters/` and its settings."""
 
-    @model_validator(mode="after")
-    def _known(self) -> AugmenterPart:
-        self.__pydantic_extra__ = self._check("augmenters")
-        return self
-
-    def make(self) -> Any:
-        return parts.part("augmenters", self.kind)(**self.settings)
+    folder = "augmenters"
 
 
 class Augmentation(_Frozen):

@@ -93,7 +93,7 @@ class Case:
 
     def count_only(self, rows: torch.Tensor) -> None:
         counted = type(self.objective).counted
-        self.objective.counted = lambda batch: (found := counted(self.objective, batch)) & at(found, rows)  # type: ignore[method-assign]
+        self.objective.counted = lambda batch: (found := counted(self.objective, batch)) & at(found, rows)
 
     def __str__(self) -> str:
         return "-".join([self.kind, *(f"{name}={value}" for name, value in self.settings.items()), str(self.outputs)])

@@ -92,7 +92,7 @@ def _tagged_by_lexicon(path: Path, words: Counter[str]) -> dict[str, str]:
     for word in words:
         seen = known.get(word) or known.get("-" + word[-SUFFIX:])
         if seen:
-            found[word] = min(seen, key=lambda tag: (-seen[tag], tag))
+            found[word] = _commonest(seen)
     return found
 
 
@@ -124,4 +124,9 @@ def _tagged_by_model(folder: Path, texts: Any) -> dict[str, str]:
                 if word is not None and word not in done:  # a word's first subword speaks for it
                     done.add(word)
                     known[words[word].lower()][model.config.id2label[int(chosen[row, position])]] += 1
-    return {word: min(seen, key=lambda tag, seen=seen: (-seen[tag], tag)) for word, seen in known.items()}  # type: ignore[misc]
+    return {word: _commonest(seen) for word, seen in known.items()}
+
+
+def _commonest(seen: Counter[str]) -> str:
+    """The tag seen most often; of equals the first by name."""
+    return min(seen, key=lambda tag: (-seen[tag], tag))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from understudy.objectives.base import LayerObjective, mean_over_counted, tokens
 from understudy.objectives.layer_map import LayerMap
-from understudy.signals import Needs, Signals
+from understudy.signals import Signals
 
 
 def attention_score_mse(
@@ -80,14 +80,6 @@ class AttentionScores(LayerObjective):
     def __init__(self, *, layers: LayerMap = "uniform", form: Literal["scores", "probabilities"] = "scores") -> None:
         super().__init__(layers=layers)
         self.form = form
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(attention={teacher for _, teacher in self.pairs})
-
-    @property
-    def student_needs(self) -> Needs:
-        return Needs(attention={student for student, _ in self.pairs})
 
     def counted(self, batch: Mapping[str, Tensor]) -> Tensor:
         mask = tokens(batch)

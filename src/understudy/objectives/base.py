@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -62,11 +63,23 @@ class LayerObjective(Objective):
     """
 
     lowest_layer = 1
+    signal: Literal["hidden_states", "attention"] = "attention"
 
     def __init__(self, *, layers: layer_map.LayerMap) -> None:
         super().__init__()
         self.layers = layers
         self.pairs: list[tuple[int, int]] = []
+
+    @property
+    def needs(self) -> Needs:
+        return self._of({teacher for _, teacher in self.pairs})
+
+    @property
+    def student_needs(self) -> Needs:
+        return self._of({student for student, _ in self.pairs})
+
+    def _of(self, layers: set[int]) -> Needs:
+        return Needs(attention=layers) if self.signal == "attention" else Needs(hidden_states=layers)
 
     @property
     def kind(self) -> str:
@@ -85,19 +98,12 @@ class HiddenStateObjective(LayerObjective):
     """
 
     lowest_layer = 0
+    signal = "hidden_states"
 
     def __init__(self, *, layers: layer_map.LayerMap, projection: str) -> None:
         super().__init__(layers=layers)
         self.projection = projection
         self.maps = nn.ModuleList()
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(hidden_states={teacher for _, teacher in self.pairs})
-
-    @property
-    def student_needs(self) -> Needs:
-        return Needs(hidden_states={student for student, _ in self.pairs})
 
     def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
         super().prepare(labels=labels, student=student, teacher=teacher)

@@ -14,7 +14,7 @@ from understudy.errors import RecipeError
 from understudy.objectives.attention_scores import attention_kl
 from understudy.objectives.base import LayerObjective, tokens
 from understudy.objectives.layer_map import LayerMap
-from understudy.signals import Needs, Shape, Signals
+from understudy.signals import Shape, Signals
 
 
 def relation_scores(
@@ -84,14 +84,6 @@ class Relations(LayerObjective):
     ) -> None:
         super().__init__(layers=layers)
         self.relation_heads, self.of = relation_heads, of or ["query", "key", "value"]
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(attention={teacher for _, teacher in self.pairs})
-
-    @property
-    def student_needs(self) -> Needs:
-        return Needs(attention={student for student, _ in self.pairs})
 
     def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
         super().prepare(labels=labels, student=student, teacher=teacher)

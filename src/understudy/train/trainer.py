@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -81,14 +83,13 @@ class DistillationTrainer(Trainer):
         self.loss_is_scaled_for_ga = True  # compute_loss below averages over the whole update by itself
         self.label_names = ["labels"]
         self.teacher = teacher.to(args.device).eval().requires_grad_(False) if teacher is not None else None  # type: ignore[arg-type]
-        self.needs, self.student_needs = Needs(), Needs()
         shapes = {"student": encoder.shape(model, "student"), "teacher": teacher_shape(teacher, model)}
         for _, objective in self.objectives:
             objective.prepare(labels=_labels(self.train_dataset), **shapes)
             objective.to(args.device)
-        for _, objective in self.objectives[: self._plain]:
-            self.needs |= objective.needs
-            self.student_needs |= objective.student_needs
+        plain, mixed = self.objectives[: self._plain], self.objectives[self._plain :]
+        self.needs, self.student_needs = _asked(plain)
+        self._mixed_needs = _asked(mixed)
         learned = [objective for _, objective in self.objectives if any(True for _ in objective.parameters())]
         if learned:
             # Part of the model while it trains, so that optimizer, processes and checkpoints take their weights along; see `train`.
@@ -108,11 +109,16 @@ class DistillationTrainer(Trainer):
             if hasattr(self.model, LEARNED):
                 delattr(self.model, LEARNED)
 
+    @property
+    def _student(self) -> PreTrainedModel:
+        """The model without what several processes wrap around it."""
+        return cast(PreTrainedModel, self.model)
+
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The weighted sum of the objectives' terms, scaled so that all batches of an update sum to its mean."""
-        outputs, student = signals_of(self.model, student_view(inputs), self.student_needs, run=model)  # type: ignore[arg-type]
+        outputs, student = signals_of(self._student, student_view(inputs), self.student_needs, run=model)
         teacher = self._teacher_signals(inputs)
         assert student.logits is not None
         # A head that no objective trains gets a gradient of zero: several processes wait for one of every weight.
@@ -139,12 +145,10 @@ class DistillationTrainer(Trainer):
     ) -> list[tuple[float, Signals, Signals, dict[str, Tensor]]]:
         """What both models say of blended rows, with the labels of the row itself and of the other, each with its share."""
         assert self.mixup is not None and self.teacher is not None
-        needs, student_needs = Needs(), Needs()
-        for _, objective in self.objectives[self._plain :]:
-            needs, student_needs = needs | objective.needs, student_needs | objective.student_needs
+        needs, student_needs = self._mixed_needs
         share, order = self.mixup.draw(len(inputs["input_ids"]))
-        own = blended(self.model, student_view(inputs), share, order)  # type: ignore[arg-type]
-        _, student = signals_of(self.model, own, student_needs, run=model)  # type: ignore[arg-type]
+        own = blended(self._student, student_view(inputs), share, order)
+        _, student = signals_of(self._student, own, student_needs, run=model)
         with torch.no_grad(), self.accelerator.autocast():
             _, teacher = signals_of(self.teacher, blended(self.teacher, teacher_view(inputs), share, order), needs)
         batch = inputs | {"attention_mask": own["attention_mask"]}
@@ -279,6 +283,14 @@ def _labels(rows: Any) -> np.ndarray:
         return rows.labels
     names = [name for name in ("labels", "label") if name in (getattr(rows, "column_names", None) or ())]
     return np.asarray(rows[names[0]]) if names else np.zeros(0, dtype=np.int64)
+
+
+def _asked(objectives: Sequence[tuple[float, Objective]]) -> tuple[Needs, Needs]:
+    """What objectives want of the teacher, and of the student."""
+    given = [objective for _, objective in objectives]
+    return reduce(or_, [one.needs for one in given], Needs()), reduce(
+        or_, [one.student_needs for one in given], Needs()
+    )
 
 
 def _names(objectives: Iterable[Objective]) -> list[str]:
