@@ -119,6 +119,17 @@ def all_labels(seed: int) -> Iterator[Job]:
                       *set_(stages__0__train__max_steps=steps))  # fmt: skip
 
 
+def default_teacher(seed: int) -> Iterator[Job]:
+    """All 6,920 labelled sentences, from a teacher fine-tuned at the default rate of 5e-5 instead of 1e-4."""
+    if seed == SEEDS[0]:
+        yield teacher("default_teacher", "sst2_sentences", seed, *set_(train__learning_rate="5e-5"))
+    three = set_(student__layers="[0,2,4]")
+    yield student("default_teacher", "bilstm", "sst2_sentences", seed, "hinton", "bilstm")
+    yield student("default_teacher", "narrow", "sst2_sentences", seed, "hinton", "narrow")
+    yield student("default_teacher", "three_layers", "sst2_sentences", seed, "hinton", "teacher_layers", *three)
+    yield student("default_teacher", "static", "sst2_sentences", seed, "hinton", "static_embeddings")
+
+
 def phrases(seed: int) -> Iterator[Job]:
     """The teacher on all 67,349 phrases of sst2."""
     yield teacher("phrases", "sst2", seed, *set_(train__epochs=1))
@@ -174,7 +185,8 @@ def long_tail(seed: int) -> Iterator[Job]:
 
 
 GROUPS = {
-    one.__name__: one for one in (all_labels, few_labels, pairs, regression, chinese, many_classes, long_tail, phrases)
+    one.__name__: one
+    for one in (all_labels, default_teacher, few_labels, pairs, regression, chinese, many_classes, long_tail, phrases)
 }
 
 
