@@ -102,6 +102,23 @@ def number_world(tmp_path_factory) -> World:
     return make_world(tmp_path_factory.mktemp("numbers"), pair=True, number=True)
 
 
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("raw") / "text.txt"
+    path.write_text("\n\n".join(f"{text} {more}" for text in TEXTS for more in TEXTS) + "\n", "utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def pretrained(world, tmp_path_factory) -> str:
+    """A masked language model of random weights, of the teacher's shape."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    from understudy.train.masked_lm import with_head
+
+    with_head(TextModel.load(world.teacher), 0).save(folder / "model")
+    return str(folder / "model")
+
+
 @dataclass(frozen=True)
 class Said:
     """What a command said, and how it ended."""

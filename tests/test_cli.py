@@ -159,9 +159,12 @@ def test_json_is_one_object_and_the_rest_goes_to_stderr(world, tmp_path, underst
 
 @pytest.mark.parametrize("name", sorted(packaged()))
 @pytest.mark.parametrize("control", [["--no-control"], ["--control", "alone,pseudo_labels"]], ids=["none", "both"])
-def test_every_recipe_runs_two_steps(name, control, world, tmp_path, understudy, quick):
+def test_every_recipe_runs_two_steps(name, control, world, pretrained, raw, tmp_path, understudy, quick):
     words = world.distill(name, tmp_path / "run", "--transfer", world.transfer, *control, *SHORT, "--json")
-    words += ["--set", "student.hidden=8", "--set", "student.embedding=8"] if name == "tang" else []
+    words += {
+        "tang": ["--set", "student.hidden=8", "--set", "student.embedding=8"], "tinybert": ["--set", "student.layers=2"],
+        "distilbert": ["--pretrained", pretrained, "--raw", raw],
+    }.get(name, [])  # fmt: skip
     for number in range(1, len(load_recipe(name).stages)):
         words += ["--set", f"stages.{number}.train.max_steps=2", "--set", f"stages.{number}.train.batch_size=8"]
     said = understudy(*words)

@@ -54,6 +54,7 @@ def _alone(plan: Plan) -> Stage:
             "name": "alone",
             "augment": None,
             "mixup": None,
+            "masked_lm": None,
             "teacher": "given",
             "objectives": (_labels(1.0, {**own.settings, "target": "gold"}),),
             "train": last.train.model_copy(update={"max_steps": steps}),
@@ -62,7 +63,9 @@ def _alone(plan: Plan) -> Stage:
 
 
 def _pseudo_labelled(stage: Stage) -> Stage:
-    """The stage with the teacher's argmax in the place of all else that the teacher says."""
+    """The stage with the teacher's argmax in the place of all else that the teacher says; one on raw text stays as it is."""
+    if stage.masked_lm is not None:
+        return stage
 
     def hardened(objectives: tuple[ObjectivePart, ...]) -> tuple[ObjectivePart, ...]:
         return tuple(

@@ -61,7 +61,7 @@ def finetune(
     )  # fmt: skip
     if is_helper():
         return run
-    _save_into(model, out)
+    model.save_into(out)
     test = labelled(rows.test)
     facts = compare({"student": Measured((model,), (out,), trained.seconds)}, test, task,
                     metric=settings.selection_metric, label_names=rows.label_names, device=device, speed=False)  # fmt: skip
@@ -72,15 +72,6 @@ def finetune(
         "precision": trained.precision,
     })  # fmt: skip
     return run
-
-
-def _save_into(model: TextModel, folder: Path) -> None:
-    """Save a model into a folder that holds other things too: complete beside it, then moved in file by file."""
-    new = folder / ".model.new"
-    model.save(new)
-    for path in sorted(new.iterdir()):
-        path.replace(folder / path.name)
-    new.rmdir()
 
 
 def _build(settings: FinetuneSettings, rows: Rows, task: Task) -> tuple[TextModel, bool]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from understudy import __version__, controls
 from understudy.data.batches import by_length, tokenized
+from understudy.data.masking import MaskedRows
 from understudy.data.rows import labelled
 from understudy.errors import UserError
 from understudy.evaluate.measure import Measured, compare
@@ -24,8 +25,10 @@ from understudy.report.page import write_page
 from understudy.run import METRICS, Run, Say, check, write_whole
 from understudy.teachers.store import Store
 from understudy.text_model import TextModel
+from understudy.train.masked_lm import METRIC, MaskedLMScores, with_head
 from understudy.train.mixup import Mixup
 from understudy.train.precision import find_device
+from understudy.train.self_average import SelfAveragedTeacher
 from understudy.train.training import Trained, train
 
 if TYPE_CHECKING:
@@ -205,12 +208,26 @@ def train_stage(
 ) -> Trained:  # fmt: skip
     """Train `student` in place on the rows of one stage; validation rows select. Without kept logits the teacher is asked live."""
     live = plan.teacher.model if plan.asks_live(stage) else None
+    shared: dict[str, Any] = {
+        "folder": checkpoints, "seed": plan.recipe.seed, "name": name.replace("_", " "), "write": write, "device": device,
+        "autocast": plan.autocast, "report_to": plan.recipe.report_to,
+    }  # fmt: skip
+    if stage.masked_lm is not None:
+        learner = with_head(student, plan.recipe.seed, plan.pretrained.models[0] if plan.pretrained else None)
+        learned, held_out = (
+            MaskedRows(learner, texts, fraction=stage.masked_lm.fraction, seed=plan.recipe.seed)
+            for texts in (rows, plan.texts[stage.name][1])
+        )
+        return train(
+            learner, learned, held_out, MaskedLMScores(), stage.train, make_objectives(stage.objectives), metric=METRIC,
+            teacher=live, **shared,
+        )  # fmt: skip
+    own = SelfAveragedTeacher(student.model, stage.self_average) if stage.teacher == "self" else None
     mixup = Mixup(stage.mixup.alpha, make_objectives(stage.mixup.objectives)) if stage.mixup else None
     return train(
         student, tokenized(student, rows, teacher_logits, teacher=live, balanced=stage.train.balanced_sampling),
         by_length(student, labelled(plan.rows.validation)), plan.task, stage.train, make_objectives(stage.objectives),
-        folder=checkpoints, metric=plan.recipe.selection_metric, seed=plan.recipe.seed, name=name.replace("_", " "), write=write,
-        device=device, autocast=plan.autocast, report_to=plan.recipe.report_to, teacher=live, mixup=mixup,
+        metric=plan.recipe.selection_metric, teacher=live, self_average=own, mixup=mixup, **shared,
     )  # fmt: skip
 
 

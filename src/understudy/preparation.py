@@ -15,16 +15,18 @@ import numpy as np
 from understudy import encoder, parts
 from understudy.augmenters.augmentation import augmented
 from understudy.data.batches import Tokens
-from understudy.data.rows import Rows, labelled, read
+from understudy.data.rows import Rows, held_out_texts, labelled, read, single_texts
 from understudy.errors import ModelError, RecipeError
 from understudy.objectives import LayerObjective, Objective
 from understudy.recipe import Recipe, Stage, make_objectives
 from understudy.run import Say
 from understudy.signals import Needs, Shape
 from understudy.students import Blueprint
+from understudy.students.assembly import seeded
 from understudy.tasks import Task
 from understudy.teachers.teacher import FileTeacher, ModelTeacher, Teacher, is_file
 from understudy.text_model import TextModel
+from understudy.train.masked_lm import with_head
 from understudy.train.trainer import updates
 from understudy.train.training import check_trainable
 
@@ -42,6 +44,8 @@ class Plan:
         autocast: whether this kind of student gains by bf16.
         augmented: stage → rows made for it.
         assistants: stage → the untrained student of its own.
+        pretrained: the teacher before fine-tuning, where one is given; stages with a masked-language head hear it.
+        texts: stage with such a head → the texts it learns from, and those held out to select.
     """
 
     recipe: Recipe
@@ -52,6 +56,8 @@ class Plan:
     autocast: bool
     augmented: Mapping[str, Dataset] = field(default_factory=dict)
     assistants: Mapping[str, TextModel] = field(default_factory=dict)
+    pretrained: ModelTeacher | None = None
+    texts: Mapping[str, tuple[Dataset, Dataset]] = field(default_factory=dict)
 
     @property
     def outputs(self) -> int:
@@ -68,10 +74,17 @@ class Plan:
         """The rows that a stage learns from, training rows first."""
         from datasets import concatenate_datasets
 
-        named = {"train": self.rows.train, "transfer": self.rows.transfer}
+        if stage.name in self.texts:
+            return self.texts[stage.name][0]
+        named = {"train": self.rows.train, "transfer": self.rows.transfer, "raw": self.rows.raw}
         there = [rows for name in stage.rows if (rows := named[name]) is not None]
         if not there:
-            raise RecipeError(f"stage {stage.name} learns from transfer rows only, but no --transfer file is given")
+            missing = " or ".join(f"--{name}" for name in stage.rows)
+            raise RecipeError(
+                f"stage {stage.name} learns from {' and '.join(stage.rows)} rows only; give a file with {missing}"
+            )
+        if stage.masked_lm is not None:
+            there = [single_texts(rows) for rows in there]
         return concatenate_datasets([*there, *([self.augmented[stage.name]] if stage.name in self.augmented else [])])
 
     def updates(self, stage: Stage) -> int:
@@ -87,6 +100,10 @@ class Plan:
         changes: dict[str, Any] = {}
         if stage.student is not None:
             changes = {"student": self.assistants[stage.name], "autocast": stage.student.make().autocast}
+        if stage.masked_lm is not None and self.pretrained is not None:
+            changes["teacher"] = self.pretrained
+        if stage.teacher == "self":
+            changes["teacher"] = ModelTeacher([self.student])
         if stage.teacher == "previous":
             before = self.recipe.stages[[one.name for one in self.recipe.stages].index(stage.name) - 1]
             changes["teacher"] = ModelTeacher([previous or self.assistants.get(before.name, self.student)])
@@ -97,13 +114,14 @@ class Plan:
         return reduce(or_, [objective.needs for _, objective in self.objectives(stage)], Needs())
 
     def asks_live(self, stage: Stage) -> bool:
-        """Whether the stage asks the teacher live: of what goes on inside, or of blended rows."""
-        return stage.mixup is not None or self.needs(stage).inside
+        """Whether the stage asks the teacher live: of what goes on inside, of blended or masked rows, or one that changes."""
+        needs = self.needs(stage)
+        return stage.mixup is not None or needs.inside or (bool(needs) and not _keepable(stage))
 
     def keeps_logits(self, stage: Stage) -> bool:
         """Whether the teacher's logits are computed once and kept for the stage; else it needs none, or asks the teacher live."""
         needs = self.at(stage).needs(stage)
-        return needs.logits and not needs.inside
+        return needs.logits and not needs.inside and _keepable(stage)
 
     def objectives(self, stage: Stage, *, mixed: bool = False) -> list[tuple[float, Objective]]:
         """The stage's objectives that have a weight, or those on blended rows, made for these models and rows.
@@ -119,6 +137,10 @@ class Plan:
             "student": encoder.shape(self.student.model, f"student {(stage.student or self.recipe.student).kind}"),
             "teacher": encoder.shape(teacher.model, "teacher") if teacher else Shape("teacher", self.outputs),
         }
+        if stage.masked_lm is not None:
+            shapes = {
+                name: replace(shape, outputs=len(self.student.tokenizer)) for name, shape in shapes.items()
+            }  # of the head that it trains under
         for _, objective in found:
             objective.prepare(labels=labels, **shapes)
         return found
@@ -136,7 +158,7 @@ class Plan:
         measured = [labelled(self.rows.validation), labelled(self.rows.test)]
         heard = [
             stage for stage in self.recipe.stages
-            if stage.teacher == "given" and ("pseudo_labels" in self.recipe.control or self.keeps_logits(stage))
+            if stage.teacher == "given" and stage.masked_lm is None and ("pseudo_labels" in self.recipe.control or self.keeps_logits(stage))
         ]  # fmt: skip
         return [*map(self.stage_rows, heard), *filter(self.teacher_knows, measured)]
 
@@ -180,9 +202,10 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
     for note in rows.notes:
         say(f"Note: {note}")
     teacher: Teacher = models or FileTeacher(recipe.teacher.models[0], dict(recipe.data.columns), rows.label_names)
+    pretrained = _load_pretrained(recipe)
     blueprint = Blueprint(
         texts=rows.texts, label_names=rows.label_names, pair=rows.pair, max_length=recipe.data.max_length, seed=recipe.seed,
-        teacher=teacher.model,
+        teacher=_under_new_head(recipe, rows) if pretrained else teacher.model,
     )  # fmt: skip
     kind_of_student = recipe.student.make()
     student = kind_of_student.build(blueprint)
@@ -193,8 +216,12 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
     assistants = {
         stage.name: stage.student.make().build(blueprint) for stage in recipe.stages if stage.student is not None
     }
-    plan = Plan(recipe, task, rows, teacher, student, kind_of_student.autocast, assistants=assistants)
+    plan = Plan(
+        recipe, task, rows, teacher, student, kind_of_student.autocast, assistants=assistants, pretrained=pretrained
+    )
     for stage in recipe.stages:
+        if stage.masked_lm is not None:
+            plan = replace(plan, texts={**plan.texts, stage.name: held_out_texts(plan.stage_rows(stage))})
         if stage.augment is not None:
             steps = [step.make() for step in stage.augment.steps]
             made = augmented(
@@ -242,6 +269,8 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
     """
     objectives = plan.objectives(stage)
     needs = plan.needs(stage)
+    if stage.masked_lm is not None:
+        _check_language(plan, stage)
     for _, objective in [*objectives, *(plan.objectives(stage, mixed=True) if stage.mixup else [])]:
         for layer in objective.student_needs.attention:
             encoder.projections(plan.student.model, layer)
@@ -268,6 +297,60 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
         raise RecipeError(
             f"stage {stage.name} compares tokens, but teacher and student cut texts differently: row {row + 1} ({rows['text'][row]!r:.50}) "
             f"has {other[row]} for the teacher, {own[row]} for the student. Give the student the teacher's vocabulary"
+        )
+
+
+def _check_language(plan: Plan, stage: Stage) -> None:
+    """Refuse a stage with a masked-language head where student or teacher cannot have one, or count other tokens.
+
+    Raises:
+        UserError: with what to give instead.
+    """
+    teacher = plan.pretrained.models[0] if plan.pretrained else None
+    with_head(plan.student, plan.recipe.seed, teacher)
+    if not plan.needs(stage).logits:
+        return
+    if teacher is None:
+        raise RecipeError(
+            f"stage {stage.name} learns what a masked language model expects; give one with --pretrained FOLDER "
+            "(the teacher before fine-tuning; `understudy pretrain` makes one)"
+        )
+    if teacher.tokenizer.get_vocab() != plan.student.tokenizer.get_vocab():
+        raise RecipeError(
+            f"stage {stage.name} compares probabilities of tokens, so student and --pretrained need one vocabulary; they have "
+            f"{len(plan.student.tokenizer):,} and {len(teacher.tokenizer):,} tokens. Set student.vocabulary=teacher"
+        )
+
+
+def _keepable(stage: Stage) -> bool:
+    """Whether what the teacher says of a row is the same whenever it is asked."""
+    return stage.masked_lm is None and stage.teacher != "self"
+
+
+def _load_pretrained(recipe: Recipe) -> ModelTeacher | None:
+    """The teacher before fine-tuning; its masked-language head only has to be there where a stage listens to it."""
+    if recipe.teacher.pretrained is None:
+        return None
+    listened = any(
+        objective.needs.logits
+        for stage in recipe.stages
+        if stage.masked_lm
+        for _, objective in make_objectives(stage.objectives)
+    )
+    return ModelTeacher([
+        TextModel.load(recipe.teacher.pretrained, max_length=recipe.data.max_length, masked_lm=True, new_head=not listened)
+    ])  # fmt: skip
+
+
+def _under_new_head(recipe: Recipe, rows: Rows) -> TextModel:
+    """The pretrained model as a classifier (or regressor) with a head drawn from the seed, to cut students from."""
+    assert recipe.teacher.pretrained is not None
+    with seeded(recipe.seed):
+        return TextModel.load(
+            recipe.teacher.pretrained,
+            max_length=recipe.data.max_length,
+            label_names=rows.label_names,
+            outputs=1 if rows.label_names is None else len(rows.label_names),
         )
 
 

@@ -18,6 +18,7 @@ ENCODER_TRAINING = {
     "batch_size": 32,
     "learning_rate": 5e-5,
 }  # of a pretrained encoder, where nothing else is asked for
+PRETRAINING = {"epochs": 3, "batch_size": 32, "learning_rate": 1e-4}
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -95,6 +96,21 @@ class MixupSettings(_Frozen):
     objectives: tuple[ObjectivePart, ...] = Field(min_length=1)
 
 
+class MaskedLMSettings(_Frozen):
+    """Train the student's encoder on text without labels, under a masked-language head that is dropped afterwards."""
+
+    fraction: float = Field(
+        default=0.15, ge=0, lt=1, description="of tokens to predict: 80 % masked, 10 % another token, 10 % as they are"
+    )
+
+
+class SelfAverage(_Frozen):
+    """The mean of the student's own weights of late, as its teacher."""
+
+    checkpoints: int = Field(default=5, gt=0, description="how many are averaged")
+    every: int = Field(default=1, gt=0, description="updates between them")
+
+
 class DataSettings(_Frozen):
     """Where the rows come from. A file, a folder with `train.*`, `validation.*`, `test.*`, or a data set on the hub."""
 
@@ -102,6 +118,9 @@ class DataSettings(_Frozen):
     validation: str | None = None
     test: str | None = None
     transfer: str | None = Field(default=None, description="rows without labels, for the teacher to label")
+    raw: str | None = Field(
+        default=None, description="plain text for stages with masked_lm: .txt, a paragraph a line, or a table with text"
+    )
     columns: dict[str, str] = Field(default={}, description="our name → the file's name, as in text: review")
     label_names: tuple[str, ...] | None = Field(
         default=None, description="names of the labels 0, 1, … where the file has numbers"
@@ -130,6 +149,10 @@ class TeacherSettings(_Frozen):
     """One model, several that are averaged, or a file of rows with outputs already in it."""
 
     models: tuple[str, ...] = ()
+    pretrained: str | None = Field(
+        default=None,
+        description="the teacher before fine-tuning: students are cut from it, and stages with masked_lm hear it",
+    )
     combine: Literal["mean_logits", "arithmetic", "geometric"] = "mean_logits"
     store: str | None = Field(
         default=None, description="folder of kept outputs, shared by runs; null: inside the run folder"
@@ -161,15 +184,20 @@ class Stage(_Frozen):
     """One training of the student."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    rows: tuple[Literal["train", "transfer"], ...] = ("train", "transfer")
+    rows: tuple[Literal["train", "transfer", "raw"], ...] = Field(
+        default=("train", "transfer"), description="those that were given; raw text only with masked_lm"
+    )
     augment: Augmentation | None = None
     student: StudentPart | None = Field(
         default=None,
         description="an assistant, trained from its beginning; null: the recipe's student, going on from the stage before",
     )
-    teacher: Literal["given", "previous"] = Field(
-        default="given", description="`previous`: the student of the stage before"
+    teacher: Literal["given", "previous", "self"] = Field(
+        default="given",
+        description="`previous`: the student of the stage before; `self`: the mean of the student's own recent weights",
     )
+    self_average: SelfAverage = Field(default=SelfAverage(), description="of teacher `self`")
+    masked_lm: MaskedLMSettings | None = None
     objectives: tuple[ObjectivePart, ...] = Field(min_length=1)
     mixup: MixupSettings | None = None
     train: TrainSettings = TrainSettings()
@@ -178,6 +206,23 @@ class Stage(_Frozen):
     def _some_weight(self) -> Stage:
         if not any(objective.weight for objective in self.objectives):
             raise ValueError("every objective has weight 0: nothing to learn from")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Stage:
+        if self.masked_lm is None:
+            if "raw" in self.rows:
+                raise ValueError(
+                    "rows has 'raw', which has no labels and no pairs; only a stage with masked_lm can use it"
+                )
+            return self
+        for name, given in (("augment", self.augment), ("mixup", self.mixup), ("student", self.student)):
+            if given is not None:
+                raise ValueError(f"{name} and masked_lm exclude each other; put them into stages of their own")
+        if self.teacher != "given":
+            raise ValueError(
+                f"teacher is {self.teacher!r}, but a stage with masked_lm hears teacher.pretrained; leave it out"
+            )
         return self
 
 
@@ -207,6 +252,8 @@ class Recipe(_Frozen):
             raise ValueError(
                 f"stages.{len(names) - 1}.student: the last stage trains the recipe's student; leave it out there"
             )
+        if self.stages[-1].masked_lm is not None:
+            raise ValueError(f"stages.{len(names) - 1}.masked_lm: the last stage trains the task; leave it out there")
         return self
 
     @property
@@ -255,6 +302,26 @@ class FinetuneSettings(_Frozen):
     @property
     def selection_metric(self) -> str:
         return self.metric or parts.part("tasks", self.task).primary_metric
+
+    def dump(self) -> str:
+        return dump_yaml(self)
+
+
+class PretrainSettings(_Frozen):
+    """Everything that the training of a masked language model depends on; `data.raw` names its text."""
+
+    model: str
+    seed: int = Field(default=0, ge=0)
+    data: DataSettings = DataSettings()
+    masked_lm: MaskedLMSettings = MaskedLMSettings()
+    train: TrainSettings = TrainSettings()
+    objective: ObjectivePart = Field(default_factory=lambda: ObjectivePart(kind="labels"))
+    report_to: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {**values, "train": {**PRETRAINING, **(values.get("train") or {})}}
 
     def dump(self) -> str:
         return dump_yaml(self)

@@ -39,7 +39,7 @@ class TextModel:
 
     @classmethod
     def load(cls, folder: str | Path, *, max_length: int | None = None, label_names: Sequence[str] | None = None,
-             outputs: int | None = None) -> TextModel:  # fmt: skip
+             outputs: int | None = None, masked_lm: bool = False, new_head: bool = False) -> TextModel:  # fmt: skip
         """Load a folder, float32, in evaluation mode.
 
         Args:
@@ -47,35 +47,40 @@ class TextModel:
             max_length: tokens kept of a row; None takes the model's own, at most 512.
             label_names: names for a new head (then the head may be missing in the folder); None wants a fine-tuned model.
             outputs: width of a new head; 1 for regression.
+            masked_lm: with a masked-language head, and no labels, in place of a classifier's.
+            new_head: a head may be missing in the folder; `outputs` says so too.
 
         Raises:
-            ModelError: no such folder, pickle weights, no tokenizer, a head never trained, or too long a `max_length`.
+            ModelError: no such folder, pickle weights, no tokenizer, a head never trained, no mask token for `masked_lm`, or too long
+                a `max_length`.
         """
         from safetensors import SafetensorError
-        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
         import understudy.students.register  # noqa: F401  (own student kinds become known to the Auto classes)
 
         folder = _local(folder)
-        new_head = outputs is not None
+        new_head = new_head or outputs is not None
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        if new_head:
+        if outputs is not None:
             config.num_labels = outputs
             config.problem_type = "regression" if label_names is None else "single_label_classification"
             if label_names is not None:
                 set_label_names(config, label_names)
         try:
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+            model, report = (AutoModelForMaskedLM if masked_lm else AutoModelForSequenceClassification).from_pretrained(
                 folder, config=config, dtype="float32", use_safetensors=True, local_files_only=True,
                 output_loading_info=True, ignore_mismatched_sizes=new_head,
             )  # fmt: skip
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"{folder}: cannot be loaded as a sequence classifier: {_first_line(error)}") from error
+            kind = "masked language model" if masked_lm else "sequence classifier"
+            raise ModelError(f"{folder}: cannot be loaded as a {kind}: {_first_line(error)}") from error
         random = [name for name in report["missing_keys"] if "position_ids" not in name and "pooler" not in name]
         if random and not new_head:
+            what, command = ("no masked language model", "pretrain") if masked_lm else ("not fine-tuned", "finetune")
             raise ModelError(
-                f"{folder}: not fine-tuned: its head would start at random ({', '.join(sorted(random)[:3])} missing). "
-                "Run `understudy finetune` on it first."
+                f"{folder}: {what}: its head would start at random ({', '.join(sorted(random)[:3])} missing). "
+                f"Run `understudy {command}` on it first."
             )
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -84,6 +89,8 @@ class TextModel:
         # Without its file, some families' tokenizers load all the same, and know no word but the special ones.
         if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_ids):
             raise ModelError(f"{folder}: no tokenizer.json (or vocabulary) found; save the tokenizer into this folder")
+        if masked_lm and tokenizer.mask_token_id is None:
+            raise ModelError(f"{folder}: its tokenizer has no mask token, which a masked language model needs")
         # Some folders (the packaged MiniLM among them) carry padding and truncation of their own; batches decide here.
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.backend_tokenizer.no_truncation()
@@ -134,6 +141,14 @@ class TextModel:
         self.tokenizer.save_pretrained(new)
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
+
+    def save_into(self, folder: str | Path) -> None:
+        """Save into a folder that holds other things too: complete beside it, then moved in file by file."""
+        new = Path(folder) / ".model.new"
+        self.save(new)
+        for path in sorted(new.iterdir()):
+            path.replace(Path(folder) / path.name)
+        new.rmdir()
 
 
 def set_label_names(config: Any, label_names: Sequence[str]) -> None:

@@ -47,6 +47,7 @@ for _module in pkgutil.iter_modules(__path__):
 
 _GOING_ON = {
     "distill": "What is done is kept: the same command with --resume goes on from there.",
+    "pretrain": "What is done is kept: the same command with --resume goes on from there.",
     "finetune": "What is done is kept: the same command with --resume goes on from there.",
     "teach": "What is done is kept: the same command goes on from there.",
     "demo": "What is done is kept: the same command goes on from there.",

@@ -23,6 +23,16 @@ Validation = Annotated[
 ]
 Test = Annotated[str | None, typer.Option(help="Rows that are only measured; without it, the validation rows.")]
 Transfer = Annotated[str | None, typer.Option(help="Rows without labels: the teacher labels them.")]
+Raw = Annotated[
+    str | None,
+    typer.Option(
+        help="Plain text for a masked language model: .txt (or .txt.gz), a paragraph a line, or rows with text."
+    ),
+]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(help="The teacher before fine-tuning: students are cut from it, and stages on plain text hear it."),
+]
 Column = Annotated[
     list[str] | None, typer.Option("--column", help="Our name=the file's name, as in text=review. Repeatable.")
 ]
@@ -61,8 +71,8 @@ def columns(pairs: list[str] | None) -> dict[str, str]:
 
 
 def overrides(
-    *, task: str | None, train: str | None, validation: str | None, test: str | None, column: list[str] | None,
-    seed: int | None, set_: list[str] | None, **more: Any,
+    *, column: list[str] | None, seed: int | None, set_: list[str] | None, task: str | None = None, train: str | None = None,
+    validation: str | None = None, test: str | None = None, **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Options that were given, as dotted keys; `--set` comes last and so wins."""
     from understudy.recipe import parse_overrides

@@ -12,7 +12,8 @@ from understudy.recipe import Recipe, load_recipe
 def recipe_from(
     recipe: str, teacher: list[str] | None, student: str | None, task: str | None, train: str | None, validation: str | None,
     test: str | None, transfer: str | None, column: list[str] | None, set_: list[str] | None, seed: int | None,
-    store: str | None = None, control: str | None = None, no_control: bool = False,
+    store: str | None = None, control: str | None = None, no_control: bool = False, raw: str | None = None,
+    pretrained: str | None = None,
 ) -> Recipe:  # fmt: skip
     """A recipe with what the command line says set over it."""
     if control and no_control:
@@ -25,7 +26,8 @@ def recipe_from(
         options.overrides(
             task=task, train=train, validation=validation, test=test, column=column, seed=seed, set_=set_,
             **{
-                "data.transfer": transfer, "teacher.models": teacher or None, "teacher.store": store, "control": controls,
+                "data.transfer": transfer, "data.raw": raw, "teacher.models": teacher or None, "teacher.pretrained": pretrained,
+                "teacher.store": store, "control": controls,
                 "student": None if student is None else {"kind": student},
             },
         ),

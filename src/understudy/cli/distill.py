@@ -19,6 +19,8 @@ def command(
     validation: options.Validation = None,
     test: options.Test = None,
     transfer: options.Transfer = None,
+    raw: options.Raw = None,
+    pretrained: options.Pretrained = None,
     out: options.Out = Path("runs/distilled"),
     column: options.Column = None,
     set_: options.Set = None,
@@ -62,6 +64,8 @@ def command(
         store,
         control,
         no_control,
+        raw,
+        pretrained,
     )
     run = distill(
         built, out, resume=resume, overwrite=overwrite, device=device, command=command_line(), say=options.say

@@ -18,6 +18,8 @@ def command(
     validation: options.Validation = None,
     test: options.Test = None,
     transfer: options.Transfer = None,
+    raw: options.Raw = None,
+    pretrained: options.Pretrained = None,
     column: options.Column = None,
     set_: options.Set = None,
     seed: options.Seed = None,
@@ -36,7 +38,7 @@ def command(
     from understudy.planning import plan
 
     built = recipe_from(recipe, teacher, student, task, train, validation, test, transfer, column, set_, seed,
-                        str(store) if store else None, control, no_control)  # fmt: skip
+                        str(store) if store else None, control, no_control, raw, pretrained)  # fmt: skip
     found = plan(built, device=device, say=options.say)
     if json:
         print(json_.dumps(found, ensure_ascii=False))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
+
+from understudy.data.tables import UNLABELLED
 
 if TYPE_CHECKING:
     import datasets
@@ -117,9 +119,10 @@ class Collator:
         batch: dict[str, Tensor] = {}
         for name in rows[0]:
             values = [np.asarray(row[name]) for row in rows]
-            if name.endswith(("input_ids", "token_type_ids", "attention_mask")):
+            a_token = name == "labels" and values[0].ndim == 1  # a label for each token
+            if a_token or name.endswith(("input_ids", "token_type_ids", "attention_mask")):
                 lengths = np.asarray([len(value) for value in values])
-                fill = 0
+                fill = UNLABELLED if a_token else 0
                 if name.endswith("input_ids"):
                     fill = self.teacher_pad if name.startswith(TEACHER_VIEW) else self.pad
                 padded = np.full((len(values), lengths.max()), fill, dtype=np.int64)
@@ -151,6 +154,7 @@ class LengthBuckets(Sampler[int]):
         batch_size: rows of one update (of all processes and accumulated batches together).
         weights: draw rows with replacement in proportion to these; None takes each once.
         bucketed: False only shuffles.
+        tell: is told each epoch's number too.
     """
 
     def __init__(
@@ -161,7 +165,9 @@ class LengthBuckets(Sampler[int]):
         seed: int = 0,
         weights: np.ndarray | None = None,
         bucketed: bool = True,
+        tell: Callable[[int], None] | None = None,
     ) -> None:
+        self.tell = tell
         self.lengths, self.batch_size, self.seed, self.weights, self.bucketed = (
             lengths,
             batch_size,
@@ -173,6 +179,8 @@ class LengthBuckets(Sampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+        if self.tell is not None:
+            self.tell(epoch)
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -31,6 +31,7 @@ class Rows:
     Args:
         train: may hold unlabelled rows.
         transfer: rows without labels, for the teacher to label; None: none were given.
+        raw: single texts without labels, for stages with a masked-language head; None: none were given.
         label_names: classes in the order of the logits; None for regression.
         pair: rows have a second text.
         test_is_validation: no test rows were given, so that validation stands in.
@@ -45,17 +46,24 @@ class Rows:
     pair: bool
     test_is_validation: bool
     notes: tuple[str, ...]
+    raw: Dataset | None = None
 
     @property
     def texts(self) -> list[str]:
         """Every text that training sees, both sides of pairs."""
-        seen = [part for part in (self.train, self.transfer) if part is not None]
-        columns = ("text", "text_pair") if self.pair else ("text",)
-        return [text for part in seen for column in columns for text in part[column]]
+        seen = [part for part in (self.train, self.transfer, self.raw) if part is not None]
+        columns = ("text", "text_pair")
+        return [text for part in seen for column in columns if column in part.column_names for text in part[column]]
 
     def facts(self) -> dict[str, Any]:
         """Of every split: how many rows, and a hash over their identities and labels in order; and what the user should know."""
-        named = {"train": self.train, "validation": self.validation, "test": self.test, "transfer": self.transfer}
+        named = {
+            "train": self.train,
+            "validation": self.validation,
+            "test": self.test,
+            "transfer": self.transfer,
+            "raw": self.raw,
+        }
         found: dict[str, Any] = {name: _facts(dataset) for name, dataset in named.items() if dataset is not None}
         return found | {"test_is_validation": self.test_is_validation, "notes": list(self.notes)}
 
@@ -100,8 +108,11 @@ def read(settings: DataSettings, task: Task, *, seed: int, label_names: Sequence
     if test_is_validation:
         notes.append("No test rows were given: the test is the validation rows, which also select the model.")
     _tell_duplicates(tables, notes)
-    if "transfer" in tables:
-        tables["transfer"] = _without_peeking(tables, notes)
+    if settings.raw is not None:
+        tables["raw"] = _raw(settings.raw, settings, classes)
+    for name in ("transfer", "raw"):
+        if name in tables:
+            tables[name] = _without_peeking(tables, name, notes)
     datasets = {name: table.dataset() for name, table in tables.items()}
     return Rows(
         train=datasets["train"],
@@ -112,6 +123,7 @@ def read(settings: DataSettings, task: Task, *, seed: int, label_names: Sequence
         pair=pair,
         test_is_validation=test_is_validation,
         notes=tuple(notes),
+        raw=datasets.get("raw"),
     )
 
 
@@ -141,6 +153,60 @@ def read_one(
     if task.label_type == "class":
         classes = class_map(one, settings, label_names) if labels else Classes(tuple(label_names or ()), {}, "")
     return _table(one, "text_pair" in one.dataset.column_names, classes, labels="all" if labels else "none").dataset()
+
+
+def read_texts(source: str, settings: DataSettings) -> Dataset:
+    """Read text for a masked language model: each text once, unlabelled, with its identity.
+
+    Args:
+        source: a .txt file with a paragraph a line, or a table whose other columns are ignored.
+        settings: its `columns` are used.
+
+    Raises:
+        DataError: a source, column or text that does not fit.
+    """
+    table = _raw(source, settings, Classes((), {}, ""))
+    _, first = np.unique(np.asarray(table.identities), return_index=True)
+    once = np.zeros(len(table), dtype=bool)
+    once[first] = True
+    return table.take(once).dataset()
+
+
+def single_texts(rows: Dataset) -> Dataset:
+    """The texts of rows as rows of their own, both sides of pairs, each text once, without labels."""
+    from datasets import Dataset
+
+    columns = [name for name in ("text", "text_pair") if name in rows.column_names]
+    texts = list(dict.fromkeys(text for name in columns for text in rows[name]))
+    return Dataset.from_dict(
+        {"identity": list(map(identity, texts)), "text": texts, "label": np.full(len(texts), UNLABELLED)}
+    )
+
+
+def held_out_texts(rows: Dataset) -> tuple[Dataset, Dataset]:
+    """Texts to learn from, and a twentieth of them (1,000 at most) to select by; which ones hangs on what they say alone.
+
+    Raises:
+        DataError: a single text.
+    """
+    if len(rows) < 2:
+        raise DataError(
+            "text for a masked language model: one text only; at least two are needed, one of them to select by"
+        )
+    order = np.argsort(np.asarray(rows["identity"]), kind="stable")
+    count = max(1, min(len(rows) // 20, 1000))
+    return rows.select(np.sort(order[count:])), rows.select(np.sort(order[:count]))
+
+
+def _raw(source: str, settings: DataSettings, classes: Classes | None) -> Table:
+    given = {our: theirs for our, theirs in _columns(settings).items() if our == "text"}
+    found = sources.read_raw(source, given)
+    return _table(
+        Source(source, found.remove_columns([one for one in found.column_names if one != "text"])),
+        False,
+        classes,
+        labels="none",
+    )
 
 
 def _columns(settings: DataSettings, *, labels: bool = True) -> dict[str, str]:
@@ -291,17 +357,17 @@ def _tell_duplicates(tables: Mapping[str, Table], notes: list[str]) -> None:
                 notes.append(f"{count} of {len(tables[name])} {name} rows are also {other} rows; they were left in.")
 
 
-def _without_peeking(tables: Mapping[str, Table], notes: list[str]) -> Table:
-    transfer = tables["transfer"]
-    held_out = {one for name in ("validation", "test") if name in tables for one in tables[name].identities}
-    keep = np.array([one not in held_out for one in transfer.identities], dtype=bool)
+def _without_peeking(tables: Mapping[str, Table], name: str, notes: list[str]) -> Table:
+    table = tables[name]
+    held_out = {one for split in ("validation", "test") if split in tables for one in tables[split].identities}
+    keep = np.array([one not in held_out for one in table.identities], dtype=bool)
     if not keep.any():
-        raise DataError(f"{transfer.where}: every transfer row is also a validation or test row; give other text")
+        raise DataError(f"{table.where}: every {name} row is also a validation or test row; give other text")
     if not keep.all():
         notes.append(
-            f"{int((~keep).sum())} of {len(keep)} transfer rows are also validation or test rows and were left out."
+            f"{int((~keep).sum())} of {len(keep)} {name} rows are also validation or test rows and were left out."
         )
-    return transfer.take(keep)
+    return table.take(keep)
 
 
 def _facts(dataset: Dataset) -> dict[str, Any]:

@@ -68,6 +68,22 @@ def read_table(source: str, columns: Mapping[str, str]) -> Dataset:
     return _dataset(source, renamed, {our: class_labels.get(theirs) for our, theirs in file_names.items()})
 
 
+def read_raw(source: str, columns: Mapping[str, str]) -> Dataset:
+    """Read plain text: the lines of a .txt (or .txt.gz) file that are not empty, or the texts of a table.
+
+    Raises:
+        DataError: as `read_table`.
+    """
+    path = Path(source)
+    if _ending(path) != ".txt" or not path.is_file():
+        return read_table(source, columns)
+    lines = [line.strip() for line in _decode(source, _content(path)).split("\n")]
+    texts = [line for line in lines if line]
+    if not texts:
+        raise DataError(f"{source}: the file is empty; it must hold at least one line of text")
+    return _dataset(source, {"text": texts}, {})
+
+
 def read_folder_or_hub(name: str, columns: Mapping[str, str]) -> dict[str, Dataset]:
     """Read the splits of a folder or of a data set on the hub: those of train, validation and test that it has.
 

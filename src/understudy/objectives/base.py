@@ -46,7 +46,9 @@ class Objective(nn.Module, ABC):
         del labels, student, teacher
 
     def counted(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Which positions of a batch the term counts, as booleans. Here: every row."""
+        """Which positions of a batch the term counts, as booleans. Here: every row; every token, where tokens have labels."""
+        if "labels" in batch and batch["labels"].dim() == 2:
+            return tokens(batch)
         rows = next(iter(batch.values()))
         return torch.ones(rows.shape[0], dtype=torch.bool, device=rows.device)
 

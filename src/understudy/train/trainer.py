@@ -23,7 +23,9 @@ from understudy.objectives import Objective
 from understudy.recipe import TrainSettings
 from understudy.signals import Needs, Shape, Signals
 from understudy.teachers.capture import signals_of
+from understudy.train.masked_lm import token_scores
 from understudy.train.mixup import Mixup, blended
+from understudy.train.self_average import SelfAveragedTeacher
 
 KEPT = f"{TEACHER_VIEW}logits"  # the batch key of kept teacher outputs
 LEARNED = "objectives"  # the module of a model in training that holds what objectives learn for themselves
@@ -46,6 +48,7 @@ class DistillationTrainer(Trainer):
         teacher: a live teacher; None when the data set carries `teacher_logits`, or no objective needs one.
         teacher_pad_token_id: of the teacher's tokenizer, where it is not the student's.
         mixup: what is learned from blended rows besides; asks a live teacher, which must share the student's tokens.
+        self_average: the teacher, where it is the student's own mean; `teacher` is left out then.
         kwargs: as for `Trainer`.
 
     Raises:
@@ -61,7 +64,8 @@ class DistillationTrainer(Trainer):
 
     def __init__(
         self, model: PreTrainedModel, args: TrainingArguments | None = None, *, objectives: Sequence[tuple[float, Objective]],
-        teacher: PreTrainedModel | None = None, teacher_pad_token_id: int | None = None, mixup: Mixup | None = None, **kwargs: Any,
+        teacher: PreTrainedModel | None = None, teacher_pad_token_id: int | None = None, mixup: Mixup | None = None,
+        self_average: SelfAveragedTeacher | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         args = args or TrainingArguments("trainer_output")
         args.remove_unused_columns = False  # it would drop the teacher's columns
@@ -74,7 +78,9 @@ class DistillationTrainer(Trainer):
         self.objectives = [(weight, objective) for weight, objective in objectives if weight]
         if not self.objectives:
             raise RecipeError("every objective has weight 0: nothing to learn from")
-        self.mixup = mixup
+        self.mixup, self.self_average = mixup, self_average
+        if self_average is not None:
+            teacher, kwargs["callbacks"] = self_average.model, [*(kwargs.get("callbacks") or []), self_average]
         self._plain = len(self.objectives)  # the others are on blended rows
         if mixup is not None:
             self.objectives += [(weight, objective) for weight, objective in mixup.objectives if weight]
@@ -225,11 +231,14 @@ class DistillationTrainer(Trainer):
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[None, Tensor, Tensor | None]:
-        """Logits and labels only: gathering more would fill the memory."""
+        """Logits and labels only, and of a vocabulary their scores: gathering more would fill the memory."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            logits = model(**student_view(inputs)).logits
-        return None, logits.float(), inputs.get("labels")
+            logits = model(**student_view(inputs)).logits.float()
+        labels = inputs.get("labels")
+        if labels is not None and labels.dim() == 2:
+            return None, token_scores(logits, labels), labels[:, 0]
+        return None, logits, labels
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows: Any = train_dataset if train_dataset is not None else self.train_dataset
@@ -241,7 +250,8 @@ class DistillationTrainer(Trainer):
             rows.lengths if isinstance(rows, TokenizedRows) else np.asarray([len(row["input_ids"]) for row in rows])
         )
         update = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthBuckets(lengths, update, seed=self.args.seed, weights=weights, bucketed=bucketed)
+        tell = getattr(rows, "set_epoch", None)
+        return LengthBuckets(lengths, update, seed=self.args.seed, weights=weights, bucketed=bucketed, tell=tell)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Nobody reads this count, and walking all parameters at every step slows small students."""
@@ -250,7 +260,15 @@ class DistillationTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
         # The Trainer pickles its arguments beside the weights. A folder of ours holds nothing that runs code when loaded.
-        (Path(output_dir or self.args.output_dir or ".") / "training_args.bin").unlink(missing_ok=True)
+        folder = Path(output_dir or self.args.output_dir or ".")
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        if self.self_average is not None:
+            self.self_average.save(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.self_average is not None:
+            self.self_average.load(resume_from_checkpoint)
 
 
 def student_view(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

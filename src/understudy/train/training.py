@@ -33,8 +33,10 @@ from understudy.signals import Signals
 from understudy.tasks import Task
 from understudy.teachers.capture import signals_of
 from understudy.text_model import TextModel
+from understudy.train.masked_lm import MaskedLMScores
 from understudy.train.mixup import Mixup
 from understudy.train.precision import bfloat16_agrees, find_device, has_bfloat16
+from understudy.train.self_average import SelfAveragedTeacher
 from understudy.train.trainer import KEPT, DistillationTrainer, student_view, teacher_shape, teacher_view, updates
 
 LOGS = 100  # lines of training loss in metrics.jsonl, at most about this many a training
@@ -56,7 +58,7 @@ def train(
     student: TextModel,
     rows: TokenizedRows,
     validation: TokenizedRows,
-    task: Task,
+    task: Task | MaskedLMScores,
     settings: TrainSettings,
     objectives: Sequence[tuple[float, Objective]],
     *,
@@ -67,6 +69,7 @@ def train(
     write: Callable[[dict[str, Any]], None],
     teacher: TextModel | None = None,
     mixup: Mixup | None = None,
+    self_average: SelfAveragedTeacher | None = None,
     device: str | None = None,
     autocast: bool = True,
     report_to: Sequence[str] = (),
@@ -82,6 +85,7 @@ def train(
         name: what the progress bar calls it.
         teacher: asked live.
         mixup: what is learned from blended rows besides.
+        self_average: the teacher, where it is the student's own mean.
         autocast: False keeps float32 even where the processor has bf16.
 
     Raises:
@@ -105,7 +109,7 @@ def train(
         learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, lr_scheduler_type=settings.schedule,
         warmup_steps=int(steps * settings.warmup_fraction), max_grad_norm=settings.clip_norm or 0.0,
         train_sampling_strategy="group_by_length" if settings.length_buckets else "random",
-        eval_strategy="steps", eval_steps=every, save_strategy="steps", save_steps=every, save_total_limit=1,
+        eval_strategy="steps" if selects else "no", eval_steps=every, save_strategy="steps", save_steps=every, save_total_limit=1,
         load_best_model_at_end=selects, metric_for_best_model=metric if selects else None, greater_is_better=True if selects else None,
         logging_steps=max(steps // LOGS, 1), report_to=[name for name in report_to if name != "tensorboard"] or "none", disable_tqdm=True,
         dataloader_pin_memory=device.startswith("cuda"), restore_callback_states_from_checkpoint=True,
@@ -113,7 +117,7 @@ def train(
     )  # fmt: skip
     progress = _Progress(name, write, metric)
     trainer = DistillationTrainer(
-        student.model, arguments, objectives=objectives, teacher=teacher.model if teacher else None, mixup=mixup,
+        student.model, arguments, objectives=objectives, teacher=teacher.model if teacher else None, mixup=mixup, self_average=self_average,
         train_dataset=rows, eval_dataset=validation, processing_class=student.tokenizer, data_collator=_collator(student, teacher),
         compute_metrics=lambda found: task.metrics(task.predictions(found.predictions), found.label_ids),
         callbacks=[

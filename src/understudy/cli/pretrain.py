@@ -1,0 +1,45 @@
+import json as json_
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from understudy.cli import _options as options
+
+
+def command(
+    model: Annotated[
+        str, typer.Argument(help="Folder (or hub name) of an encoder; a masked-language head may be missing.")
+    ],
+    raw: options.Raw = None,
+    out: options.Out = Path("runs/pretrained"),
+    column: options.Column = None,
+    set_: options.Set = None,
+    seed: options.Seed = None,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    device: options.Device = None,
+    json: options.Json = False,
+) -> None:
+    """Train an encoder to fill in hidden words of plain text; `distill --pretrained` uses what comes out.
+
+    \b
+    understudy pretrain path/to/encoder --raw text.txt.gz --out runs/pretrained
+    understudy pretrain path/to/encoder --raw reviews.csv --column text=review --set train.epochs=3 --out runs/pretrained
+    """
+    from understudy.pretraining import pretrain
+    from understudy.recipe import PretrainSettings, build
+    from understudy.run import command_line
+
+    given = options.overrides(column=column, seed=seed, set_=set_, **{"data.raw": raw})
+    settings = build(PretrainSettings, {"model": model}, given, where="pretrain")
+    run = pretrain(
+        settings, out, resume=resume, overwrite=overwrite, device=device, say=options.say, command=command_line()
+    )
+    if not run.finished:
+        return
+    if json:
+        print(json_.dumps(run.facts, ensure_ascii=False))
+        return
+    found = run.facts["models"]["teacher"]["quality"]["masked_accuracy"]["value"]
+    print(f"{found:.1%} of the hidden words of held-out text are found. The model lies in {out}")

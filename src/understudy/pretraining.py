@@ -1,0 +1,69 @@
+"""The program `pretrain`: an encoder learns to fill in hidden words of plain text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from understudy import __version__
+from understudy.data.masking import MaskedRows
+from understudy.data.rows import held_out_texts, read_texts
+from understudy.errors import RecipeError
+from understudy.processes import is_helper, main_process_first
+from understudy.recipe import PretrainSettings, make_objectives
+from understudy.run import Run, Say, check
+from understudy.students.assembly import seeded
+from understudy.text_model import TextModel
+from understudy.train.masked_lm import METRIC, MaskedLMScores
+from understudy.train.precision import find_device
+from understudy.train.training import check_trainable, train
+
+
+def pretrain(
+    settings: PretrainSettings, out: str | Path, *, resume: bool = False, overwrite: bool = False, device: str | None = None,
+    say: Say = lambda line: None, command: str = "",
+) -> Run:  # fmt: skip
+    """Train an encoder as a masked language model; `out` becomes a model folder for `--pretrained`.
+
+    A head that the folder lacks is drawn anew. A twentieth of the texts (1,000 at most) is held out and selects the checkpoint.
+
+    Args:
+        settings: model, text, training.
+        out: the folder; `AutoModelForMaskedLM.from_pretrained(out)` loads it.
+
+    Raises:
+        UserError: the input does not fit; nothing is left behind.
+    """
+    out, device = Path(out), find_device(device)
+    if finished := check(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite):
+        say(f"{out} is finished; nothing to do")
+        return finished
+    if settings.data.raw is None:
+        raise RecipeError(
+            "data.raw is missing; give --raw FILE: .txt with a paragraph a line, or a table with a column text"
+        )
+    learned, held_out = held_out_texts(read_texts(settings.data.raw, settings.data))
+    with seeded(settings.seed):  # a new head is drawn while loading
+        model = TextModel.load(settings.model, max_length=settings.data.max_length, masked_lm=True, new_head=True)
+    check_trainable(model, settings.train, settings.report_to)
+    with main_process_first():
+        run = Run.start(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
+    say(f"Pretraining {settings.model} ({model.parameters:,} parameters) on {len(learned):,} texts")
+    rows, validation = (
+        MaskedRows(model, texts, fraction=settings.masked_lm.fraction, seed=settings.seed)
+        for texts in (learned, held_out)
+    )
+    trained = train(
+        model, rows, validation, MaskedLMScores(), settings.train, make_objectives([settings.objective]),
+        folder=run.checkpoints / "pretrain", metric=METRIC, seed=settings.seed, name="pretraining",
+        write=run.writer("teacher", "pretrain"), device=device, report_to=settings.report_to,
+    )  # fmt: skip
+    if is_helper():
+        return run
+    model.save_into(out)
+    run.record({
+        "understudy": __version__, "task": "masked_lm", "recipe": "pretrain", "seed": settings.seed, "command": command,
+        "data": {"train": {"rows": len(learned)}, "validation": {"rows": len(held_out)}}, "primary_metric": METRIC,
+        "models": {"teacher": {"parameters": model.parameters, "quality": {METRIC: {"value": trained.best}}, "seconds": trained.seconds}},
+        "best_step": trained.best_step, "precision": trained.precision,
+    })  # fmt: skip
+    return run
