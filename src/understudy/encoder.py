@@ -140,9 +140,8 @@ def shape(model: PreTrainedModel, name: str) -> Shape:
     """What objectives are told of a model."""
     config = getattr(model, "config", None)
     outputs = getattr(config, "num_labels", None) or 0
-    if (
-        config is not None and model.get_output_embeddings() is not None
-    ):  # a language model's logits are of its vocabulary
+    language_head = getattr(model, "get_output_embeddings", lambda: None)()
+    if config is not None and language_head is not None:
         outputs = config.vocab_size
     if config is None or not has_layers(model):
         return Shape(name, outputs)
