@@ -16,7 +16,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,12 +74,12 @@ def student(
     name: str,
     seed: int,
     recipe: str,
-    kind: str,
+    kind: str | None,
     *more: str,
     teachers: list[str] | None = None,
     train: str = "train",
 ) -> Job:
-    """A distillation from the group's first teacher, outputs shared by all runs of the group."""
+    """A distillation from the group's first teacher, outputs shared by all runs of the group; no kind takes the recipe's student."""
     models = teachers or [str(OUT / group / "teacher-0")]
     given = [part for model in models for part in ("--teacher", model)]
     shared = ["--store", str(OUT / group / "teacher_outputs")]
@@ -87,7 +87,17 @@ def student(
         group,
         label,
         seed,
-        ("distill", recipe, *given, "--student", kind, *files(name, train=train), *shared, "--seed", str(seed), *more),
+        (
+            "distill",
+            recipe,
+            *given,
+            *(["--student", kind] if kind else []),
+            *files(name, train=train),
+            *shared,
+            "--seed",
+            str(seed),
+            *more,
+        ),
     )
 
 
@@ -184,26 +194,28 @@ def long_tail(seed: int) -> Iterator[Job]:
                   *set_(stages__0__objectives__0__class_weights="balanced"), train="train_imbalanced")  # fmt: skip
 
 
-GROUPS = {
+Groups = dict[str, Callable[[int], Iterator[Job]]]
+GROUPS: Groups = {
     one.__name__: one
     for one in (all_labels, default_teacher, few_labels, pairs, regression, chinese, many_classes, long_tail, phrases)
 }
 
 
-def run(groups: list[str], seeds: list[int], only: str | None) -> None:
-    known = {str(job.out): job for make in GROUPS.values() for seed in SEEDS for job in make(seed)}
+def run(groups: Groups, seeds: list[int], only: str | None, *, known: Groups) -> None:
+    """Carry out the jobs of some groups that are not in the record yet, and those of `known` that they build on."""
+    made = {str(job.out): job for make in {**GROUPS, **known}.values() for seed in SEEDS for job in make(seed)}
 
     def carry_out(job: Job) -> None:
         if (job.out / "facts.json").exists():
             return
-        for needed in (known[one] for one in job.arguments if one in known):
+        for needed in (made[one] for one in job.arguments if one in made):
             carry_out(needed)
         command = ["understudy", *job.arguments, "--out", str(job.out), "--resume"]
         print(shlex.join(command), flush=True)
         subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL)
 
     for seed in seeds:
-        for job in [job for group in groups for job in GROUPS[group](seed)]:
+        for job in [job for make in groups.values() for job in make(seed)]:
             measured = any(
                 (line["group"], line["label"], line["seed"]) == (job.group, job.label, job.seed) for line in lines()
             )
@@ -233,9 +245,10 @@ def lines() -> list[dict]:
     return [json.loads(line) for line in RECORD.read_text("utf-8").splitlines()] if RECORD.exists() else []
 
 
-def table() -> None:
+def table(groups: Groups, path: Path) -> None:
+    """Write the groups' tables below the marker on a page."""
     page = []
-    for group, make in GROUPS.items():
+    for group, make in groups.items():
         found: dict[str, list[dict]] = {}
         for label in dict.fromkeys(job.label for seed in SEEDS for job in make(seed)):
             runs = sorted(
@@ -246,7 +259,6 @@ def table() -> None:
                 found[label] = runs
         if found:
             page += [f"### {group.replace('_', ' ').capitalize()}", "", make.__doc__ or "", "", *rows(found), ""]
-    path = Path("docs/results.md")
     start = path.read_text("utf-8").partition("<!-- tables -->")[0]
     path.write_text(start + "<!-- tables -->\n\n" + "\n".join(page).rstrip() + "\n", "utf-8")
 
@@ -287,16 +299,21 @@ def times(values: list[float]) -> str:
     return f"{statistics.mean(values):.1f}×" if values else "–"
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(groups: Groups, page: Path, description: str | None) -> None:
+    """The commands `run` and `table` for some groups and their page."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument(
-        "groups", nargs="*", default=[], choices=[*GROUPS, []], metavar="GROUP", help=f"of {list(GROUPS)}; all"
+        "groups", nargs="*", default=[], choices=[*groups, []], metavar="GROUP", help=f"of {list(groups)}; all"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--only", help="labels that contain this")
     asked = parser.parse_args()
     if asked.what == "run":
-        run(asked.groups or list(GROUPS), asked.seeds, asked.only)
+        run({name: groups[name] for name in asked.groups or groups}, asked.seeds, asked.only, known=groups)
     else:
-        table()
+        table(groups, page)
+
+
+if __name__ == "__main__":
+    main(GROUPS, Path("docs/results.md"), __doc__)
