@@ -1,0 +1,157 @@
+"""The numbers of docs/papers.md: every published system against plain distillation and the student alone, on real data.
+
+python benchmarks/papers.py run [GROUP ...]    # as benchmarks/results.py, with the same record and folders
+python benchmarks/papers.py table              # docs/papers.md from results.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from results import DATA, OUT, SEEDS, Groups, Job, main, set_, student, teacher
+
+from understudy.demo import minilm
+from understudy.recipe import load_recipe
+
+SST2 = str(OUT / "default_teacher" / "teacher-0")  # MiniLM fine-tuned on sst2_sentences at the default rate
+FROM_PRETRAINED = ["--pretrained", str(minilm())]
+LANGUAGE = OUT / "distilbert" / "language-0"  # MiniLM's package has no masked-language head, so one is trained
+
+
+def on_sst2(group: str, label: str, seed: int, recipe: str, kind: str | None, *more: str) -> Job:
+    """A student of the teacher on sst2_sentences."""
+    return student(group, label, "sst2_sentences", seed, recipe, kind, *more, teachers=[SST2])
+
+
+def every_stage(count: int = 1, **train: object) -> list[str]:
+    """The same training settings for all stages."""
+    return set_(**{f"stages__{stage}__train__{name}": value for stage in range(count) for name, value in train.items()})
+
+
+def three_layers(seed: int) -> Iterator[Job]:
+    """sst2_sentences: the first three of six layers, from the pretrained model, 3 epochs at 1e-4 for every recipe."""
+    first = [
+        *FROM_PRETRAINED,
+        *set_(student__layers="first"),
+        *every_stage(epochs=3, learning_rate="1e-4", evaluations=5),
+    ]
+    yield on_sst2("three_layers", "hinton", seed, "hinton", "teacher_layers", *first)
+    for recipe in ("pkd_skip", "pkd_last", "mixkd"):
+        yield on_sst2("three_layers", recipe, seed, recipe, "teacher_layers", *first, "--no-control")
+    halves = [
+        *FROM_PRETRAINED,
+        *set_(student__layers="first"),
+        *every_stage(2, epochs=1.5, learning_rate="1e-4", evaluations=5),
+    ]
+    yield on_sst2("three_layers", "minilm", seed, "minilm", "teacher_layers", *halves, "--no-control")
+
+
+def tang(seed: int) -> Iterator[Job]:
+    """sst2_sentences: a BiLSTM, 2,600 updates each; augmented with 5 copies of each row."""
+    same = every_stage(max_steps=2600)
+    yield on_sst2("tang", "tang", seed, "tang", "bilstm", *same)
+    steps = (
+        "[{kind: masking, probability: 0.1}, "
+        f"{{kind: part_of_speech, probability: 0.1, tagger: {DATA / 'ud_english_ewt' / 'train.jsonl.gz'}}}, "
+        "{kind: ngram_sampling, probability: 0.25, longest: 5}]"
+    )
+    yield on_sst2("tang", "tang_augmented", seed, "tang_augmented", "bilstm", *same,
+                  *set_(stages__0__augment=f"{{copies: 5, steps: {steps}}}"), "--no-control")  # fmt: skip
+
+
+def siamese(seed: int) -> Iterator[Job]:
+    """quora_10k: is it the same question? A siamese BiLSTM."""
+    if seed == SEEDS[0]:
+        yield teacher("siamese", "quora_10k", seed, *set_(train__learning_rate="5e-5"))
+    yield student("siamese", "tang", "quora_10k", seed, "tang", "bilstm")
+
+
+def small(seed: int) -> Iterator[Job]:
+    """sst2_sentences: a narrow student, 2 × 128; plain distillation of it is `narrow` of docs/results.md."""
+    yield on_sst2("small", "hinton", seed, "hinton", "narrow", *every_stage(evaluations=5))
+    yield on_sst2(
+        "small",
+        "teacher_assistant",
+        seed,
+        "teacher_assistant",
+        "narrow",
+        *every_stage(2, evaluations=5),
+        "--no-control",
+    )
+    yield on_sst2(
+        "small",
+        "well_read",
+        seed,
+        "well_read",
+        "narrow",
+        *set_(student__vocabulary="teacher"),
+        *every_stage(3, evaluations=5),
+    )
+
+
+def tinybert(seed: int) -> Iterator[Job]:
+    """sst2_sentences: a narrow student, 4 × 192; all stages, and with some of them left out or on augmented rows."""
+    stages = {stage.name: stage.model_dump(mode="json") for stage in load_recipe("tinybert").stages}
+    for stage, epochs in (("general", 2), ("intermediate", 4), ("prediction", 3)):
+        stages[stage]["train"] |= {"epochs": epochs, "evaluations": 5}
+    replaced = {
+        "kind": "word_replacement",
+        "masked_lm": str(LANGUAGE),
+        "vectors": str(DATA / "glove_6b_50d_3k" / "vectors.npz"),
+    }
+    copies = {"augment": {"copies": 2, "steps": [replaced]}}
+    for label, kept in (
+        ("all_stages", list(stages.values())),
+        ("no_general", [stages["intermediate"], stages["prediction"]]),
+        ("prediction_only", [stages["prediction"]]),
+        ("no_general_augmented", [stages["intermediate"] | copies, stages["prediction"] | copies]),
+    ):
+        yield on_sst2("tinybert", label, seed, "tinybert", None, *FROM_PRETRAINED, *set_(stages=json.dumps(kept)),
+                      *([] if label == "all_stages" else ["--no-control"]))  # fmt: skip
+
+
+def distilbert(seed: int) -> Iterator[Job]:
+    """sst2_sentences: every other layer; pretraining on the training sentences, then their labels. Each loss, and the start, left out in turn."""
+    if seed == SEEDS[0]:
+        text = ["--raw", str(DATA / "sst2_sentences" / "train.jsonl.gz")]
+        yield Job("distilbert", "language", seed, ("pretrain", str(minilm()), *text))
+    same = ["--pretrained", str(LANGUAGE), *set_(stages__0__train__epochs=2), *every_stage(2, evaluations=5)]
+    yield on_sst2("distilbert", "all_losses", seed, "distilbert", None, *same)
+    for place, left_out in enumerate(("soft_targets", "masked_language", "cosine")):
+        without = set_(**{f"stages__0__objectives__{place}__weight": 0})
+        yield on_sst2("distilbert", f"no_{left_out}", seed, "distilbert", None, *same, *without, "--no-control")
+    random = "{kind: narrow, layers: 3, width: 384, heads: 12, vocabulary: teacher, initialize: random}"
+    yield on_sst2("distilbert", "random_start", seed, "distilbert", None, *same, *set_(student=random), "--no-control")
+
+
+def itself(seed: int) -> Iterator[Job]:
+    """trec6: a student of the teacher's own shape, from the pretrained model."""
+    if seed == SEEDS[0]:
+        yield teacher("itself", "trec6", seed, *set_(train__learning_rate="5e-5"))
+    whole = [*FROM_PRETRAINED, *set_(student="{kind: teacher_layers, layers: all, pooler: false}")]
+    fast = {"evaluations": 5, "learning_rate": "5e-5", "epochs": 3}
+    yield student("itself", "hinton", "trec6", seed, "hinton", None, *whole, *every_stage(**fast))
+    yield student(
+        "itself", "averaged_self", "trec6", seed, "averaged_self", None, *whole, *every_stage(**fast), "--no-control"
+    )
+    first = set_(stages__0__student="{kind: teacher_layers, layers: all, pooler: false}")
+    yield student(
+        "itself",
+        "born_again",
+        "trec6",
+        seed,
+        "born_again",
+        None,
+        *whole,
+        *first,
+        *every_stage(2, **fast),
+        "--no-control",
+    )
+
+
+GROUPS: Groups = {one.__name__: one for one in (three_layers, tang, siamese, small, tinybert, distilbert, itself)}
+
+if __name__ == "__main__":
+    main(GROUPS, Path("docs/papers.md"), __doc__)
