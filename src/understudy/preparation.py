@@ -279,4 +279,4 @@ def _load_models(recipe: Recipe) -> ModelTeacher | None:
     if files:
         return None
     models = [TextModel.load(name, max_length=recipe.data.max_length) for name in recipe.teacher.models]
-    return ModelTeacher(models, recipe.teacher.combine)
+    return ModelTeacher(models, recipe.teacher.combine, recipe.teacher.weights)
