@@ -86,6 +86,7 @@ class Augmentation(_Frozen):
 
     copies: int = Field(gt=0, description="of each row, at most; those that are like another row are left out")
     steps: tuple[AugmenterPart, ...] = Field(min_length=1)
+    words: Literal["characters", "jieba"] = Field(default="characters", description="how Chinese is cut")
 
 
 class MixupSettings(_Frozen):
