@@ -455,3 +455,16 @@ def test_augmented_rows_are_taught_and_learned_from(world, tmp_path, trainings):
     assert (
         len(Store(run.folder / "teacher_outputs", prepare(resolve(recipe(world))).teacher.fingerprint, 2)) >= made + 60
     )
+
+
+def test_a_recipe_says_how_chinese_is_cut(world, tmp_path):
+    pytest.importorskip("jieba", reason="jieba (extra chinese) is not installed")
+    transfer = write_rows(tmp_path / "transfer.jsonl", [{"text": "我喜欢北京演员"}])
+    shortest = {"copies": 30, "steps": [{"kind": "ngram_sampling", "probability": 1.0, "longest": 1}]}
+
+    def made(**words):
+        plan = prepare(resolve(recipe(world, data__transfer=transfer, stages__0__augment=shortest | words)))
+        return {text for text in plan.augmented["distillation"]["text"] if text in "我喜欢北京演员"}
+
+    assert made() == set("我喜欢北京演员")
+    assert made(words="jieba") == {"我", "喜欢", "北京", "演员"}

@@ -184,6 +184,9 @@ def test_a_set_that_is_no_yaml():
         ("stages.0.name", "Not A Name", "stages.0.name is 'Not A Name'"),
         ("stages.0.rows", ["trian"], "stages.0.rows.0 is 'trian'"),
         ("data.max_length", 2, "data.max_length is 2"),
+        ("teacher", {"models": ["a", "b"], "weights": [1]}, "teacher: weights has 1 numbers for 2 models; give one a model"),
+        ("teacher.weights", [1, 0], "teacher.weights.1 is 0: .*greater than 0"),
+        ("teacher.weights", [float("inf")], "teacher.weights.0 is inf"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_with_its_key(key, value, message):

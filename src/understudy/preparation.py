@@ -225,8 +225,9 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
         if stage.augment is not None:
             steps = [step.make() for step in stage.augment.steps]
             made = augmented(
-                plan.stage_rows(stage), steps, copies=stage.augment.copies, seed=recipe.seed, teacher=teacher.model
-            )
+                plan.stage_rows(stage), steps, copies=stage.augment.copies, seed=recipe.seed, teacher=teacher.model,
+                words=stage.augment.words,
+            )  # fmt: skip
             say(f"Stage {stage.name}: {len(made):,} rows made from {len(plan.stage_rows(stage)):,}")
             plan = replace(plan, augmented={**plan.augmented, stage.name: made})
     validation = labelled(rows.validation)
@@ -362,4 +363,4 @@ def _load_models(recipe: Recipe) -> ModelTeacher | None:
     if files:
         return None
     models = [TextModel.load(name, max_length=recipe.data.max_length) for name in recipe.teacher.models]
-    return ModelTeacher(models, recipe.teacher.combine)
+    return ModelTeacher(models, recipe.teacher.combine, recipe.teacher.weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -87,6 +87,7 @@ class Augmentation(_Frozen):
 
     copies: int = Field(gt=0, description="of each row, at most; those that are like another row are left out")
     steps: tuple[AugmenterPart, ...] = Field(min_length=1)
+    words: Literal["characters", "jieba"] = Field(default="characters", description="how Chinese is cut")
 
 
 class MixupSettings(_Frozen):
@@ -154,10 +155,21 @@ class TeacherSettings(_Frozen):
         description="the teacher before fine-tuning: students are cut from it, and stages with masked_lm hear it",
     )
     combine: Literal["mean_logits", "arithmetic", "geometric"] = "mean_logits"
+    weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        default=None, description="of the models in the mean, in their order; null: all alike"
+    )
     store: str | None = Field(
         default=None, description="folder of kept outputs, shared by runs; null: inside the run folder"
     )
     dtype: Literal["float16", "float32"] = Field(default="float32", description="of kept outputs")
+
+    @model_validator(mode="after")
+    def _a_weight_a_model(self) -> Self:
+        if self.models and self.weights is not None and len(self.weights) != len(self.models):
+            raise ValueError(
+                f"weights has {len(self.weights)} numbers for {len(self.models)} models; give one a model, or leave it out"
+            )
+        return self
 
 
 class TrainSettings(_Frozen):

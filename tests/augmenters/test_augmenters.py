@@ -1,6 +1,7 @@
 """Laws of every augmenter, what each does, and the rows that come of it."""
 
 import json
+import sys
 from collections import Counter
 from random import Random
 
@@ -11,7 +12,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForTokenClassification
 
 from tiny import TEXTS, tiny_teacher, tiny_tokenizer
 from understudy import parts
-from understudy.augmenters import Augmenter, Material
+from understudy.augmenters import Augmenter, Material, base
 from understudy.augmenters.augmentation import augmented
 from understudy.augmenters.base import is_word, pieces_of
 from understudy.augmenters.masking import Masking
@@ -72,6 +73,40 @@ def test_pieces_are_the_text(text):
 
 def test_chinese_is_cut_by_character():
     assert [piece for piece in pieces_of("好看的film, 真") if is_word(piece)] == ["好", "看", "的", "film", "真"]
+
+
+def test_chinese_can_be_cut_by_word(capfd):
+    pytest.importorskip("jieba", reason="jieba (extra chinese) is not installed")
+    assert pieces_of("剧情很好看，演员 also good！  在北京", words="jieba") == [
+        "剧情", "很", "好看", "，", "演员 ", "also ", "good", "！  ", "在", "北京",
+    ]  # fmt: skip
+    for text in (*TEXTS, *LONG, " 我来到 北京清华大学iPhone12 3.5元 ", "㐀㐁的", ""):
+        assert "".join(pieces_of(text, words="jieba")) == text
+        if not any("\u3400" <= letter <= "\u9fff" for letter in text):
+            assert pieces_of(text, words="jieba") == pieces_of(text)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_words_of_jieba_reach_every_step(tmp_path):
+    """Masks, n-grams and parts of speech count words where characters would be twice as many."""
+    pytest.importorskip("jieba", reason="jieba (extra chinese) is not installed")
+    path = tmp_path / "tagged.jsonl"
+    path.write_text('{"tokens": ["演员", "北京", "好看"], "tags": ["N", "N", "A"]}\n', "utf-8")
+    data = rows(["演员好看"])
+    steps = [PartOfSpeech(tagger=str(path), probability=0.999), NgramSampling(probability=1.0, longest=1)]
+    found = augmented(data, steps, copies=20, seed=0, words="jieba")["text"][:]
+    assert set(found) == {"演员", "好看"}
+    assert set("".join(augmented(data, [NgramSampling(probability=1.0, longest=1)], copies=20, seed=0)["text"])) == set(
+        "演员好看"
+    )
+
+
+def test_without_jieba_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    base._jieba.cache_clear()
+    assert pieces_of("a film", words="jieba") == ["a ", "film"]
+    with pytest.raises(RecipeError, match=r"augment.words is 'jieba', but jieba is not installed: `pip install jieba`"):
+        pieces_of("好看的film", words="jieba")
 
 
 @pytest.fixture(params=sorted(parts.kinds("augmenters")))
@@ -166,6 +201,43 @@ def test_a_model_tags(tmp_path):
     one = PartOfSpeech(tagger=str(tmp_path / "model"))
     one.prepare(Material(TEXTS))
     assert set(one._tags.values()) <= {"NOUN", "VERB"} and {"film", "plot"} <= one._tags.keys()
+
+
+@pytest.fixture
+def pipeline(tmp_path) -> str:
+    """A spaCy pipeline that knows the tags of four words; "isn't" is two tokens for it."""
+    spacy = pytest.importorskip("spacy", reason="spaCy (extra spacy) is not installed")
+    made = spacy.blank("en")
+    ruler = made.add_pipe("attribute_ruler")
+    for word, tag in {"film": "NN", "plot": "NN", "is": "VBZ", "dull": "JJ"}.items():
+        ruler.add(patterns=[[{"LOWER": word}]], attrs={"TAG": tag})
+    made.to_disk(tmp_path / "pipeline")
+    return str(tmp_path / "pipeline")
+
+
+def test_spacy_tags(pipeline):
+    one = PartOfSpeech(tagger=f"spacy:{pipeline}", probability=0.999)
+    one.prepare(Material([*TEXTS, "Film , it isn't", "the plot is  dull"]))
+    assert one._tags == {"film": "NN", "plot": "NN", "is": "VBZ", "isn't": "VBZ", "dull": "JJ"}
+    found = Counter(piece for seed in range(40) for piece in one.change(["dull ", "plot"], Random(seed)))
+    assert found.keys() == {"dull ", "film", "plot"}
+
+
+def test_spacy_without_tags_is_refused(tmp_path):
+    spacy = pytest.importorskip("spacy", reason="spaCy (extra spacy) is not installed")
+    spacy.blank("en").to_disk(tmp_path / "blank")
+    with pytest.raises(RecipeError, match="gives no parts of speech; take one with a tagger"):
+        PartOfSpeech(tagger=f"spacy:{tmp_path / 'blank'}").prepare(Material(TEXTS))
+    with pytest.raises(
+        RecipeError, match=r"cannot load 'no_such_web'; is it installed \(`python -m spacy download no_such_web"
+    ):
+        PartOfSpeech(tagger="spacy:no_such_web").prepare(Material(TEXTS))
+
+
+def test_without_spacy_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(RecipeError, match=r"tagger is 'spacy:en_x', but spaCy is not installed: `pip install spacy`"):
+        PartOfSpeech(tagger="spacy:en_x").prepare(Material(TEXTS))
 
 
 def test_words_that_the_model_expects(masked_lm):

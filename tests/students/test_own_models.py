@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from tiny import LABELS, SECOND_TEXTS, TEXTS, encode, logits
+from tiny import LABELS, SECOND_TEXTS, TEXTS, encode, logits, tiny_teacher
 from understudy.errors import DataError, ModelError
 from understudy.students import Blueprint
 from understudy.students.bilstm import BiLSTM
@@ -150,18 +150,36 @@ def test_words_beside_a_teacher(build):
     )
 
 
-def test_vectors_from_files(tmp_path):
+@pytest.mark.parametrize("kind", [BiLSTM, StaticEmbeddings])
+def test_vectors_from_files(kind, tmp_path):
     (tmp_path / "glove.txt").write_text("film 1 2 3\nFun 4 5 6\nzebra 7 8 9\n. . 1 2 3\n", "utf-8")
     (tmp_path / "word2vec.txt").write_text("2 3\nfilm 1 2 3\nfun 4 5 6\n", "utf-8")
     np.savez(tmp_path / "v.npz", words=np.array(["film", "fun"]), vectors=np.array([[1, 2, 3], [4, 5, 6]], np.float16))
     for name in ("glove.txt", "word2vec.txt", "v.npz"):
-        student = BiLSTM(vectors=str(tmp_path / name)).build(words())
+        student = kind(vectors=str(tmp_path / name)).build(words(teacher=tiny_teacher()))
         table = student.model.embedding.weight
         assert table.shape[1] == 3
         assert table[student.tokenizer.convert_tokens_to_ids("film")].tolist() == [1, 2, 3]
         assert table[student.tokenizer.convert_tokens_to_ids("fun")].tolist() == [4, 5, 6]
         assert table[student.tokenizer.pad_token_id].tolist() == [0, 0, 0]
         assert table[student.tokenizer.convert_tokens_to_ids("plot")].abs().sum() > 0
+
+
+def test_the_sentence_is_the_mean_of_its_word_vectors(tmp_path):
+    (tmp_path / "v.txt").write_text("film 1 2 3\nfun 4 5 6\n", "utf-8")
+    student = StaticEmbeddings(vectors=str(tmp_path / "v.txt"), min_count=1, max_words=50).build(words())
+    batch = encode(student, ["Film fun film"])
+    got = student.model.encode(batch["input_ids"], batch["attention_mask"].sum(1))
+    torch.testing.assert_close(got, torch.tensor([[2.0, 3.0, 4.0]]))
+
+
+def test_rare_words_of_the_mean_are_left_out():
+    vocabulary = {
+        count: len(StaticEmbeddings(vocabulary="words", min_count=count).build(words()).tokenizer)
+        for count in (1, 2, 3)
+    }
+    assert vocabulary[1] > vocabulary[2] > vocabulary[3] > 5
+    assert len(StaticEmbeddings(vocabulary="words", max_words=3).build(words()).tokenizer) == 5 + 3
 
 
 @pytest.mark.parametrize(
@@ -190,8 +208,10 @@ def test_vector_files_that_do_not_fit(tmp_path):
     with pytest.raises(DataError, match=r"vectors \[2, 3\]"):
         BiLSTM(vectors=str(tmp_path / "uneven.npz")).build(words())
     np.savez(tmp_path / "good.npz", words=np.array(["film"]), vectors=np.ones((1, 3)))
-    with pytest.raises(ModelError, match="embedding is 5"):
+    with pytest.raises(ModelError, match=r"student\.embedding is 5"):
         BiLSTM(vectors=str(tmp_path / "good.npz"), embedding=5).build(words())
+    with pytest.raises(ModelError, match=r"student.width is 5, but .*good.npz has vectors of width 3"):
+        StaticEmbeddings(vectors=str(tmp_path / "good.npz"), width=5).build(words())
 
 
 @pytest.mark.parametrize(
@@ -204,6 +224,12 @@ def test_vector_files_that_do_not_fit(tmp_path):
         (lambda: BiLSTM(dropout=1.0), "dropout is 1.0"),
         (lambda: BiLSTM(vectors="v.txt", vocabulary="data"), "allowed are 'words'"),
         (lambda: StaticEmbeddings(width=-1), "width is -1"),
+        (lambda: StaticEmbeddings(width=0), "width is 0"),
+        (lambda: StaticEmbeddings(min_count=0), "min_count is 0"),
+        (
+            lambda: StaticEmbeddings(vectors="v.txt", vocabulary="teacher"),
+            "vectors are of words, but vocabulary is 'teacher'",
+        ),
         (lambda: StaticEmbeddings(dropout=-0.5), "dropout is -0.5"),
     ],
 )

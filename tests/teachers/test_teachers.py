@@ -68,6 +68,32 @@ def test_ensembles_by_hand():
     assert combined([a, b], "mean_logits") == pytest.approx((a + b) / 2)
 
 
+def test_weighted_ensembles_by_hand():
+    a, b = np.log([[0.8, 0.2]]), np.log([[0.4, 0.6]])
+    assert softmax(combined([a, b], "arithmetic", [1, 3])).ravel() == pytest.approx([0.5, 0.5])
+    root = np.array([0.8 * 0.4**3, 0.2 * 0.6**3]) ** 0.25
+    assert softmax(combined([a, b], "geometric", [1, 3])).ravel() == pytest.approx(root / root.sum())
+    assert combined([a, b], "mean_logits", [1, 3]) == pytest.approx((a + 3 * b) / 4)
+    assert combined([np.array([[1.0]]), np.array([[5.0]])], "geometric", [1, 3]).tolist() == [[4.0]]
+
+
+@pytest.mark.parametrize("combine", ["mean_logits", "arithmetic", "geometric"])
+def test_a_weight_is_as_many_members(combine):
+    """The oracle knows no weights: a member that counts thrice is there three times."""
+    draw = np.random.default_rng(0)
+    a, b, c = draw.normal(size=(3, 7, 4)) * 3
+    repeated = combined([a, b, b, b, c, c], combine)
+    np.testing.assert_allclose(combined([a, b, c], combine, [1, 3, 2]), repeated, rtol=1e-10)
+    np.testing.assert_allclose(combined([a, b, c], combine, [0.5, 1.5, 1]), repeated, rtol=1e-10)
+    np.testing.assert_allclose(combined([a, b, c], combine, [7, 7, 7]), combined([a, b, c], combine), rtol=1e-10)
+
+
+def test_one_model_says_what_it_says_whatever_its_weight():
+    model = tiny_teacher()
+    said = ModelTeacher([model], "arithmetic", [0.3]).logits(ROWS, device="cpu")
+    np.testing.assert_allclose(said, logits_of(model, ROWS), rtol=1e-6)
+
+
 def test_probability_means_see_no_constant_of_a_member():
     a, b = np.log([[0.8, 0.2]]), np.log([[0.4, 0.6]])
     for combine in ("arithmetic", "geometric"):
@@ -85,6 +111,8 @@ def test_an_ensemble_of_models(combine):
     teacher = ModelTeacher(models, combine)
     expected = combined([logits_of(model, ROWS) for model in models], combine)
     np.testing.assert_allclose(teacher.logits(ROWS, device="cpu"), expected, rtol=1e-5)
+    weighted = ModelTeacher(models, combine, [1.0, 4.0]).logits(ROWS, device="cpu")
+    assert weighted.dtype == np.float32 and not np.allclose(weighted, expected, atol=0.01)
     assert teacher.label_names == LABELS and teacher.model is models[0]
     assert not np.allclose(log_softmax(expected, -1), log_softmax(logits_of(models[0], ROWS), -1), atol=0.01)
 
@@ -97,10 +125,14 @@ def test_fingerprints_tell_ensembles_apart():
         ModelTeacher([one, two]).fingerprint,
         ModelTeacher([two, one]).fingerprint,
         ModelTeacher([one, two], "geometric").fingerprint,
+        ModelTeacher([one, two], weights=[1.0, 2.0]).fingerprint,
+        ModelTeacher([one, two], weights=[2.0, 1.0]).fingerprint,
         ModelTeacher([TextModel(one.model, one.tokenizer, 16)]).fingerprint,
     ]
     assert len({json.dumps(one, sort_keys=True) for one in prints}) == len(prints)
     assert ModelTeacher([tiny_teacher(seed=1)]).fingerprint == prints[0]
+    # As before there were weights, so that what was kept then stays valid.
+    assert prints[2].keys() == {"combine", "model 1", "model 2"}
 
 
 def test_members_with_other_labels_are_refused():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from understudy.augmenters.base import Augmenter, Material, pieces_of
+from understudy.augmenters.base import Augmenter, Material, Words
 from understudy.data.tables import UNLABELLED, identity
 
 if TYPE_CHECKING:
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 def augmented(
-    rows: Dataset, steps: Sequence[Augmenter], *, copies: int, seed: int, teacher: TextModel | None = None
-) -> Dataset:
+    rows: Dataset, steps: Sequence[Augmenter], *, copies: int, seed: int, teacher: TextModel | None = None,
+    words: Words = "characters",
+) -> Dataset:  # fmt: skip
     """Up to `copies` changed forms of every row, without labels, for the teacher to label.
 
     What becomes of a copy hangs on the seed, the row's identity and the number of the copy, and on nothing else. Copies that are
@@ -32,24 +33,29 @@ def augmented(
         copies: of each row.
         seed: of the run.
         teacher: what some steps draw from.
+        words: how Chinese is cut.
 
     Raises:
-        RecipeError: a step lacks something that it needs.
+        RecipeError: a step, or the cutting of Chinese, lacks something that it needs.
 
     Source: Tang et al. 2019, arXiv:1903.12136, section 3.3.
     """
     pair = "text_pair" in rows.column_names
     columns = [rows[name][:] for name in (("text", "text_pair") if pair else ("text",))]
-    material = Material([text for column in columns for text in column], teacher)
+    material = Material([text for column in columns for text in column], teacher, words)
     for step in steps:
         step.prepare(material)
     seen = set(rows["identity"])
     found: dict[str, list] = {"identity": [], **{name: [] for name in (("text", "text_pair") if pair else ("text",))}}
     for known, *texts in zip(rows["identity"][:], *columns, strict=True):
+        cut = [material.pieces(text) for text in texts]
         for copy in range(copies):
             draw = Random(f"{seed} {known} {copy}")
             sides = draw.choice([(0,), (1,), (0, 1)]) if pair else (0,)
-            changed = [_changed(text, steps, draw) if side in sides else text for side, text in enumerate(texts)]
+            changed = [
+                _changed(pieces, steps, draw) if side in sides else text
+                for side, (text, pieces) in enumerate(zip(texts, cut, strict=True))
+            ]
             new = identity(*changed)
             if new in seen or not all(text.strip() for text in changed):
                 continue
@@ -59,8 +65,7 @@ def augmented(
     return _like(rows, found)
 
 
-def _changed(text: str, steps: Sequence[Augmenter], draw: Random) -> str:
-    pieces = pieces_of(text)
+def _changed(pieces: list[str], steps: Sequence[Augmenter], draw: Random) -> str:
     for step in steps:
         pieces = step.change(pieces, draw)
     return "".join(pieces).strip()

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+import tempfile
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
+
+from understudy.errors import RecipeError
 
 if TYPE_CHECKING:
     from understudy.text_model import TextModel
 
+Words = Literal["characters", "jieba"]
+
 # A Chinese character, a word with what is joined to it by - or ', or a run of anything else; each with the spaces behind it.
 _PIECE = re.compile(r"[\u3400-\u9fff]\s*|[^\W\u3400-\u9fff]+(?:['’-][^\W\u3400-\u9fff]+)*\s*|[^\w\s]+\s*|\s+")
+_CHINESE = re.compile(r"[\u3400-\u9fff]+\s*")
 
 
 @dataclass(frozen=True)
@@ -23,10 +31,16 @@ class Material:
     Args:
         texts: of the rows to be augmented, both sides of pairs.
         teacher: None where only its outputs are known.
+        words: how Chinese is cut.
     """
 
     texts: Sequence[str]
     teacher: TextModel | None = None
+    words: Words = "characters"
+
+    def pieces(self, text: str) -> list[str]:
+        """The text as augmenters are given it."""
+        return pieces_of(text, words=self.words)
 
 
 class Augmenter(ABC):
@@ -50,13 +64,51 @@ class Augmenter(ABC):
         """
 
 
-def pieces_of(text: str) -> list[str]:
-    """Words and punctuation, each with the spaces behind it; Chinese by character. Joined, they are the text again.
+def pieces_of(text: str, *, words: Words = "characters") -> list[str]:
+    """Words and punctuation, each with the spaces behind it. Joined, they are the text again.
+
+    Args:
+        words: Chinese goes by character, or by word as jieba finds them.
+
+    Raises:
+        RecipeError: jieba is not installed.
 
     >>> pieces_of("a well-made film, isn't it?"), pieces_of("好看的film")
     (['a ', 'well-made ', 'film', ', ', "isn't ", 'it', '?'], ['好', '看', '的', 'film'])
     """
-    return _PIECE.findall(text)
+    if words == "characters":
+        return _PIECE.findall(text)
+    pieces: list[str] = []
+    place = 0
+    for run in _CHINESE.finditer(text):
+        *found, last = _jieba().cut(run[0].rstrip())
+        pieces += [*_PIECE.findall(text[place : run.start()]), *found, put(last, run[0])]
+        place = run.end()
+    return pieces + _PIECE.findall(text[place:])
+
+
+@cache
+def _jieba() -> Any:
+    """A tokenizer of jieba, with its own dictionary.
+
+    Raises:
+        RecipeError: it is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its regular expressions are of an older Python
+            import jieba
+    except ImportError as error:
+        raise RecipeError(
+            "augment.words is 'jieba', but jieba is not installed: `pip install jieba` (the extra chinese); "
+            "'characters' needs nothing"
+        ) from error
+    jieba.setLogLevel("WARNING")
+    tokenizer = jieba.Tokenizer()
+    # It keeps its dictionary in a file of the common temporary folder, where another version, or anybody, may have put one.
+    with tempfile.TemporaryDirectory() as tokenizer.tmp_dir:
+        tokenizer.initialize()
+    return tokenizer
 
 
 def is_word(piece: str) -> bool:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from itertools import accumulate
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from understudy.augmenters.base import Augmenter, Material, is_word, pieces_of, put
+from understudy.augmenters.base import Augmenter, Material, is_word, put
 from understudy.errors import RecipeError
 
 SUFFIX = 3  # letters at the end of a word that stand for it where it was never tagged
 ROWS_A_BATCH = 64
+SPACY = "spacy:"
 
 
 class PartOfSpeech(Augmenter):
@@ -23,7 +25,8 @@ class PartOfSpeech(Augmenter):
     by a model, which sees the sentence.
 
     Args:
-        tagger: a file of tagged rows with the columns `tokens` and `tags`, or the folder of a token-classification model.
+        tagger: a file of tagged rows with the columns `tokens` and `tags`, the folder of a token-classification model, or a spaCy
+            pipeline by name or folder, as in `spacy:en_core_web_sm`.
         probability: of each word.
 
     Raises:
@@ -41,15 +44,20 @@ class PartOfSpeech(Augmenter):
 
     def prepare(self, material: Material) -> None:
         counts = Counter(
-            piece.strip().lower() for text in material.texts for piece in pieces_of(text) if is_word(piece)
+            piece.strip().lower() for text in material.texts for piece in material.pieces(text) if is_word(piece)
         )
         path = Path(self.tagger)
-        if path.is_dir():
-            self._tags = _tagged_by_model(path, material.texts)
+        if self.tagger.startswith(SPACY):
+            self._tags = _tagged_by_spacy(self.tagger.removeprefix(SPACY), material)
+        elif path.is_dir():
+            self._tags = _tagged_by_model(path, material)
         elif path.is_file():
             self._tags = _tagged_by_lexicon(path, counts)
         else:
-            raise RecipeError(f"part_of_speech.tagger: {path} is neither a file of tagged rows nor a model folder")
+            raise RecipeError(
+                f"part_of_speech.tagger: {path} is neither a file of tagged rows nor a model folder; "
+                f"a spaCy pipeline is written {SPACY}NAME"
+            )
         grouped: dict[str, list[str]] = defaultdict(list)
         for word in sorted(counts):
             if word in self._tags:
@@ -100,7 +108,40 @@ def _listed(value: Any) -> list[Any]:
     return json.loads(value) if isinstance(value, str) else value
 
 
-def _tagged_by_model(folder: Path, texts: Any) -> dict[str, str]:
+def _tagged_by_spacy(name: str, material: Material) -> dict[str, str]:
+    """The tag that the pipeline gives each word most often; a word of several tokens goes by its first."""
+    try:
+        import spacy
+    except ImportError as error:
+        raise RecipeError(
+            f"part_of_speech.tagger is '{SPACY}{name}', but spaCy is not installed: `pip install spacy` (the extra spacy); "
+            "a file of tagged rows, or a token-classification model, does without"
+        ) from error
+    try:
+        pipeline = spacy.load(name, exclude=["parser", "ner", "lemmatizer"])
+    except (OSError, ImportError, ValueError) as error:
+        raise RecipeError(
+            f"part_of_speech.tagger: spaCy cannot load '{name}'; is it installed (`python -m spacy download {name}`)? It says: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    known: dict[str, Counter[str]] = defaultdict(Counter)
+    for tagged in pipeline.pipe(material.texts, batch_size=ROWS_A_BATCH):
+        starts = [token.idx for token in tagged]
+        offset = 0
+        for piece in material.pieces(tagged.text):
+            if is_word(piece):
+                token = tagged[bisect_right(starts, offset) - 1]
+                known[piece.strip().lower()][token.tag_ or token.pos_] += 1
+            offset += len(piece)
+    found = {word: tag for word, seen in known.items() if (tag := _commonest(seen))}
+    if not found:
+        raise RecipeError(
+            f"part_of_speech.tagger: the spaCy pipeline '{name}' gives no parts of speech; take one with a tagger"
+        )
+    return found
+
+
+def _tagged_by_model(folder: Path, material: Material) -> dict[str, str]:
     """The tag that the model gives each word most often in these texts."""
     import torch
     from transformers import AutoModelForTokenClassification, AutoTokenizer
@@ -112,9 +153,10 @@ def _tagged_by_model(folder: Path, texts: Any) -> dict[str, str]:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise RecipeError(f"part_of_speech.tagger: {folder} is no token-classification model: {error}") from error
+    texts = material.texts
     known: dict[str, Counter[str]] = defaultdict(Counter)
     for start in range(0, len(texts), ROWS_A_BATCH):
-        rows = [[piece.strip() for piece in pieces_of(text)] for text in texts[start : start + ROWS_A_BATCH]]
+        rows = [[piece.strip() for piece in material.pieces(text)] for text in texts[start : start + ROWS_A_BATCH]]
         batch = tokenizer(rows, is_split_into_words=True, truncation=True, padding=True, return_tensors="pt")
         with torch.inference_mode():
             chosen = model(**batch).logits.argmax(-1)

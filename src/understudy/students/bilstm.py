@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, initialization
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from understudy.errors import ModelError
 from understudy.students.assembly import assemble, seeded, set_head
 from understudy.students.base import Blueprint, Student
 from understudy.students.pairs import feature_width, features, texts_of
-from understudy.students.vectors import read_vectors
-from understudy.students.vocabulary import choose, start_from_teacher, without_ends
+from understudy.students.token_table import TableSettings
 
 if TYPE_CHECKING:
     from understudy.text_model import TextModel
@@ -62,38 +60,26 @@ class BiLSTM(Student):
         max_words: int = 50_000,
         vectors: str | None = None,
     ) -> None:
-        sizes = {
+        for name, size in {
             "hidden": hidden,
-            "embedding": embedding or 1,
+            "embedding": 1 if embedding is None else embedding,
             "feature": feature,
-            "min_count": min_count,
-            "max_words": max_words,
-        }
-        for name, size in sizes.items():
+        }.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}: at least 1 is needed")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}: from 0 to below 1 is allowed")
-        if vectors is not None and vocabulary in ("teacher", "data"):
-            raise ValueError(
-                f"vectors are of words, but vocabulary is '{vocabulary}'; allowed are 'words' and 'characters'"
-            )
         self.hidden, self.embedding, self.feature, self.dropout = hidden, embedding, feature, dropout
-        self.vocabulary, self.min_count, self.max_words, self.vectors = vocabulary, min_count, max_words, vectors
+        self.table = TableSettings(vocabulary, min_count, max_words, vectors)
 
     def build(self, blueprint: Blueprint) -> TextModel:
-        kind = self.vocabulary or ("words" if self.vectors else None)
-        vocabulary = choose(blueprint, kind, student="bilstm", min_count=self.min_count, max_words=self.max_words)
-        tokenizer = without_ends(vocabulary.tokenizer, pair=blueprint.pair)
-        found = read_vectors(self.vectors, tokenizer.get_vocab()) if self.vectors else {}
-        width = next((len(vector) for vector in found.values()), self.embedding or _EMBEDDING)
-        if self.embedding not in (None, width):
-            raise ModelError(
-                f"student.embedding is {self.embedding}, but {self.vectors} has vectors of width {width}; leave it out"
-            )
+        table = self.table.table(
+            blueprint, student="bilstm", setting="embedding", width=self.embedding, otherwise=_EMBEDDING
+        )
+        tokenizer = table.tokenizer
         config = BiLSTMConfig(
             vocab_size=len(tokenizer),
-            embedding_size=width,
+            embedding_size=table.width,
             hidden_size=self.hidden,
             feature_size=self.feature,
             dropout=self.dropout,
@@ -103,11 +89,7 @@ class BiLSTM(Student):
         set_head(config, blueprint)
         with seeded(blueprint.seed):
             model = BiLSTMForSequenceClassification(config)
-            if vocabulary.teacher_rows is not None:
-                start_from_teacher(model.embedding, blueprint, vocabulary.teacher_rows, scale=config.embedding_scale)
-        with torch.no_grad():
-            for word, vector in found.items():
-                model.embedding.weight[tokenizer.convert_tokens_to_ids(word)] = torch.from_numpy(vector)
+            table.fill(model.embedding, blueprint, scale=config.embedding_scale)
         return assemble(model, tokenizer, blueprint)
 
 

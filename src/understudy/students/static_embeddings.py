@@ -13,25 +13,30 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from understudy.students.assembly import assemble, seeded, set_head
 from understudy.students.base import Blueprint, Student
 from understudy.students.pairs import feature_width, features, texts_of
-from understudy.students.vocabulary import choose, start_from_teacher, without_ends
+from understudy.students.token_table import TableSettings
 
 if TYPE_CHECKING:
     from understudy.text_model import TextModel
 
+_WIDTH = 256  # where neither the settings nor a file say otherwise
+
 
 class StaticEmbeddings(Student):
-    """The mean of subword vectors, one hidden layer, logits: blind to word order, and faster than its tokenizer.
+    """The mean of token vectors, one hidden layer, logits: blind to word order, and faster than its tokenizer.
 
     Pick it for topics and other tasks where words decide, and wherever a processor has to read very much text.
-    `bilstm` is the nearest that reads order.
+    `bilstm` is the nearest that reads order. With `vectors` it is the averaged word vectors that many start from.
 
     Args:
-        width: of the token vectors.
+        width: of the token vectors; None is that of the file of vectors, else 256.
         hidden: width of the hidden layer.
         dropout: on the mean and on the hidden layer.
         vocabulary: `words` or `characters` of the data; `teacher`, the teacher's subwords; `data`, those the data
             uses; None takes `data` where a teacher is at hand. The teacher's subwords start from the principal
             components of its embeddings.
+        min_count: rarer words (or characters) are unknown.
+        max_words: the most frequent are kept.
+        vectors: a file of word vectors to start from: GloVe or word2vec text, or .npz with `words` and `vectors`.
 
     Raises:
         ValueError: a setting out of its range.
@@ -46,24 +51,30 @@ class StaticEmbeddings(Student):
     def __init__(
         self,
         *,
-        width: int = 256,
+        width: int | None = None,
         hidden: int = 256,
         dropout: float = 0.1,
         vocabulary: Literal["words", "characters", "teacher", "data"] | None = None,
+        min_count: int = 2,
+        max_words: int = 50_000,
+        vectors: str | None = None,
     ) -> None:
-        for name, size in {"width": width, "hidden": hidden}.items():
+        for name, size in {"width": 1 if width is None else width, "hidden": hidden}.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}: at least 1 is needed")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}: from 0 to below 1 is allowed")
-        self.width, self.hidden, self.dropout, self.vocabulary = width, hidden, dropout, vocabulary
+        self.width, self.hidden, self.dropout = width, hidden, dropout
+        self.table = TableSettings(vocabulary, min_count, max_words, vectors)
 
     def build(self, blueprint: Blueprint) -> TextModel:
-        vocabulary = choose(blueprint, self.vocabulary, student="static_embeddings")
-        tokenizer = without_ends(vocabulary.tokenizer, pair=blueprint.pair)
+        table = self.table.table(
+            blueprint, student="static_embeddings", setting="width", width=self.width, otherwise=_WIDTH
+        )
+        tokenizer = table.tokenizer
         config = StaticEmbeddingsConfig(
             vocab_size=len(tokenizer),
-            embedding_size=self.width,
+            embedding_size=table.width,
             hidden_size=self.hidden,
             dropout=self.dropout,
             pair=blueprint.pair,
@@ -72,8 +83,7 @@ class StaticEmbeddings(Student):
         set_head(config, blueprint)
         with seeded(blueprint.seed):
             model = StaticEmbeddingsForSequenceClassification(config)
-            if vocabulary.teacher_rows is not None:
-                start_from_teacher(model.embedding, blueprint, vocabulary.teacher_rows, scale=config.embedding_scale)
+            table.fill(model.embedding, blueprint, scale=config.embedding_scale)
         return assemble(model, tokenizer, blueprint)
 
 
@@ -82,7 +92,7 @@ class StaticEmbeddingsConfig(PreTrainedConfig):
 
     model_type = "understudy_static_embeddings"
     vocab_size: int = 30_000
-    embedding_size: int = 256
+    embedding_size: int = _WIDTH
     hidden_size: int = 256
     dropout: float = 0.1
     embedding_scale: float = 0.3  # standard deviation of the first token vectors; 0.1 learned more slowly

@@ -50,13 +50,16 @@ class ModelTeacher(Teacher):
     Args:
         models: all with the same labels in the same order.
         combine: `mean_logits`; `arithmetic` or `geometric` mean of the probabilities.
+        weights: how much each model counts, above 0; only their ratios matter. None counts all alike.
 
     Raises:
         ModelError: labels differ.
     """
 
-    def __init__(self, models: Sequence[TextModel], combine: Combine = "mean_logits") -> None:
-        self.models, self.combine = tuple(models), combine
+    def __init__(
+        self, models: Sequence[TextModel], combine: Combine = "mean_logits", weights: Sequence[float] | None = None
+    ) -> None:
+        self.models, self.combine, self.weights = tuple(models), combine, weights
         self.label_names = self.models[0].label_names
         for number, other in enumerate(self.models[1:], start=2):
             if other.label_names != self.label_names:
@@ -64,11 +67,13 @@ class ModelTeacher(Teacher):
                                  "an ensemble needs the same labels in the same order")  # fmt: skip
         single = len(self.models) == 1
         self.fingerprint = self.models[0].fingerprint if single else {
-            "combine": combine, **{f"model {number}": model.fingerprint for number, model in enumerate(self.models, start=1)}
+            "combine": combine, **({} if weights is None else {"weights": list(weights)}),
+            **{f"model {number}": model.fingerprint for number, model in enumerate(self.models, start=1)}
         }  # fmt: skip
 
     def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
-        return combined([logits_of(model, rows, device=device) for model in self.models], self.combine)
+        outputs = [logits_of(model, rows, device=device) for model in self.models]
+        return combined(outputs, self.combine, self.weights).astype(np.float32)
 
 
 class FileTeacher(Teacher):
@@ -138,20 +143,30 @@ class FileTeacher(Teacher):
         return np.stack([self._by_identity[key] for key in rows["identity"]])
 
 
-def combined(outputs: Sequence[np.ndarray], combine: Combine) -> np.ndarray:
+def combined(outputs: Sequence[np.ndarray], combine: Combine, weights: Sequence[float] | None = None) -> np.ndarray:
     """Logits of an ensemble, from the logits of its members.
+
+    Formula, with shares w that sum to 1: Σ w·z; log Σ w·p (arithmetic); Σ w·log p (geometric).
+
+    Args:
+        weights: one a member, above 0; None is all alike.
 
     >>> a, b = np.log([[0.8, 0.2]]), np.log([[0.4, 0.6]])
     >>> np.exp(combined([a, b], "arithmetic")).round(6).tolist()
     [[0.6, 0.4]]
+    >>> np.exp(combined([a, b], "arithmetic", [3, 1])).round(6).tolist()  # 0.75 · 0.8 + 0.25 · 0.4
+    [[0.7, 0.3]]
     >>> np.exp(log_softmax(combined([a, b], "geometric"), axis=-1)).round(4).tolist()  # √0.32 : √0.12
     [[0.6202, 0.3798]]
     """
     stacked = np.stack(outputs)
     if len(outputs) == 1 or combine == "mean_logits" or stacked.shape[-1] == 1:
-        return stacked.mean(0)
+        return np.average(stacked, axis=0, weights=weights)
     logs = log_softmax(stacked, axis=-1)
-    return logs.mean(0) if combine == "geometric" else logsumexp(logs, axis=0) - np.log(len(outputs))
+    if combine == "geometric":
+        return np.average(logs, axis=0, weights=weights)
+    counts = np.ones(len(outputs)) if weights is None else np.asarray(weights, dtype=float)
+    return logsumexp(logs, axis=0, b=counts[:, None, None]) - np.log(counts.sum())
 
 
 def is_file(name: str) -> bool:
