@@ -222,7 +222,7 @@ def train_stage(
             learner, learned, held_out, MaskedLMScores(), stage.train, make_objectives(stage.objectives), metric=METRIC,
             teacher=live, **shared,
         )  # fmt: skip
-    own = SelfAveragedTeacher(student.model, stage.self_average) if stage.teacher == "self" else None
+    own = SelfAveragedTeacher(student.model, stage.self_average) if stage.self_average else None
     mixup = Mixup(stage.mixup.alpha, make_objectives(stage.mixup.objectives)) if stage.mixup else None
     return train(
         student, tokenized(student, rows, teacher_logits, teacher=live, balanced=stage.train.balanced_sampling),
