@@ -1,6 +1,6 @@
 """What a narrow student should start from: nothing, the teacher's word embeddings, or a projection of all its weights.
 
-    python benchmarks/narrow_start.py run [--data NAME ...] [--steps N]    # goes on where it stopped
+    python benchmarks/narrow_start.py run [--data NAME ...] [--shape SHAPE ...] [--steps N]    # goes on where it stopped
     python benchmarks/narrow_start.py table [--data NAME ...]              # a Markdown table from what has run
 
 Three seeds, recipe `hinton`, the kind's own settings of training; of each run the best of ten validation accuracies, which favours none of
@@ -32,7 +32,7 @@ def place(data: str, shape: str, start: str, seed: int) -> Path:
     return OUT / f"{data}-{shape.replace(' × ', 'x')}-{start}-{seed}"
 
 
-def run(data_sets: list[str], steps: int | None) -> None:
+def run(data_sets: list[str], shapes: list[str], steps: int | None) -> None:
     for data in data_sets:
         teacher = OUT / f"{data}-teacher"
         if not (teacher / "facts.json").exists():
@@ -47,11 +47,11 @@ def run(data_sets: list[str], steps: int | None) -> None:
                 str(teacher),
                 "--resume",
             )
-        for seed, (shape, sizes), start in product(SEEDS, SHAPES.items(), STARTS):
+        for seed, shape, start in product(SEEDS, shapes, STARTS):
             out = place(data, shape, start, seed)
             if (out / "facts.json").exists():
                 continue
-            student = {f"student.{name}": size for name, size in sizes.items()} | {"student.initialize": start}
+            student = {f"student.{name}": size for name, size in SHAPES[shape].items()} | {"student.initialize": start}
             cut = set_(stages__0__train__max_steps=steps) if steps else []
             call("distill", "hinton", "--teacher", str(teacher), "--student", "narrow", *set_(**student), *files(data), *cut,
                  "--seed", str(seed), "--no-control", "--store", str(OUT / f"{data}-outputs"), "--out", str(out), "--resume")  # fmt: skip
@@ -78,6 +78,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--data", nargs="+", default=list(DATA))
+    parser.add_argument("--shape", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--steps", type=int)
     asked = parser.parse_args()
-    run(asked.data, asked.steps) if asked.what == "run" else table(asked.data)
+    run(asked.data, asked.shape, asked.steps) if asked.what == "run" else table(asked.data)
