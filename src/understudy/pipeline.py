@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy import __version__, controls
+from understudy import __version__, controls, encoder
 from understudy.data.batches import by_length, tokenized
 from understudy.data.masking import MaskedRows
 from understudy.data.rows import labelled
@@ -214,6 +214,8 @@ def train_stage(
     }  # fmt: skip
     if stage.masked_lm is not None:
         learner = with_head(student, plan.recipe.seed, plan.pretrained.models[0] if plan.pretrained else None)
+        if (pooler := encoder.pooler(student.model)) is not None:
+            pooler.requires_grad_(False)  # until the end of `train`: it has no part here, and several processes wait for every gradient
         learned, held_out = (
             MaskedRows(learner, texts, fraction=stage.masked_lm.fraction, seed=plan.recipe.seed)
             for texts in (rows, plan.texts[stage.name][1])
