@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from understudy.errors import RecipeError
 from understudy.pipeline import open_store, train_stage
 from understudy.preparation import Plan, prepare, resolve
 from understudy.recipe import Recipe, Stage
@@ -32,6 +33,8 @@ def plan(recipe: Recipe, *, device: str | None = None, say: Say = lambda line: N
     Returns:
         what would be done, in numbers; units are in the names.
     """
+    if recipe.tasks is not None:
+        raise RecipeError(f"{recipe.name} has several tasks, which cannot be planned; plan a recipe with one of them")
     device = find_device(device)
     found = prepare(resolve(recipe), say, device=device)
     rows = found.rows
