@@ -56,9 +56,7 @@ def of_tasks(recipe: str, given: Given) -> dict[str, Any]:
     """
     pairs = {option: [_split(value) for value in values or []] for option, values in given.items()}
     there = task_names(recipe)
-    named = [name for option in ("task", "train") for name, _ in pairs.get(option, []) if name]
-    trained = {name for name, _ in pairs.get("train", [])}
-    known = there or [name for name in dict.fromkeys(named) if name in trained]
+    known = there or list(dict.fromkeys(name for name, _ in pairs["train"] if _is_name(name)))
     mistakes = [
         mistake
         for option, values in pairs.items()
@@ -92,16 +90,17 @@ def _split(value: str) -> tuple[str, str]:
 
 def _mistake(option: str, name: str, value: str, known: Sequence[str]) -> str | None:
     form = _KEYS[option][1]
+    if option == "column" and "=" not in value and name not in known:  # `text=review`
+        name, value = "", "=".join(part for part in (name, value) if part)
     if not name:
         which = f", one of {', '.join(known)}" if known else f", for example --{option} first={value}"
         return f"--{option} {value} names no task; write it as NAME={form}{which}"
+    try:
+        check_task_name(name)
+    except ValueError as error:
+        return f"--{option} {name}={value}: {error}"
     if name in known:
         return None if value else f"--{option} {name}= is empty; write it as {name}={form}"
-    if not _is_name(name):
-        try:
-            check_task_name(name)
-        except ValueError as error:
-            return f"--{option} {name}={value}: {error}"
     if not known:
         return f"--{option} {name}={value}: task '{name}' has no rows to learn from; give --train {name}=FILE"
     return f"--{option} {name}={value}: no --train names task '{name}'; {did_you_mean(name, known)}"
