@@ -514,3 +514,18 @@ def test_columns_and_files_of_each_task(words, world, tmp_path, understudy):
     tasks = {task["name"]: task["data"] for task in recipe["tasks"]}
     assert tasks["mood"]["columns"] == {"text": "review", "label": "stars"} and tasks["likeness"]["columns"] == {}
     assert tasks["mood"]["train"] == train
+
+
+def test_plan_says_what_distill_would_do_and_writes_nothing(words, tmp_path, understudy, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, name, *more = words("bam", "run", "--set", "stages.0.train.epochs=2", "--set", "stages.0.train.batch_size=8")
+    planned = understudy("plan", name, *(word for word in more if word not in ("--out", "run")), "--json")
+    assert planned.code == 0, planned.err
+    assert not list(tmp_path.iterdir())
+    said = understudy("distill", name, *more, "--json")
+    steps = [json.loads(line)["step"] for line in Path("run", "metrics.jsonl").read_text().splitlines()]
+    found = planned.json
+    assert (found["train_rows"], found["validation_rows"], found["test_rows"], found["transfer_rows"]) == (120, 60, 60, 80)
+    assert found["updates_of_the_student"] == max(steps) == 52 and found["trainings"] == 2
+    assert found["rows_to_teach"] == 320 and found["store_mib"] == pytest.approx(160 * (2 * 16 + 3 * 4) / 2**20)
+    assert found["student_parameters"] == said.json["parameters"] and found["total_minutes"] > 0

@@ -36,10 +36,12 @@ from understudy.train.multitask import MultitaskModel, train_together, updates_i
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     from datasets import Dataset
 
     from understudy.tasks import Task
     from understudy.teachers.store import Store
+    from understudy.train.training import Trained
 
 
 def distill_tasks(
@@ -274,7 +276,7 @@ class _Work:
         name = f"student_{control}"
         stages = self._stages_of(control)
         kept = shelf / self._key(control, stages)
-        students = self._copies()
+        students = copies(self.together)
         model = _joined(students)
         if not (kept / "trained.json").is_file():
             students, seconds = self._train(name, stages)
@@ -328,7 +330,7 @@ class _Work:
     ) -> tuple[dict[str, TextModel], float]:
         """Fresh students through all stages, with the seconds they took. A stage that was finished is not trained again."""
         seconds, plans = 0.0, self.together.plans
-        students = self._copies()
+        students = copies(self.together)
         for of_tasks, weights in stages:
             stage = next(iter(of_tasks.values()))[0]
             checkpoints = self.run.checkpoints / f"{name}-{stage.name}"
@@ -338,23 +340,13 @@ class _Work:
                 updates = updates_together([len(rows) for _, rows in of_tasks.values()], stage.train)
                 self.say(f"Training the {name.replace('_', ' ')} ({self.together.recipe.student.kind}, "
                          f"{self.together.parameters:,} parameters): {told}, {updates:,} updates")  # fmt: skip
-                found = train_together(
-                    students,
-                    {
-                        task: tokenized(
-                            students[task], rows,
-                            self.stores[task].logits(rows) if plans[task].keeps_logits(one) else None,
-                            balanced=one.train.balanced_sampling,
-                        )
-                        for task, (one, rows) in of_tasks.items()
-                    },
-                    {task: by_length(students[task], labelled(plan.rows.validation)) for task, plan in plans.items()},
-                    {task: (plan.task, plan.recipe.selection_metric) for task, plan in plans.items()},
-                    stage.train,
-                    {task: make_objectives(one.objectives) for task, (one, _) in of_tasks.items()},
-                    weights=weights, folder=checkpoints, seed=self.together.recipe.seed, name=name.replace("_", " "),
-                    write=self._writer(name, stage.name), device=self.device,
-                    autocast=next(iter(plans.values())).autocast, report_to=self.together.recipe.report_to,
+                kept = {
+                    task: self.stores[task].logits(rows)
+                    for task, (one, rows) in of_tasks.items()
+                    if plans[task].keeps_logits(one)
+                }
+                found = train_stage(
+                    self.together, students, of_tasks, kept, weights, checkpoints, name, self.device, write=self._writer(name, stage.name)
                 )  # fmt: skip
                 if is_helper():
                     continue
@@ -363,15 +355,6 @@ class _Work:
             _joined(students).load_state_dict(load_file(done))
             seconds += json.loads(trained.read_text("utf-8"))["seconds"]
         return students, seconds
-
-    def _copies(self) -> dict[str, TextModel]:
-        """The untrained students, copied with the encoder that they share."""
-        plans = self.together.plans
-        models = copy.deepcopy({task: plan.student.model for task, plan in plans.items()})
-        return {
-            task: TextModel(models[task], plan.student.tokenizer, plan.student.max_length)
-            for task, plan in plans.items()
-        }
 
     def _shipped(self, name: str, students: Mapping[str, TextModel], seconds: float) -> dict[str, Measured]:
         """The students as folders of their own, as they are measured; the seconds are those of the training that they share."""
@@ -394,6 +377,41 @@ class _Work:
                     part(own)
 
         return write
+
+
+def train_stage(
+    together: Together, students: Mapping[str, TextModel], of_tasks: Mapping[str, tuple[Stage, Dataset]], kept: Mapping[str, np.ndarray],
+    weights: Mapping[str, float], checkpoints: Path, name: str, device: str, *, write: Callable[[dict[str, Any]], None],
+) -> Trained:  # fmt: skip
+    """Train `students`, which share an encoder, in place on the rows of one stage; the mean of their metrics on validation rows selects.
+
+    Args:
+        of_tasks: task → the stage as it is for this task, and its rows.
+        kept: task → logits of its teacher, where the stage listens to one.
+    """
+    plans = together.plans
+    stage = next(iter(of_tasks.values()))[0]
+    return train_together(
+        students,
+        {
+            task: tokenized(students[task], rows, kept.get(task), balanced=stage.train.balanced_sampling)
+            for task, (_, rows) in of_tasks.items()
+        },
+        {task: by_length(students[task], labelled(plan.rows.validation)) for task, plan in plans.items()},
+        {task: (plan.task, plan.recipe.selection_metric) for task, plan in plans.items()}, stage.train,
+        {task: make_objectives(one.objectives) for task, (one, _) in of_tasks.items()}, weights=weights, folder=checkpoints,
+        seed=together.recipe.seed, name=name.replace("_", " "), write=write, device=device,
+        autocast=next(iter(plans.values())).autocast, report_to=together.recipe.report_to,
+    )  # fmt: skip
+
+
+def copies(together: Together) -> dict[str, TextModel]:
+    """The untrained students, copied with the encoder that they share."""
+    models = copy.deepcopy({task: plan.student.model for task, plan in together.plans.items()})
+    return {
+        task: TextModel(models[task], plan.student.tokenizer, plan.student.max_length)
+        for task, plan in together.plans.items()
+    }
 
 
 def _line_of(task: str, line: Mapping[str, Any]) -> dict[str, Any] | None:
