@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from understudy import __version__, processes
 from understudy.data.rows import labelled
 from understudy.preparation import Plan
-from understudy.recipe import ObjectivePart, Stage
+from understudy.recipe import ObjectivePart, Recipe, Stage
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def stages_of(control: str, plan: Plan) -> list[tuple[Stage, Dataset]]:
     """What a control trains on: its stages, each with its rows."""
     if control == "alone":
-        return [(_alone(plan), labelled(plan.rows.train))]
-    return [(_pseudo_labelled(stage), plan.stage_rows(stage)) for stage in plan.recipe.stages]
+        steps = sum(plan.updates(stage) for stage in plan.recipe.stages if stage.student is None)
+        return [(alone(plan.recipe, steps), labelled(plan.rows.train))]
+    return [(pseudo_labelled(stage), plan.stage_rows(stage)) for stage in plan.recipe.stages]
 
 
 def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: str) -> str:
@@ -50,11 +51,10 @@ def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: s
     return f"{control}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
-def _alone(plan: Plan) -> Stage:
+def alone(recipe: Recipe, steps: int) -> Stage:
     """The labels only, for as many updates as the student makes in all its stages, under its last stage's settings."""
-    last = plan.recipe.stages[-1]
+    last = recipe.stages[-1]
     own = next((one for one in last.objectives if one.kind == "labels"), ObjectivePart(kind="labels"))
-    steps = sum(plan.updates(stage) for stage in plan.recipe.stages if stage.student is None)
     return last.model_copy(
         update={
             "name": "alone",
@@ -69,7 +69,7 @@ def _alone(plan: Plan) -> Stage:
     )
 
 
-def _pseudo_labelled(stage: Stage) -> Stage:
+def pseudo_labelled(stage: Stage) -> Stage:
     """The stage with the teacher's argmax in the place of all else that the teacher says; one on raw text stays as it is."""
     if stage.masked_lm is not None:
         return stage
