@@ -85,8 +85,7 @@ def small(seed: int) -> Iterator[Job]:
         "well_read",
         seed,
         "well_read",
-        "narrow",
-        *set_(student__vocabulary="teacher"),
+        None,
         *every_stage(3, evaluations=5),
     )
 

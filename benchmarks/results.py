@@ -109,7 +109,7 @@ def few_labels(seed: int) -> Iterator[Job]:
     for label, kind, steps, extra in (
         ("static", "static_embeddings", 4000, []),
         ("bilstm", "bilstm", 2000, []),
-        ("narrow", "narrow", 2000, []),
+        ("narrow", "narrow", 2000, set_(student__initialize="teacher")),
         ("three_layers", "teacher_layers", 600, set_(student__layers="[0,2,4]")),
     ):
         yield student("few_labels", label, "sst2_sentences", seed, "hinton", kind, *more, *few, *extra,

@@ -6,20 +6,23 @@ import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from understudy import encoder
+from understudy.errors import ModelError
 from understudy.students.assembly import assemble, seeded, set_head
 from understudy.students.base import Blueprint, Student
 from understudy.students.projection import project
 from understudy.students.vocabulary import choose, renumber_config, start_from_teacher
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from understudy.text_model import TextModel
 
 
 class Narrow(Student):
     """A transformer of the teacher's family with layers, width and heads as you like; BERT where there is no teacher.
 
-    Pick it where `teacher_layers` is too large: 2 × 128 is tens of times smaller than a base encoder. It starts at
-    random and so wants much text (`--transfer`); with little text `bilstm` and `static_embeddings` do as well for less.
+    Pick it where `teacher_layers` is too large: 2 × 128 is tens of times smaller than a base encoder. Drawn at random it
+    wants much text (`--transfer`); started from the teacher's weights, as it is where it can be, it learns fast.
 
     Args:
         layers: how many transformer layers.
@@ -28,10 +31,10 @@ class Narrow(Student):
         intermediate: width of the feed-forward part; None is 4 × width.
         vocabulary: `teacher`, the teacher's subwords; `data`, those that the data uses; `words` or `characters` of the
             data; None takes `data` where a teacher is at hand.
-        initialize: `teacher` starts the word embeddings from the principal components of the teacher's; None does so
-            wherever the vocabulary is the teacher's. (Three epochs on labels of TREC-6, one seed, MiniLM: 0.85 against
-            0.78 validation accuracy from random ones.) `projection` starts everything from the teacher's weights, each
-            layer from one of its layers; for families whose norms come after the sums: BERT and its like.
+        initialize: `projection` starts everything from the teacher's weights, each layer from one of its layers, for families
+            whose norms come after the sums: BERT and its like; `teacher` starts the word embeddings alone, from the
+            principal components of the teacher's; `random` nothing. None takes the first of these that can be. (Five epochs
+            of distillation on TREC-6, MiniLM, 2 × 128, three seeds: 0.897, 0.869, 0.834 validation accuracy.)
 
     Raises:
         ValueError: a setting out of its range.
@@ -82,13 +85,20 @@ class Narrow(Student):
         set_head(config, blueprint)
         with seeded(blueprint.seed):
             model = AutoModelForSequenceClassification.from_config(config, dtype="float32")
-            teacher, rows = blueprint.teacher, vocabulary.teacher_rows
-            if self.initialize == "projection" and teacher is not None and rows is not None:
-                project(model, teacher, rows, blueprint.texts)
-            elif self.initialize != "random" and teacher is not None and rows is not None:
-                scale = encoder.word_embeddings(teacher.model).weight.std().item()
-                start_from_teacher(encoder.word_embeddings(model), blueprint, rows, scale=scale)
+            if self.initialize != "random" and vocabulary.teacher_rows is not None:
+                self._start(model, blueprint, vocabulary.teacher_rows)
         return assemble(model, vocabulary.tokenizer, blueprint)
+
+    def _start(self, model: PreTrainedModel, blueprint: Blueprint, rows: list[int]) -> None:
+        teacher = blueprint.need_teacher("narrow")
+        if self.initialize != "teacher":
+            try:
+                return project(model, teacher, rows, blueprint.texts)
+            except ModelError:
+                if self.initialize == "projection":
+                    raise
+        scale = encoder.word_embeddings(teacher.model).weight.std().item()
+        start_from_teacher(encoder.word_embeddings(model), blueprint, rows, scale=scale)
 
     def _config(self, blueprint: Blueprint) -> Any:
         """The teacher's config at this size; BERT's where the teacher is no transformer, or unknown."""
