@@ -35,12 +35,18 @@ def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: s
     import torch
 
     facts = plan.rows.facts()
+    heard = [
+        plan.teacher.fingerprint,
+        plan.pretrained and plan.pretrained.fingerprint,
+        facts.get("transfer"),
+        facts.get("raw"),
+    ]
     described = {
         "control": control, "processes": processes.count(), "understudy": __version__,
         "torch": torch.__version__, "device": device, "seed": plan.recipe.seed,
         "student": plan.student.fingerprint, "stages": [stage.model_dump(mode="json") for stage, _ in stages],
         "metric": plan.recipe.selection_metric, "train": facts["train"], "validation": facts["validation"],
-        "teacher": None if control == "alone" else [plan.teacher.fingerprint, facts.get("transfer")],
+        "teacher": None if control == "alone" else heard,
     }  # fmt: skip
     return f"{control}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]}"
 
@@ -56,6 +62,7 @@ def alone(recipe: Recipe, steps: int) -> Stage:
             "mixup": None,
             "masked_lm": None,
             "teacher": "given",
+            "self_average": None,
             "objectives": (_labels(1.0, {**own.settings, "target": "gold"}),),
             "train": last.train.model_copy(update={"max_steps": steps}),
         }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy import __version__, controls
+from understudy import __version__, controls, encoder
 from understudy.data.batches import by_length, tokenized
 from understudy.data.masking import MaskedRows
 from understudy.data.rows import labelled
@@ -236,6 +236,8 @@ def train_stage(
     }  # fmt: skip
     if stage.masked_lm is not None:
         learner = with_head(student, plan.recipe.seed, plan.pretrained.models[0] if plan.pretrained else None)
+        if (pooler := encoder.pooler(student.model)) is not None:
+            pooler.requires_grad_(False)  # until the end of `train`: it has no part here, and several processes wait for every gradient
         learned, held_out = (
             MaskedRows(learner, texts, fraction=stage.masked_lm.fraction, seed=plan.recipe.seed)
             for texts in (rows, plan.texts[stage.name][1])
@@ -244,7 +246,7 @@ def train_stage(
             learner, learned, held_out, MaskedLMScores(), stage.train, make_objectives(stage.objectives), metric=METRIC,
             teacher=live, **shared,
         )  # fmt: skip
-    own = SelfAveragedTeacher(student.model, stage.self_average) if stage.teacher == "self" else None
+    own = SelfAveragedTeacher(student.model, stage.self_average) if stage.self_average else None
     mixup = Mixup(stage.mixup.alpha, make_objectives(stage.mixup.objectives)) if stage.mixup else None
     return train(
         student, tokenized(student, rows, teacher_logits, teacher=live, balanced=stage.train.balanced_sampling),

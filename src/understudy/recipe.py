@@ -213,7 +213,7 @@ class Stage(_Frozen):
         default="given",
         description="`previous`: the student of the stage before; `self`: the mean of the student's own recent weights",
     )
-    self_average: SelfAverage = Field(default=SelfAverage(), description="of teacher `self`")
+    self_average: SelfAverage | None = Field(default=None, description="of teacher `self`")
     sampling_power: float = Field(
         default=1.0,
         ge=0,
@@ -231,8 +231,20 @@ class Stage(_Frozen):
             raise ValueError("every objective has weight 0: nothing to learn from")
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_teacher(cls, values: Any) -> Any:
+        """`teacher: self` alone takes the defaults of its average."""
+        return (
+            {"self_average": {}, **values} if isinstance(values, dict) and values.get("teacher") == "self" else values
+        )
+
     @model_validator(mode="after")
     def _fits_together(self) -> Stage:
+        if (self.self_average is None) == (self.teacher == "self"):
+            raise ValueError(
+                f"self_average is of teacher 'self', but teacher is '{self.teacher}'; leave one of them out"
+            )
         if self.masked_lm is None:
             if "raw" in self.rows:
                 raise ValueError(
