@@ -154,7 +154,7 @@ class _Work:
         """The teacher's logits; a teacher that was a student before is asked now, and its answers kept in `folder` for this training."""
         if stage.teacher == "given":
             return self.store.logits(rows)
-        with main_process_first(device):
+        with main_process_first(self.device):
             store = open_store(plan, folder)
             store.fill(plan.teacher, rows, device=self.device)
         return store.logits(rows)
