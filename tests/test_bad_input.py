@@ -489,7 +489,7 @@ def more_last_layers_than_layers(one):
     one.more = ["--set", "stages.0.train.last_layers=9"]
 
 
-@case("stage distillation learns from transfer rows only, but no --transfer file")
+@case("stage distillation learns from transfer rows only; give a file with --transfer")
 def transfer_only_without_any(one):
     one.more = ["--set", "stages.0.rows=[transfer]"]
 

@@ -525,7 +525,12 @@ def test_plan_says_what_distill_would_do_and_writes_nothing(words, tmp_path, und
     said = understudy("distill", name, *more, "--json")
     steps = [json.loads(line)["step"] for line in Path("run", "metrics.jsonl").read_text().splitlines()]
     found = planned.json
-    assert (found["train_rows"], found["validation_rows"], found["test_rows"], found["transfer_rows"]) == (120, 60, 60, 80)
+    assert (found["train_rows"], found["validation_rows"], found["test_rows"], found["transfer_rows"]) == (
+        120,
+        60,
+        60,
+        80,
+    )
     assert found["updates_of_the_student"] == max(steps) == 52 and found["trainings"] == 2
     assert found["rows_to_teach"] == 320 and found["store_mib"] == pytest.approx(160 * (2 * 16 + 3 * 4) / 2**20)
     assert found["student_parameters"] == said.json["parameters"] and found["total_minutes"] > 0

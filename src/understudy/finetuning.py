@@ -50,7 +50,7 @@ def finetune(
     for _, objective in make_objectives([settings.objective]):
         objective.prepare(labels=np.asarray(learned["label"]), student=shape, teacher=shape)
     check_trainable(model, settings.train, settings.report_to)
-    with main_process_first():
+    with main_process_first(device):
         run = Run.start(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
     say(f"Fine-tuning {settings.model} ({model.parameters:,} parameters) on {len(learned):,} rows")
     trained = train(

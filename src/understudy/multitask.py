@@ -55,7 +55,7 @@ def distill_tasks(
     Source: Liu et al. 2019, arXiv:1904.09482; Clark et al. 2019, arXiv:1907.04829.
     """
     recipe = resolve_tasks(recipe)
-    with main_process_first():
+    with main_process_first(device):
         resume = resume or is_helper()
         if finished := check_folder(out, recipe.dump(), resume=resume, overwrite=overwrite):
             say(f"{out} is a finished run; nothing to do")

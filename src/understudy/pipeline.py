@@ -64,7 +64,7 @@ def distill(
             recipe, out, resume=resume, overwrite=overwrite, device=device, shelf=shelf, command=command, say=say
         )
     recipe = resolve(recipe)
-    with main_process_first():
+    with main_process_first(device):
         if finished := check(out, recipe.dump(), resume=resume or is_helper(), overwrite=overwrite):
             say(f"{out} is a finished run; nothing to do")
             return finished
@@ -154,7 +154,7 @@ class _Work:
         """The teacher's logits; a teacher that was a student before is asked now, and its answers kept in `folder` for this training."""
         if stage.teacher == "given":
             return self.store.logits(rows)
-        with main_process_first():
+        with main_process_first(self.device):
             store = open_store(plan, folder)
             store.fill(plan.teacher, rows, device=self.device)
         return store.logits(rows)

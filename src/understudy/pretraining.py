@@ -45,7 +45,7 @@ def pretrain(
     with seeded(settings.seed):  # a new head is drawn while loading
         model = TextModel.load(settings.model, max_length=settings.data.max_length, masked_lm=True, new_head=True)
     check_trainable(model, settings.train, settings.report_to)
-    with main_process_first():
+    with main_process_first(device):
         run = Run.start(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
     say(f"Pretraining {settings.model} ({model.parameters:,} parameters) on {len(learned):,} texts")
     rows, validation = (

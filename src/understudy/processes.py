@@ -17,11 +17,11 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def main_process_first() -> AbstractContextManager[None]:
+def main_process_first(device: str) -> AbstractContextManager[None]:
     """The main process goes through the block before the helpers enter it, and so finds nothing they did."""
     if count() < 2:
         return nullcontext()
     from accelerate import PartialState
 
     # Helpers wait while the main process asks the teacher, which may take hours; torch would give up after 30 minutes.
-    return PartialState(timeout=timedelta(days=7)).main_process_first()
+    return PartialState(cpu=device.startswith("cpu"), timeout=timedelta(days=7)).main_process_first()

@@ -36,6 +36,8 @@ def test_two_processes_are_one(world, tmp_path, understudy, quick):
     assert said.returncode == 0, said.stderr[-3000:]
     assert json.loads(said.stdout.splitlines()[-1])["recipe"] == "hinton", "the result is told once, by one process"
 
+    assert (tmp_path / "sgd2-order").read_text() == "main helper ", "the helper did not wait"
+
     # A script of one's own, with steps that show every weight.
     train_by_sgd(str(tmp_path / "sgd1"), batch_size=8)
     train_inside(str(tmp_path / "sgd1-inside"), batch_size=8)
@@ -45,6 +47,10 @@ def test_two_processes_are_one(world, tmp_path, understudy, quick):
         one, two = (load_file(tmp_path / f"{name}{kind}" / "model.safetensors") for name in ("sgd1", "sgd2"))
         for name in one:
             torch.testing.assert_close(one[name], two[name], atol=2e-6, rtol=0)
+
+    logged = [losses(tmp_path / f"{name}-tasks", "student") for name in ("sgd1", "sgd2")]
+    assert len(logged[0]) == 14
+    np.testing.assert_allclose(*logged, rtol=1e-4)
 
     # The command: Adam magnifies the last digit of a gradient near zero, so it is the losses that are compared.
     assert (

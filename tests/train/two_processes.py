@@ -1,6 +1,7 @@
 """What `test_processes.py` launches in two processes: a script of the user's own, then the command line."""
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from understudy.objectives.hidden_states import HiddenStates
 from understudy.objectives.labels import Labels
 from understudy.objectives.relations import Relations
 from understudy.objectives.soft_targets import SoftTargets
-from understudy.processes import is_helper
+from understudy.processes import is_helper, main_process_first
 from understudy.recipe import TrainSettings
+from understudy.run import Run
 from understudy.students import Blueprint
 from understudy.students.bilstm import BiLSTM
 from understudy.students.narrow import Narrow
@@ -91,7 +93,7 @@ def two_tasks(names=("mood", "count"), *, dropout: float | None = None) -> dict[
 
 def train_on_two_tasks(folder: str, *, batch_size: int) -> dict[str, TextModel]:
     """The same on two tasks, whose heads come by turns."""
-    students = two_tasks(dropout=0.0)
+    students, run = two_tasks(dropout=0.0), Run(Path(folder), fresh=True)
     rows = {"mood": tiny_rows(26), "count": tiny_rows(20, seed=1, number=True)}
     data = {
         name: tokenized(students[name], Dataset.from_dict({
@@ -105,13 +107,18 @@ def train_on_two_tasks(folder: str, *, batch_size: int) -> dict[str, TextModel]:
     train_together(
         students, data, data, {"mood": (Classification(), "accuracy"), "count": (Similarity(), "pearson")}, settings,
         {name: [(1.0, Labels())] for name in rows}, weights={"mood": 4.0, "count": 3.0}, folder=Path(folder), seed=0, name="student",
-        write=lambda line: None, device="cpu",
+        write=run.writer("student", "only"), device="cpu",
     )  # fmt: skip
     return students
 
 
 if __name__ == "__main__":
     folder = sys.argv.pop(1)
+    with main_process_first("cpu"):  # before anything else has set the processes up
+        if not is_helper():
+            time.sleep(1)
+        with Path(f"{folder}-order").open("a") as file:
+            file.write("helper " if is_helper() else "main ")
     train_by_sgd(folder, batch_size=4)
     train_inside(f"{folder}-inside", batch_size=4)
     students = train_on_two_tasks(f"{folder}-tasks", batch_size=4)
