@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from results import DATA, OUT, SEEDS, Groups, Job, main, set_, student, teacher
+from results import DATA, OUT, SEEDS, Groups, Job, files, main, set_, student, teacher
 
 from understudy.demo import minilm
 from understudy.recipe import load_recipe
@@ -154,8 +154,22 @@ def itself(seed: int) -> Iterator[Job]:
     )
 
 
+def tasks(seed: int) -> Iterator[Job]:
+    """mrpc and stsb, one student with three layers and two heads, from the pretrained model; 3 epochs at 1e-4."""
+    given = []
+    for name, group, task in (("mrpc", "pairs", "classification"), ("stsb", "regression", "similarity")):
+        there = files(name)
+        given += ["--task", f"{name}={task}", "--teacher", f"{name}={OUT / group / 'teacher-0'}"]
+        given += [part if part.startswith("--") else f"{name}={part}" for part in there]
+        given += ["--store", f"{name}={OUT / group / 'teacher_outputs'}"]
+    first = [*FROM_PRETRAINED, "--student", "teacher_layers", *set_(student__layers="first")]
+    first += every_stage(epochs=3, learning_rate="1e-4", evaluations=5)
+    for recipe in ("bam", "mt_dnn"):
+        yield Job("tasks", recipe, seed, ("distill", recipe, *given, *first, "--seed", str(seed)))
+
+
 GROUPS: Groups = {
-    one.__name__: one for one in (three_layers, tang, siamese, small, language, distilbert, tinybert, itself)
+    one.__name__: one for one in (three_layers, tang, siamese, small, language, distilbert, tinybert, itself, tasks)
 }
 
 if __name__ == "__main__":

@@ -223,20 +223,22 @@ def run(groups: Groups, seeds: list[int], only: str | None, *, known: Groups) ->
 
 
 def note(job: Job) -> None:
-    """Append what a run found."""
-    facts = json.loads((job.out / "facts.json").read_text("utf-8"))
+    """Append what a run found; of one with several tasks, a line for each."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    metric = facts["primary_metric"]
-    line = {
-        "group": job.group, "label": job.label, "seed": job.seed, "commit": commit, "metric": metric,
-        "values": {name: round(model["quality"][metric]["value"], 5) for name, model in facts["models"].items() if "quality" in model},
-        **{f"{name}_{key}": facts[name][key] for name in GAINS if facts.get(name) for key in ("value", "p_value")},
-        **{name: round(facts[name], 2) for name in ("times_smaller", "times_faster") if facts.get(name)},
-    }  # fmt: skip
-    with RECORD.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    tasks = json.loads((job.out / "facts.json").read_text("utf-8")).get("tasks", {"": None})
+    for task in tasks:
+        facts = json.loads((job.out / task / "facts.json").read_text("utf-8"))
+        metric = facts["primary_metric"]
+        line = {
+            "group": job.group, "label": job.label, **({"task": task} if task else {}), "seed": job.seed, "commit": commit, "metric": metric,
+            "values": {name: round(model["quality"][metric]["value"], 5) for name, model in facts["models"].items() if "quality" in model},
+            **{f"{name}_{key}": facts[name][key] for name in GAINS if facts.get(name) for key in ("value", "p_value")},
+            **{name: round(facts[name], 2) for name in ("times_smaller", "times_faster") if facts.get(name)},
+        }  # fmt: skip
+        with RECORD.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def lines() -> list[dict]:
@@ -253,8 +255,8 @@ def table(groups: Groups, path: Path) -> None:
                 (line for line in lines() if (line["group"], line["label"]) == (group, label)),
                 key=lambda one: one["seed"],
             )
-            if runs:
-                found[label] = runs
+            for run in runs:
+                found.setdefault(" ".join([label, *([run["task"]] if "task" in run else [])]), []).append(run)
         if found:
             page += [f"### {group.replace('_', ' ').capitalize()}", "", make.__doc__ or "", "", *rows(found), ""]
     start = path.read_text("utf-8").partition("<!-- tables -->")[0]
