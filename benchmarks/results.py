@@ -232,7 +232,8 @@ def note(job: Job) -> None:
         facts = json.loads((job.out / task / "facts.json").read_text("utf-8"))
         metric = facts["primary_metric"]
         line = {
-            "group": job.group, "label": job.label, **({"task": task} if task else {}), "seed": job.seed, "commit": commit, "metric": metric,
+            "group": job.group, "label": job.label, **({"task": task} if task else {}), "seed": job.seed, "commit": commit,
+            "metric": metric,
             "values": {name: round(model["quality"][metric]["value"], 5) for name, model in facts["models"].items() if "quality" in model},
             **{f"{name}_{key}": facts[name][key] for name in GAINS if facts.get(name) for key in ("value", "p_value")},
             **{name: round(facts[name], 2) for name in ("times_smaller", "times_faster") if facts.get(name)},
