@@ -21,7 +21,7 @@ demo: setup  ## Distil a real teacher on built-in data and show what was kept (a
 	$(BIN)/understudy demo
 
 test: setup  ## Run the whole test suite, offline.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 check: setup  ## Lint and type-check.
 	$(BIN)/ruff check .
