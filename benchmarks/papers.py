@@ -154,6 +154,15 @@ def itself(seed: int) -> Iterator[Job]:
     )
 
 
+def word_vectors(seed: int) -> Iterator[Job]:
+    """toutiao5: characters with vectors 200 wide, from the ensemble of docs/results.md; a BiLSTM, and the mean of the vectors."""
+    ensemble = [str(OUT / "chinese" / f"teacher-{one}") for one in SEEDS]
+    vectors = set_(student__vocabulary="characters", student__vectors=DATA / "tencent_zh_char_200d" / "vectors.npz")
+    for label, kind in (("bilstm", "bilstm"), ("mean", "static_embeddings")):
+        yield student("word_vectors", label, "toutiao5", seed, "word_vectors_bilstm", kind, *vectors,
+                      *every_stage(epochs=4, evaluations=5), teachers=ensemble)  # fmt: skip
+
+
 def tasks(seed: int) -> Iterator[Job]:
     """mrpc and stsb, one student with three layers and two heads, from the pretrained model; 3 epochs at 1e-4."""
     given = []
@@ -169,7 +178,8 @@ def tasks(seed: int) -> Iterator[Job]:
 
 
 GROUPS: Groups = {
-    one.__name__: one for one in (three_layers, tang, siamese, small, language, distilbert, tinybert, itself, tasks)
+    one.__name__: one
+    for one in (three_layers, tang, siamese, small, language, distilbert, tinybert, itself, tasks, word_vectors)
 }
 
 if __name__ == "__main__":
