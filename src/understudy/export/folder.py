@@ -1,0 +1,182 @@
+"""The exported folder: all of it written beside its place and compared with the model, then renamed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from understudy import __version__
+from understudy.errors import DataError, ExportError, ModelError, RunFolderError
+from understudy.export.card import card
+from understudy.export.graph import OPSET, model_inputs, write_graph, write_int8
+from understudy.export.origin import Origin
+from understudy.export.parity import Expected, complaints, parity
+from understudy.runtime import DESCRIPTION, FORMAT, Predictor, is_export
+
+if TYPE_CHECKING:
+    from understudy.tasks import Task
+    from understudy.text_model import TextModel
+
+Precision = Literal["float32", "int8"]
+FILES: dict[str, str] = {"float32": "model.onnx", "int8": "model.int8.onnx"}
+_VERSIONS = ("understudy", "torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Args:
+        folder: where; None where nothing passed.
+        parity: precision → the figures of the gate, and whether they `passed`.
+        complaints: precision → what the gate holds against it, where it does.
+    """
+
+    folder: Path | None
+    parity: dict[str, dict[str, Any]] = field(default_factory=dict)
+    complaints: dict[str, list[str]] = field(default_factory=dict)
+
+
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that cannot be written, without touching it.
+
+    Raises:
+        RunFolderError: something is there; with `overwrite`, something that is no export.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir():
+        raise RunFolderError(f"{out}: is a file; --out names a folder")
+    if not is_export(out):
+        raise RunFolderError(f"{out}: not empty, and not an export; give another --out")
+    if not overwrite:
+        raise RunFolderError(f"{out}: an export is there; replace it: --overwrite; or give another --out")
+
+
+def write_export(
+    model: TextModel, out: Path, wanted: Expected, task: Task, *, precisions: Sequence[Precision] = ("float32", "int8"),
+    origin: Origin | None = None, allow_loss: bool = False, drop: bool = False, overwrite: bool = False,
+) -> Exported:  # fmt: skip
+    """Write a model as a folder that stands alone, and compare each file of it with the model.
+
+    Args:
+        model: of one text or of pairs, as the rows in `wanted` have them.
+        wanted: what the model says; see `parity.expected`.
+        precisions: which files.
+        origin: of the model, for its card.
+        allow_loss: keep a file that does not answer as the model does, marked so.
+        drop: leave such a file out, and nothing at all where none is left, rather than fail.
+        overwrite: replace an export that is there.
+
+    Raises:
+        ExportError: a file does not answer as the model does; with the figures. Nothing is left behind.
+        RunFolderError: something is there already.
+        ModelError: the extra `export` is not installed.
+    """
+    check_out(out, overwrite=overwrite)
+    _check_pairs(model, wanted, task)
+    origin = origin or Origin("a model")
+    new = out.with_name(f".{out.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        new.mkdir(parents=True)
+        found = _fill(new, model, wanted, task, precisions, drop=drop)
+        if found.complaints and not (allow_loss or drop):
+            raise ExportError(
+                "; ".join(
+                    f"the {precision} export does not answer as the model does: {', and '.join(said)}"
+                    for precision, said in found.complaints.items()
+                )
+                + ". To have it all the same: --allow-loss"
+            )
+        if found.folder is None:
+            return found
+        about = _describe(model, wanted, task, found.parity)
+        (new / DESCRIPTION).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        (new / "README.md").write_text(card(about, origin), "utf-8")
+        _put_in_place(new, out)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return Exported(out, found.parity, found.complaints)
+
+
+def _fill(
+    new: Path, model: TextModel, wanted: Expected, task: Task, precisions: Sequence[str], *, drop: bool
+) -> Exported:
+    """Write the files that predictions need, and put each through the gate."""
+    tokenizer = copy.deepcopy(model.tokenizer.backend_tokenizer)
+    tokenizer.no_padding()  # the runtime pads and cuts, as export.json says
+    tokenizer.no_truncation()
+    (new / "tokenizer.json").write_text(tokenizer.to_str(pretty=False), "utf-8")
+    graph = new / FILES["float32"]
+    write_graph(model, graph, pair="text_pair" in wanted.rows.column_names)
+    if "int8" in precisions:
+        write_int8(graph, new / FILES["int8"])
+    if "float32" not in precisions:
+        _remove(graph)
+    figures: dict[str, dict[str, Any]] = {precision: {} for precision in precisions}
+    (new / DESCRIPTION).write_text(json.dumps(_describe(model, wanted, task, figures)), "utf-8")
+    said: dict[str, list[str]] = {}
+    for precision in precisions:
+        figures[precision] = parity(wanted, Predictor(new, threads=1, int8=precision == "int8"), task)
+        if held := complaints(figures[precision], precision):
+            said[precision] = held
+        figures[precision]["passed"] = not held
+    if drop:
+        for precision in said:
+            _remove(new / FILES[precision])
+    left = [precision for precision in precisions if not (drop and precision in said)]
+    return Exported(new if left else None, {name: figures[name] for name in left} if left else figures, said)
+
+
+def _describe(model: TextModel, wanted: Expected, task: Task, figures: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What export.json says."""
+    pair = "text_pair" in wanted.rows.column_names
+    return {
+        "format": FORMAT,
+        "understudy": __version__,
+        "task": type(task).__module__.rpartition(".")[2],
+        "labels": None if model.label_names is None else list(model.label_names),
+        "pair": pair,
+        "max_length": model.max_length,
+        "truncation_side": model.tokenizer.truncation_side,
+        "pad_token_id": model.tokenizer.pad_token_id or 0,
+        "inputs": model_inputs(model, pair=pair),
+        "files": {precision: FILES[precision] for precision in figures},
+        "opset": OPSET,
+        "parameters": model.parameters,
+        "model_type": model.model.config.model_type,
+        "versions": {name: version(name) for name in _VERSIONS},
+        "parity": figures,
+    }
+
+
+def _check_pairs(model: TextModel, wanted: Expected, task: Task) -> None:
+    """Refuse rows of another kind than the model's: the graph would be made for them."""
+    pair = "text_pair" in wanted.rows.column_names
+    known = getattr(model.model.config, "pair", None)  # of the own kinds, which know
+    if known is not None and known != pair:
+        two, one = ("two texts", "only one") if known else ("one text", "two")
+        raise DataError(f"the model reads {two}, but the rows have {one}; give rows as it was trained on")
+    if (model.label_names is None) != (task.label_type == "number"):
+        raise ModelError(f"a model with {model.outputs} outputs does not fit the task {type(task).__name__.lower()}")
+
+
+def _put_in_place(new: Path, out: Path) -> None:
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(graph: Path) -> None:
+    for file in graph.parent.glob(f"{graph.name}*"):  # weights of more than 2 GB lie in a file of their own
+        file.unlink()
