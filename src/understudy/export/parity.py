@@ -10,6 +10,7 @@ import numpy as np
 from understudy.data.rows import labelled
 from understudy.errors import DataError, ModelError
 from understudy.evaluate.fidelity import agreement
+from understudy.evaluate.measure import answers_of
 from understudy.teachers.capture import logits_of
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ def parity(wanted: Expected, export: Predictor, task: Task, metric: str | None =
     metric = metric or task.primary_metric
     alone = np.unique(np.linspace(0, len(wanted.rows) - 1, _ALONE).astype(int))
     alone = np.argsort([len(text) for text in wanted.rows["text"]], kind="stable")[alone]  # shortest to longest
-    in_batches = _answers(export, wanted.rows)
-    one_by_one = np.concatenate([_answers(export, wanted.rows.select([row])) for row in alone])
-    stretched = _answers(export, wanted.stretched)
+    in_batches = answers_of(export, wanted.rows)
+    one_by_one = np.concatenate([answers_of(export, wanted.rows.select([row])) for row in alone])
+    stretched = answers_of(export, wanted.stretched)
     differences = (in_batches - wanted.logits, one_by_one - wanted.logits[alone], stretched - wanted.stretched_logits)
     figures: dict[str, Any] = {
         "rows": len(wanted.rows),
@@ -123,10 +124,6 @@ def complaints(figures: dict[str, Any], precision: str) -> list[str]:
     if not np.isfinite(difference):
         found.append("its outputs are not finite numbers")
     return found
-
-
-def _answers(export: Predictor, rows: Dataset) -> np.ndarray:
-    return export.logits(rows["text"][:], rows["text_pair"][:] if "text_pair" in rows.column_names else None)
 
 
 def _stretched(rows: Dataset) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.evaluate.summary import metric_value
@@ -39,6 +40,32 @@ def table(facts: Facts) -> Table:
         drawn.add_column(Text("\n".join(name.rsplit(" ", 1))), justify="right", vertical="bottom", no_wrap=True)
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == MODEL_NAMES["student"] else None)
+    return drawn
+
+
+def benchmark_table(facts: Facts) -> Table:
+    """What `benchmark` measured: a row for each model, speed with the range over rounds."""
+    from rich import box
+    from rich.table import Table
+
+    metric = facts["primary_metric"]
+    drawn = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for name in ("", "form"):
+        drawn.add_column(name, overflow="fold")
+    for name in ("rows/s", "ms p50", "ms p95", "peak MiB", "MiB", metric_name(metric)):
+        drawn.add_column(name, justify="right")
+    for one in facts["models"]:
+        low, high = one["rows_per_second_range"]
+        drawn.add_row(
+            "/".join(Path(one["model"]).parts[-2:]),
+            one["form"].replace("_", " "),
+            f"{one['rows_per_second']:,.0f} ({low:,.0f}–{high:,.0f})",
+            _number(one["latency_ms"]["p50"], 2),
+            _number(one["latency_ms"]["p95"], 2),
+            _number(one["peak_memory_mib"], 0),
+            _number(one["size_mib"], 1),
+            _number(metric_value(one, metric), 3),
+        )
     return drawn
 
 
