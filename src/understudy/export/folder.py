@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy import __version__
-from understudy.errors import DataError, ExportError, ModelError, RunFolderError
+from understudy.errors import ExportError, ModelError, RunFolderError
 from understudy.export.card import card
 from understudy.export.graph import OPSET, model_inputs, write_graph, write_int8
 from understudy.export.origin import Origin
@@ -77,10 +77,11 @@ def write_export(
     Raises:
         ExportError: a file does not answer as the model does; with the figures. Nothing is left behind.
         RunFolderError: something is there already.
-        ModelError: the extra `export` is not installed.
+        ModelError: the extra `export` is not installed, or the task is of another kind than the model.
     """
     check_out(out, overwrite=overwrite)
-    _check_pairs(model, wanted, task)
+    if (model.label_names is None) != (task.label_type == "number"):
+        raise ModelError(f"a model with {model.outputs} outputs does not fit the task {type(task).__name__.lower()}")
     origin = origin or Origin("a model")
     new = out.with_name(f".{out.name}.new")
     shutil.rmtree(new, ignore_errors=True)
@@ -155,17 +156,6 @@ def _describe(model: TextModel, wanted: Expected, task: Task, figures: dict[str,
         "versions": {name: version(name) for name in _VERSIONS},
         "parity": figures,
     }
-
-
-def _check_pairs(model: TextModel, wanted: Expected, task: Task) -> None:
-    """Refuse rows of another kind than the model's: the graph would be made for them."""
-    pair = "text_pair" in wanted.rows.column_names
-    known = getattr(model.model.config, "pair", None)  # of the own kinds, which know
-    if known is not None and known != pair:
-        two, one = ("two texts", "only one") if known else ("one text", "two")
-        raise DataError(f"the model reads {two}, but the rows have {one}; give rows as it was trained on")
-    if (model.label_names is None) != (task.label_type == "number"):
-        raise ModelError(f"a model with {model.outputs} outputs does not fit the task {type(task).__name__.lower()}")
 
 
 def _put_in_place(new: Path, out: Path) -> None:

@@ -52,11 +52,15 @@ def expected(model: TextModel, rows: Dataset, *, device: str = "cpu", logits: np
         logits: the model's own of these rows, where they are known already.
 
     Raises:
-        DataError: no rows.
+        DataError: no rows, or pairs for a model of single texts, or the reverse.
         ModelError: logits that are not finite numbers, which nothing can agree with.
     """
     if not len(rows):
         raise DataError("no rows to compare the export on; give a file with at least one row")
+    pair, known = "text_pair" in rows.column_names, getattr(model.model.config, "pair", None)
+    if known is not None and known != pair:  # the own kinds know; the graph of any other would be made for these rows
+        two, one = ("two texts", "only one") if known else ("one text", "two")
+        raise DataError(f"the model reads {two}, but the rows have {one}; give rows as it was trained on")
     stretched = _stretched(rows)
     found = logits_of(model, rows, device=device) if logits is None else logits
     if not np.isfinite(found).all():
