@@ -350,7 +350,7 @@ def test_precision_and_threads(single_export, world, understudy):
         assert said.code == 2 and message in said.err
 
 
-def test_trouble_by_the_command(single_export, tmp_path, understudy, standard_input):
+def test_trouble_by_the_command(single_export, tmp_path, understudy, standard_input, monkeypatch):
     bad = tmp_path / "bad.csv"
     bad.write_text("text\na film\n \n")
     said = understudy("predict", single_export, "--input", bad, "--output", tmp_path / "said.jsonl")
@@ -366,6 +366,9 @@ def test_trouble_by_the_command(single_export, tmp_path, understudy, standard_in
     assert said.code == 2 and "not UTF-8" in said.err
     said = understudy("predict", single_export, "a film", "--input", bad)
     assert said.code == 2 and "got both" in said.err
+    monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    said = understudy("predict", single_export)
+    assert said.code == 2 and "or text on standard input; got neither" in said.err
 
 
 def test_a_full_disk_leaves_no_half_file(single_export, tmp_path, understudy, monkeypatch, world):

@@ -72,8 +72,8 @@ def write_int8(path: Path, quantized: Path) -> None:
     graph = onnx.load(path)
     del graph.graph.value_info[:]  # shapes as the torch exporter wrote them stop the quantizer, which infers its own
     with _quietly():
-        # Weights in 7 of the 8 bits: processors without VNNI instructions overflow on all 8. Here it cost no accuracy (the logits'
-        # mean error grew by 0 to 5 %), and an export may be run anywhere.
+        # Weights in 7 of the 8 bits: processors without VNNI instructions overflow on all 8, and an export may be run anywhere. On nine
+        # trained models it changed the mean error of the logits by −9 to +5 %.
         quantize_dynamic(graph, str(quantized), per_channel=True, weight_type=QuantType.QInt8, reduce_range=True)
 
 
