@@ -154,7 +154,9 @@ def read_one(
         wanted = "some"
     classes = None
     if task.label_type == "class":
-        classes = class_map(one, settings, label_names) if wanted != "none" else Classes(tuple(label_names or ()), {}, "")
+        classes = (
+            class_map(one, settings, label_names) if wanted != "none" else Classes(tuple(label_names or ()), {}, "")
+        )
     return _table(one, "text_pair" in one.dataset.column_names, classes, labels=wanted).dataset()
 
 
