@@ -369,6 +369,68 @@ def unknown_augmenter(one):
     one.recipe, one.more = "tang_augmented", ["--set", "stages.0.augment.steps=[{kind: maskin}]"]
 
 
+@case("masked_lm and vectors are both missing")
+def words_replaced_by_nothing(one):
+    one.recipe, one.more = "tang_augmented", ["--set", "stages.0.augment.steps=[{kind: word_replacement}]"]
+
+
+@case("word_replacement.masked_lm: no folder no/model", "word_replacement.vectors")
+def words_replaced_by_a_model_that_is_not_there(one):
+    one.recipe = "tang_augmented"
+    one.more = ["--set", "stages.0.augment.steps=[{kind: word_replacement, masked_lm: no/model}]"]
+
+
+@case("word_replacement.vectors: ", "near.txt: line 2 has 2 numbers where 3 are expected")
+def near_words_of_two_widths(one):
+    vectors = one.file("near.txt", "film 1 2 3\nfun 4 5\n")
+    one.recipe = "tang_augmented"
+    one.more = ["--set", f"stages.0.augment.steps=[{{kind: word_replacement, vectors: {vectors}}}]"]
+
+
+@case("part_of_speech.tagger: no/tagger is neither a file of tagged rows nor a model folder", "spacy:NAME")
+def tagger_that_is_not_there(one):
+    one.recipe = "tang_augmented"
+    one.more = ["--set", "stages.0.augment.steps=[{kind: part_of_speech, tagger: no/tagger}]"]
+
+
+@case("stages.0.augment.words is 'jiba'", "'characters' or 'jieba'")
+def words_of_another_cut(one):
+    one.recipe, one.more = "tang_augmented", ["--set", "stages.0.augment.words=jiba"]
+
+
+# --- students from what is given
+
+
+@case("student.vectors: ", "words.txt: line 2 has 2 numbers where 3 are expected")
+def word_vectors_of_two_widths(one):
+    one.recipe = "word_vectors_bilstm"
+    one.more = ["--set", f"student.vectors={one.file('words.txt', 'film 1 2 3' + chr(10) + 'fun 4 5' + chr(10))}"]
+
+
+@case("student.vectors: no/words.txt: no such file", ".npz")
+def word_vectors_that_are_not_there(one):
+    one.recipe = "word_vectors_bilstm"
+    one.more = ["--student", "static_embeddings", "--set", "student.vectors=no/words.txt"]
+
+
+@case("student.initialize is 'projection'", "student.width 128", "at most the teacher's 3 and 16")
+def wider_than_what_is_projected(one):
+    one.more = ["--student", "narrow", "--set", "student.initialize=projection"]
+
+
+@case("teacher: weights has 3 numbers for 2 models; give one a model")
+def weights_of_another_ensemble(one):
+    one.recipe, one.more = (
+        "hinton_ensemble",
+        ["--teacher", str(one.world.teacher), "--set", "teacher.weights=[1, 2, 1]"],
+    )
+
+
+@case("student.count is 9, but the teacher has 3 layers")
+def more_layers_than_the_teachers(one):
+    one.recipe, one.more = "pkd_skip", ["--set", "student.count=9"]
+
+
 # --- recipe and options
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tiny import LABELS, tiny_rows, write_rows
 from understudy.cli import app
 from understudy.errors import UnderstudyError
-from understudy.recipe import load_recipe, packaged
+from understudy.recipe import for_several_tasks, load_recipe, packaged
 
 SHORT = ["--set", "stages.0.train.max_steps=2"]
 LONG = ["--set", "stages.0.train.epochs=20", "--set", "stages.0.train.learning_rate=1e-2"]
@@ -157,7 +157,8 @@ def test_json_is_one_object_and_the_rest_goes_to_stderr(world, tmp_path, underst
     assert (again.code, again.out) == (0, said.out) and "finished" in again.err
 
 
-@pytest.mark.parametrize("name", sorted(packaged()))
+# Those with tasks run in test_several_tasks.py.
+@pytest.mark.parametrize("name", [name for name in sorted(packaged()) if not for_several_tasks(name)])
 @pytest.mark.parametrize("control", [["--no-control"], ["--control", "alone,pseudo_labels"]], ids=["none", "both"])
 def test_every_recipe_runs_two_steps(name, control, world, pretrained, raw, tmp_path, understudy, quick):
     words = world.distill(name, tmp_path / "run", "--transfer", world.transfer, *control, *SHORT, "--json")

@@ -263,10 +263,19 @@ def test_a_pretrained_model_without_its_head_is_refused_where_it_is_heard(world,
     ({"stages.0.teacher": "self"}, "hears teacher.pretrained"),
     ({"stages.0.student": {"kind": "bilstm"}}, "exclude each other"),
     ({"stages.0.masked_lm.fraction": 1.0}, "less than 1"),
+    ({"stages.1.self_average": {"checkpoints": 3}}, "self_average is of teacher 'self', but teacher is 'given'"),
 ])  # fmt: skip
 def test_stages_on_text_that_make_no_sense(changes, message):
     with pytest.raises(RecipeError, match=message):
         load_recipe("distilbert", changes)
+
+
+def test_plan_counts_the_updates_of_every_stage(world, raw, pretrained, understudy):
+    said = understudy(
+        "plan", *world.distill("distilbert", "nowhere")[1:-2], "--pretrained", pretrained, "--raw", raw, "--json"
+    )
+    assert said.code == 0, said.err
+    assert said.json["updates_of_the_student"] == 3 * 3 + 3 * 2  # 95 of 96 texts in batches of 32; 60 rows
 
 
 def test_pretrain_makes_what_pretrained_takes(world, raw, tmp_path, understudy):

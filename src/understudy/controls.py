@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from understudy import __version__, processes
 from understudy.data.rows import labelled
 from understudy.preparation import Plan
-from understudy.recipe import ObjectivePart, Stage
+from understudy.recipe import ObjectivePart, Recipe, Stage
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def stages_of(control: str, plan: Plan) -> list[tuple[Stage, Dataset]]:
     """What a control trains on: its stages, each with its rows."""
     if control == "alone":
-        return [(_alone(plan), labelled(plan.rows.train))]
-    return [(_pseudo_labelled(stage), plan.stage_rows(stage)) for stage in plan.recipe.stages]
+        steps = sum(plan.updates(stage) for stage in plan.recipe.stages if stage.student is None)
+        return [(alone(plan.recipe, steps), labelled(plan.rows.train))]
+    return [(pseudo_labelled(stage), plan.stage_rows(stage)) for stage in plan.recipe.stages]
 
 
 def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: str) -> str:
@@ -34,21 +35,26 @@ def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: s
     import torch
 
     facts = plan.rows.facts()
+    heard = [
+        plan.teacher.fingerprint,
+        plan.pretrained and plan.pretrained.fingerprint,
+        facts.get("transfer"),
+        facts.get("raw"),
+    ]
     described = {
         "control": control, "processes": processes.count(), "understudy": __version__,
         "torch": torch.__version__, "device": device, "seed": plan.recipe.seed,
         "student": plan.student.fingerprint, "stages": [stage.model_dump(mode="json") for stage, _ in stages],
         "metric": plan.recipe.selection_metric, "train": facts["train"], "validation": facts["validation"],
-        "teacher": None if control == "alone" else [plan.teacher.fingerprint, facts.get("transfer")],
+        "teacher": None if control == "alone" else heard,
     }  # fmt: skip
     return f"{control}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
-def _alone(plan: Plan) -> Stage:
+def alone(recipe: Recipe, steps: int) -> Stage:
     """The labels only, for as many updates as the student makes in all its stages, under its last stage's settings."""
-    last = plan.recipe.stages[-1]
+    last = recipe.stages[-1]
     own = next((one for one in last.objectives if one.kind == "labels"), ObjectivePart(kind="labels"))
-    steps = sum(plan.updates(stage) for stage in plan.recipe.stages if stage.student is None)
     return last.model_copy(
         update={
             "name": "alone",
@@ -56,13 +62,14 @@ def _alone(plan: Plan) -> Stage:
             "mixup": None,
             "masked_lm": None,
             "teacher": "given",
+            "self_average": None,
             "objectives": (_labels(1.0, {**own.settings, "target": "gold"}),),
             "train": last.train.model_copy(update={"max_steps": steps}),
         }
     )
 
 
-def _pseudo_labelled(stage: Stage) -> Stage:
+def pseudo_labelled(stage: Stage) -> Stage:
     """The stage with the teacher's argmax in the place of all else that the teacher says; one on raw text stays as it is."""
     if stage.masked_lm is not None:
         return stage

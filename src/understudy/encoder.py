@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -23,6 +23,12 @@ _ATTENTION = {
     "attention.attn": ("q", "k", "v"),  # mpnet
     "attn": ("Wqkv",),  # modernbert
 }
+# Under a layer whose norms come after its sums: what the attention writes with, its norm, the feed-forward maps, their norm.
+_BLOCKS = (
+    ("attention.output.dense", "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm"),
+    ("attention.out_lin", "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm"),  # distilbert
+    ("attention.attn.o", "attention.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm"),  # mpnet
+)
 _LAYERS = ("encoder.layer", "transformer.layer", "layers")  # under the base model
 
 
@@ -124,16 +130,63 @@ def projections(model: PreTrainedModel, layer: int) -> Projections:
         ModelError: they lie where no known family has them, or the family's scores are more than their products.
     """
     found = layers(model)[layer - 1]
-    for path, names in _ATTENTION.items():
-        attention = _module(found, path)
-        if attention is not None and all(hasattr(attention, name) for name in names):
-            query, key, value = [getattr(attention, name) for name in names] * (3 // len(names))
-            return Projections(attention, query, key, value, heads=model.config.num_attention_heads)
+    known = _projections(found, model.config.num_attention_heads)
+    if known is not None:
+        return known
     looked = " or ".join(f"{path}.{names[0]}" for path, names in _ATTENTION.items())
     raise ModelError(
         f"{_name(model)}: no queries and keys found in {type(found).__name__}: looked for {looked}. Objectives that compare attention "
         "know the families bert, roberta, xlm-roberta, camembert, distilbert, electra, mpnet and modernbert; hidden_states does without"
     )
+
+
+@dataclass(frozen=True)
+class Block:
+    """The maps and norms of one layer whose norms come after its sums.
+
+    Args:
+        attention: makes queries, keys and values, one map each.
+        output: writes the attention's values into the hidden states.
+        attention_norm: of the sum of both.
+        up, down: the feed-forward part.
+        norm: of the sum with it.
+    """
+
+    attention: Projections
+    output: nn.Linear
+    attention_norm: nn.LayerNorm
+    up: nn.Linear
+    down: nn.Linear
+    norm: nn.LayerNorm
+
+
+def block(model: PreTrainedModel, layer: int) -> Block:
+    """All maps of one layer; 1 is the first layer.
+
+    Raises:
+        ModelError: a family that joins maps, takes the norms before the sums, or computes something more.
+    """
+    found = layers(model)[layer - 1]
+    attention = _projections(found, model.config.num_attention_heads)
+    for names in _BLOCKS:
+        parts: list[Any] = [_module(found, name) for name in names]
+        if attention is None or not all(parts):
+            continue
+        known = {
+            weight for part in (attention.query, attention.key, attention.value, *parts) for weight in part.parameters()
+        }
+        if known == set(found.parameters()):  # else it computes something more
+            return Block(attention, *parts)
+    raise ModelError(
+        f"{_name(model)}: {type(found).__name__} is not made as the layers of bert, roberta, xlm-roberta, camembert, distilbert, electra "
+        "and mpnet are, which alone can be projected"
+    )
+
+
+def distance_bias(model: PreTrainedModel) -> nn.Embedding | None:
+    """What a head adds to its scores by the distance of two tokens, a column a head; None where the family adds nothing."""
+    found = _module(model.base_model, "encoder.relative_attention_bias")  # mpnet
+    return found if isinstance(found, nn.Embedding) else None
 
 
 def shape(model: PreTrainedModel, name: str) -> Shape:
@@ -159,6 +212,15 @@ def weights_of_layers(model: PreTrainedModel, chosen: Sequence[int]) -> dict[str
             f"{prefix}{new}.{name[len(start) :]}": tensor for name, tensor in weights.items() if name.startswith(start)
         }
     return found
+
+
+def _projections(layer: nn.Module, heads: int) -> Projections | None:
+    for path, names in _ATTENTION.items():
+        attention = _module(layer, path)
+        if attention is not None and all(hasattr(attention, name) for name in names):
+            query, key, value = [getattr(attention, name) for name in names] * (3 // len(names))
+            return Projections(attention, query, key, value, heads=heads)
+    return None
 
 
 def _module(model: nn.Module, path: str) -> nn.Module | None:

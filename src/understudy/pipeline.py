@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy import __version__, controls
+from understudy import __version__, controls, encoder
 from understudy.data.batches import by_length, tokenized
 from understudy.data.masking import MaskedRows
 from understudy.data.rows import labelled
-from understudy.errors import UserError
+from understudy.errors import RecipeError, UserError
 from understudy.evaluate.measure import Measured, compare
 from understudy.preparation import Plan, prepare, resolve
 from understudy.processes import is_helper, main_process_first
@@ -55,32 +55,34 @@ def distill(
         UserError: the input does not fit; nothing is left behind.
         TrainingError: training broke down; the last good checkpoint is kept.
     """
-    out, device, recipe = Path(out), find_device(device), resolve(recipe)
+    out, device = Path(out), find_device(device)
+    shelf = Path(shelf or out.parent / ".controls")
+    if recipe.tasks is not None:
+        from understudy.multitask import distill_tasks  # it knows this file
+
+        return distill_tasks(
+            recipe, out, resume=resume, overwrite=overwrite, device=device, shelf=shelf, command=command, say=say
+        )
+    recipe = resolve(recipe)
     with main_process_first():
         if finished := check(out, recipe.dump(), resume=resume or is_helper(), overwrite=overwrite):
             say(f"{out} is a finished run; nothing to do")
             return finished
         plan = prepare(recipe, say, device=device)
         run = Run.start(out, recipe.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
-        store = _teach(plan, run, device, say)
+        try:
+            store = fill_store(plan, run.folder, device, say)
+        except UserError:
+            run.discard()
+            raise
     work = _Work(plan, run, store, device, say)
     models = {"student": _train_student(work)}
     for control in recipe.control:
-        models[f"student_{control}"] = _train_control(work, control, Path(shelf or out.parent / ".controls"))
+        models[f"student_{control}"] = _train_control(work, control, shelf)
     if is_helper():
         return run
     say("Measuring on the test rows")
-    test = labelled(plan.rows.test)
-    teacher = Measured(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders),
-                       store.logits(test) if plan.teacher_knows(test) else None)  # fmt: skip
-    facts = compare({"teacher": teacher, **models}, test, plan.task, metric=recipe.selection_metric,
-                    label_names=plan.rows.label_names, device=device, seed=recipe.seed)  # fmt: skip
-    run.record({
-        "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
-        "command": command, "label_names": plan.rows.label_names, "data": plan.rows.facts(),
-        "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.at(stage).layer_maps(stage))},
-        **facts,
-    })  # fmt: skip
+    run.record(facts_of(plan, models, store, device, command))
     write_page(run.folder)
     return run
 
@@ -93,6 +95,11 @@ def teach(
     Returns:
         rows computed now, and rows kept in all.
     """
+    if recipe.tasks is not None:
+        raise RecipeError(
+            f"{recipe.name} has several tasks; fill a store for each by a recipe with one (`understudy teach` does), then give "
+            "distill --store NAME=FOLDER"
+        )
     device = find_device(device)
     plan = prepare(resolve(recipe), say, device=device)
     kept = open_store(plan, Path(store))
@@ -153,17 +160,32 @@ class _Work:
         return store.logits(rows)
 
 
-def _teach(plan: Plan, run: Run, device: str, say: Say) -> Store:
-    """Fill the store with all that the run will ask the teacher."""
-    folder = Path(plan.recipe.teacher.store or run.folder / "teacher_outputs")
-    try:
-        store = open_store(plan, folder)
-        computed = sum(store.fill(plan.teacher, rows, device=device) for rows in plan.taught_rows())
-    except UserError:
-        run.discard()
-        raise
+def fill_store(plan: Plan, folder: Path, device: str, say: Say) -> Store:
+    """Have the teacher answer all that a run will ask; the answers are kept in the run's folder where no other is named."""
+    folder = Path(plan.recipe.teacher.store or folder / "teacher_outputs")
+    store = open_store(plan, folder)
+    computed = sum(store.fill(plan.teacher, rows, device=device) for rows in plan.taught_rows())
     say(f"Teacher outputs: {computed:,} rows computed now, {len(store):,} kept in {folder}")
     return store
+
+
+def facts_of(
+    plan: Plan, models: Mapping[str, Measured], store: Store | None, device: str, command: str
+) -> dict[str, Any]:
+    """What facts.json says: of the data, and of teacher and students on the test rows. Without a store there is no teacher."""
+    recipe, test = plan.recipe, labelled(plan.rows.test)
+    if store is not None:
+        teacher = Measured(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders),
+                           store.logits(test) if plan.teacher_knows(test) else None)  # fmt: skip
+        models = {"teacher": teacher, **models}
+    compared = compare(models, test, plan.task, metric=recipe.selection_metric, label_names=plan.rows.label_names,
+                       device=device, seed=recipe.seed)  # fmt: skip
+    return {
+        "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
+        "command": command, "label_names": plan.rows.label_names, "data": plan.rows.facts(),
+        "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.at(stage).layer_maps(stage))},
+        **compared,
+    }  # fmt: skip
 
 
 def _train_student(work: _Work) -> Measured:
@@ -214,6 +236,8 @@ def train_stage(
     }  # fmt: skip
     if stage.masked_lm is not None:
         learner = with_head(student, plan.recipe.seed, plan.pretrained.models[0] if plan.pretrained else None)
+        if (pooler := encoder.pooler(student.model)) is not None:
+            pooler.requires_grad_(False)  # until the end of `train`: it has no part here, and several processes wait for every gradient
         learned, held_out = (
             MaskedRows(learner, texts, fraction=stage.masked_lm.fraction, seed=plan.recipe.seed)
             for texts in (rows, plan.texts[stage.name][1])
@@ -222,7 +246,7 @@ def train_stage(
             learner, learned, held_out, MaskedLMScores(), stage.train, make_objectives(stage.objectives), metric=METRIC,
             teacher=live, **shared,
         )  # fmt: skip
-    own = SelfAveragedTeacher(student.model, stage.self_average) if stage.teacher == "self" else None
+    own = SelfAveragedTeacher(student.model, stage.self_average) if stage.self_average else None
     mixup = Mixup(stage.mixup.alpha, make_objectives(stage.mixup.objectives)) if stage.mixup else None
     return train(
         student, tokenized(student, rows, teacher_logits, teacher=live, balanced=stage.train.balanced_sampling),

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from understudy.multitask import Together, copies, prepare_tasks, resolve_tasks
+from understudy.multitask import train_stage as train_stage_of_tasks
 from understudy.pipeline import open_store, train_stage
 from understudy.preparation import Plan, prepare, resolve
 from understudy.recipe import Recipe, Stage
@@ -33,6 +35,8 @@ def plan(recipe: Recipe, *, device: str | None = None, say: Say = lambda line: N
         what would be done, in numbers; units are in the names.
     """
     device = find_device(device)
+    if recipe.tasks is not None:
+        return _plan_of_tasks(recipe, device, say)
     found = prepare(resolve(recipe), say, device=device)
     rows = found.rows
     updates = {stage.name: found.updates(stage) for stage in found.recipe.stages}
@@ -53,6 +57,35 @@ def plan(recipe: Recipe, *, device: str | None = None, say: Say = lambda line: N
         "student_parameters": found.student.parameters, "updates_of_the_student": sum(updates.values()), "trainings": trainings,
         "rows_to_teach": to_teach, "store_mib": bytes_needed(to_teach, found.outputs, recipe.teacher.dtype) / 2**20,
         "teaching_seconds": teaching, "seconds_an_update": training / trainings / sum(updates.values()), "training_seconds": training,
+        "total_minutes": (teaching + training) / 60, "peak_memory_mib": _peak_memory_mib(),
+    }  # fmt: skip
+
+
+def _plan_of_tasks(recipe: Recipe, device: str, say: Say) -> dict[str, Any]:
+    """The same for a student of several tasks: rows and teachers are those of all tasks together."""
+    together = prepare_tasks(resolve_tasks(recipe), say, device=device)
+    plans = together.plans.values()
+    numbers = range(len(together.recipe.stages))
+    with tempfile.TemporaryDirectory() as folder:
+        to_teach = [_rows_to_teach(one) for one in plans]
+        teaching = sum(_seconds_to_teach(one, rows, device) for one, rows in zip(plans, to_teach, strict=True))
+        seconds = [_seconds_of_an_update_of_tasks(together, number, Path(folder), device) for number in numbers]
+    updates = [together.updates(number) for number in numbers]
+    trainings = 1 + len(together.recipe.control)
+    training = trainings * sum(one * each for one, each in zip(updates, seconds, strict=True))
+    counted = {
+        f"{split}_rows": sum(len(rows) for one in plans if (rows := getattr(one.rows, split)) is not None)
+        for split in ("train", "validation", "test", "transfer")
+    }
+    teachers = [model.parameters for one in plans for model in one.teacher.models]
+    store = sum(
+        bytes_needed(rows, one.outputs, one.recipe.teacher.dtype) for one, rows in zip(plans, to_teach, strict=True)
+    )
+    return {
+        "recipe": together.recipe.name, "tasks": ", ".join(together.plans), "student": together.recipe.student.kind, **counted,
+        "teacher_parameters": sum(teachers) or None, "student_parameters": together.parameters, "updates_of_the_student": sum(updates),
+        "trainings": trainings, "rows_to_teach": sum(to_teach), "store_mib": store / 2**20, "teaching_seconds": teaching,
+        "seconds_an_update": training / trainings / sum(updates), "training_seconds": training,
         "total_minutes": (teaching + training) / 60, "peak_memory_mib": _peak_memory_mib(),
     }  # fmt: skip
 
@@ -80,14 +113,32 @@ def _seconds_to_teach(found: Plan, rows: int, device: str) -> float:
 def _seconds_of_an_update(found: Plan, stage: Stage, folder: Path, device: str) -> float:
     """Median of a few updates of a stage, on rows drawn as in training, with stand-ins for the teacher's kept outputs."""
     rows = found.stage_rows(stage)
-    short = stage.model_copy(update={"train": stage.train.model_copy(update={"max_steps": STEPS, "evaluations": 1})})
     started: list[float] = []
     at = found.at(stage)
     train_stage(
-        at, at.student, short, rows, np.zeros((len(rows), found.outputs), np.float32), folder / stage.name, "plan", device,
+        at, at.student, _shortened(stage), rows, np.zeros((len(rows), found.outputs), np.float32), folder / stage.name, "plan", device,
         write=lambda line: started.append(time.perf_counter()),
     )  # fmt: skip
     return float(np.median(np.diff(started[: STEPS - 1])))
+
+
+def _seconds_of_an_update_of_tasks(together: Together, number: int, folder: Path, device: str) -> float:
+    of_tasks = {task: (_shortened(stage), rows) for task, (stage, rows) in together.stages[number].items()}
+    stand_ins = {
+        task: np.zeros((len(rows), together.plans[task].outputs), np.float32)
+        for task, (stage, rows) in of_tasks.items()
+        if together.plans[task].keeps_logits(stage)
+    }
+    started: list[float] = []
+    train_stage_of_tasks(
+        together, copies(together), of_tasks, stand_ins, together.weights(number), folder / str(number), "plan", device,
+        write=lambda line: started.append(time.perf_counter()),
+    )  # fmt: skip
+    return float(np.median(np.diff(started[: STEPS - 1])))
+
+
+def _shortened(stage: Stage) -> Stage:
+    return stage.model_copy(update={"train": stage.train.model_copy(update={"max_steps": STEPS, "evaluations": 1})})
 
 
 def _peak_memory_mib() -> float | None:

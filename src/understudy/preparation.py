@@ -24,7 +24,7 @@ from understudy.signals import Needs, Shape
 from understudy.students import Blueprint
 from understudy.students.assembly import seeded
 from understudy.tasks import Task
-from understudy.teachers.teacher import FileTeacher, ModelTeacher, Teacher, is_file
+from understudy.teachers.teacher import FileTeacher, ModelTeacher, NoTeacher, Teacher, is_file
 from understudy.text_model import TextModel
 from understudy.train.masked_lm import with_head
 from understudy.train.trainer import updates
@@ -151,7 +151,7 @@ class Plan:
 
     def teacher_knows(self, rows: Dataset) -> bool:
         """Whether the teacher can say something of these rows; a black box may not."""
-        return not isinstance(self.teacher, FileTeacher) or self.teacher.covers(rows)
+        return self.teacher.covers(rows)
 
     def taught_rows(self) -> list[Dataset]:
         """All rows whose teacher outputs the run uses."""
@@ -175,6 +175,11 @@ def resolve(recipe: Recipe) -> Recipe:
         )
     if recipe.data.train is None:
         raise RecipeError(f"{recipe.name}: data.train is missing; give --train FILE")
+    return filled_in(recipe)
+
+
+def filled_in(recipe: Recipe) -> Recipe:
+    """The recipe with the open settings of its stages taken from their kind of student."""
 
     def filled(stage: Stage) -> Stage:
         defaults = parts.part("students", (stage.student or recipe.student).kind).training
@@ -184,13 +189,11 @@ def resolve(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"stages": tuple(map(filled, recipe.stages))})
 
 
-def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu") -> Plan:
-    """Read and check everything that a resolved recipe needs: data, teacher, student, objectives. Writes nothing.
-
-    The teacher answers the validation rows, so that one that does not know its task is found here.
+def gather(recipe: Recipe, say: Say) -> tuple[Task, Rows, Teacher]:
+    """What one task starts from: what it is, its rows, and who teaches it.
 
     Raises:
-        UserError: anything that does not fit.
+        UserError: data or teacher do not fit, or not each other.
     """
     task: Task = parts.part("tasks", recipe.task)()
     models = _load_models(recipe)
@@ -201,11 +204,24 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
     rows = read(recipe.data, task, seed=recipe.data.split_seed, label_names=names)
     for note in rows.notes:
         say(f"Note: {note}")
-    teacher: Teacher = models or FileTeacher(recipe.teacher.models[0], dict(recipe.data.columns), rows.label_names)
+    if not recipe.teacher.models:
+        return task, rows, NoTeacher()
+    return task, rows, models or FileTeacher(recipe.teacher.models[0], dict(recipe.data.columns), rows.label_names)
+
+
+def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu") -> Plan:
+    """Read and check everything that a resolved recipe needs: data, teacher, student, objectives. Writes nothing.
+
+    The teacher answers the validation rows, so that one that does not know its task is found here.
+
+    Raises:
+        UserError: anything that does not fit.
+    """
+    task, rows, teacher = gather(recipe, say)
     pretrained = _load_pretrained(recipe)
     blueprint = Blueprint(
         texts=rows.texts, label_names=rows.label_names, pair=rows.pair, max_length=recipe.data.max_length, seed=recipe.seed,
-        teacher=_under_new_head(recipe, rows) if pretrained else teacher.model,
+        teacher=under_new_head(recipe, rows) if pretrained else teacher.model,
     )  # fmt: skip
     kind_of_student = recipe.student.make()
     student = kind_of_student.build(blueprint)
@@ -230,14 +246,23 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
             )  # fmt: skip
             say(f"Stage {stage.name}: {len(made):,} rows made from {len(plan.stage_rows(stage)):,}")
             plan = replace(plan, augmented={**plan.augmented, stage.name: made})
-    validation = labelled(rows.validation)
+    check(plan, device)
+    return plan
+
+
+def check(plan: Plan, device: str) -> None:
+    """Refuse a plan whose teacher does not know its task, or whose stages cannot be trained.
+
+    Raises:
+        UserError: with what does not fit.
+    """
+    validation = labelled(plan.rows.validation)
     if plan.teacher_knows(validation):
-        _check_teacher(plan, teacher.logits(validation, device=device), np.asarray(validation["label"]))
-    for stage in recipe.stages:
+        _check_teacher(plan, plan.teacher.logits(validation, device=device), np.asarray(validation["label"]))
+    for stage in plan.recipe.stages:
         plan.stage_rows(stage)
         _check_inside(plan.at(stage), stage)
-        check_trainable(plan.at(stage).student, stage.train, recipe.report_to)
-    return plan
+        check_trainable(plan.at(stage).student, stage.train, plan.recipe.report_to)
 
 
 def _check_teacher(plan: Plan, logits: np.ndarray, labels: np.ndarray) -> None:
@@ -343,7 +368,7 @@ def _load_pretrained(recipe: Recipe) -> ModelTeacher | None:
     ])  # fmt: skip
 
 
-def _under_new_head(recipe: Recipe, rows: Rows) -> TextModel:
+def under_new_head(recipe: Recipe, rows: Rows) -> TextModel:
     """The pretrained model as a classifier (or regressor) with a head drawn from the seed, to cut students from."""
     assert recipe.teacher.pretrained is not None
     with seeded(recipe.seed):
@@ -360,7 +385,7 @@ def _load_models(recipe: Recipe) -> ModelTeacher | None:
     files = [name for name in recipe.teacher.models if is_file(name)]
     if files and len(recipe.teacher.models) > 1:
         raise RecipeError(f"teacher {files[0]} is a file of outputs; it cannot be mixed with other teachers")
-    if files:
+    if files or not recipe.teacher.models:
         return None
     models = [TextModel.load(name, max_length=recipe.data.max_length) for name in recipe.teacher.models]
     return ModelTeacher(models, recipe.teacher.combine, recipe.teacher.weights)

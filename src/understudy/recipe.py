@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -20,6 +21,10 @@ ENCODER_TRAINING = {
 }  # of a pretrained encoder, where nothing else is asked for
 PRETRAINING = {"epochs": 3, "batch_size": 32, "learning_rate": 1e-4}
 RECIPES = Path(__file__).parent / "recipes"
+_TASK_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_TAKEN = ("checkpoints", "tensorboard", "mean")  # folders of a run of several tasks, and its metric
+# What only one task can have: beside `tasks`, these are told apart from what counts for all of them.
+_OF_ONE_TASK = {"data": ("train", "validation", "test", "transfer", "raw"), "teacher": ("models", "weights", "store")}
 
 
 class _Frozen(BaseModel):
@@ -208,7 +213,13 @@ class Stage(_Frozen):
         default="given",
         description="`previous`: the student of the stage before; `self`: the mean of the student's own recent weights",
     )
-    self_average: SelfAverage = Field(default=SelfAverage(), description="of teacher `self`")
+    self_average: SelfAverage | None = Field(default=None, description="of teacher `self`")
+    sampling_power: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="of a recipe with tasks: a task's share of the batches is its number of batches to this power",
+    )
     masked_lm: MaskedLMSettings | None = None
     objectives: tuple[ObjectivePart, ...] = Field(min_length=1)
     mixup: MixupSettings | None = None
@@ -220,8 +231,20 @@ class Stage(_Frozen):
             raise ValueError("every objective has weight 0: nothing to learn from")
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_teacher(cls, values: Any) -> Any:
+        """`teacher: self` alone takes the defaults of its average."""
+        return (
+            {"self_average": {}, **values} if isinstance(values, dict) and values.get("teacher") == "self" else values
+        )
+
     @model_validator(mode="after")
     def _fits_together(self) -> Stage:
+        if (self.self_average is None) == (self.teacher == "self"):
+            raise ValueError(
+                f"self_average is of teacher 'self', but teacher is '{self.teacher}'; leave one of them out"
+            )
         if self.masked_lm is None:
             if "raw" in self.rows:
                 raise ValueError(
@@ -238,6 +261,22 @@ class Stage(_Frozen):
         return self
 
 
+class TaskSettings(_Frozen):
+    """One of the tasks that a student learns side by side."""
+
+    name: str = Field(description="of its folder in the run")
+    task: str = "classification"
+    metric: str | None = Field(default=None, description="as of a recipe; selection takes the mean over tasks")
+    data: DataSettings = DataSettings()
+    teacher: TeacherSettings = Field(default=TeacherSettings(), description="no models: taught by its labels only")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        check_task_name(self.name)
+        check_metric(self.task, self.metric)
+        return self
+
+
 class Recipe(_Frozen):
     """Everything that a run depends on."""
 
@@ -247,10 +286,63 @@ class Recipe(_Frozen):
     seed: int = Field(default=0, ge=0)
     data: DataSettings = DataSettings()
     teacher: TeacherSettings = TeacherSettings()
+    tasks: tuple[TaskSettings, ...] | None = Field(
+        default=None,
+        description="one student for several tasks, each with its data and teacher; null: one task, as the settings above say",
+    )
     student: StudentPart
     stages: tuple[Stage, ...] = Field(min_length=1)
     control: tuple[Literal["alone", "pseudo_labels"], ...] = ("alone",)
     report_to: tuple[str, ...] = Field(default=(), description="tensorboard, mlflow, … as in transformers")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_for_all_tasks(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Beside tasks, `data` and `teacher` hold what counts for every task that does not say otherwise; it is moved there."""
+        if not isinstance(values.get("tasks"), list | tuple) or not values["tasks"]:
+            return values
+        for place, own in _OF_ONE_TASK.items():
+            given = [f"{place}.{name}" for name in own if (_plain(values.get(place)) or {}).get(name)]
+            if given:
+                raise ValueError(f"{given[0]}: a recipe with tasks has it in each task, as tasks.0.{given[0]}")
+        if values.get("metric"):
+            raise ValueError("metric: a recipe with tasks has it in each task, as tasks.0.metric")
+        tasks = [_plain(task) for task in values["tasks"]]
+        moved: dict[str, Any] = {"data": {}, "teacher": {}}
+        for place, model in (("data", DataSettings), ("teacher", TeacherSettings)):
+            shared = _plain(values.get(place)) or {}
+            if place == "teacher" and "pretrained" in shared:  # students are cut from it, and there is one student
+                moved[place] = {"pretrained": shared.pop("pretrained")}
+            for task in tasks:
+                if isinstance(task, dict) and isinstance(task.get(place) or {}, dict):
+                    given_here = (task.get(place) or {}).items()
+                    task[place] = shared | {
+                        name: value for name, value in given_here if not _is_default(model, name, value)
+                    }
+        return {**values, **moved, "tasks": tasks}
+
+    @model_validator(mode="after")
+    def _tasks_fit(self) -> Recipe:
+        if self.tasks is None:
+            return self
+        names = [task.name for task in self.tasks]
+        if len(set(names)) != len(names):
+            raise ValueError(f"tasks need names of their own; got {', '.join(names)}")
+        for task in self.tasks:
+            for key, given in (("data.raw", task.data.raw), ("teacher.pretrained", task.teacher.pretrained)):
+                if given is not None:
+                    raise ValueError(
+                        f"task {task.name}: {key} is of no use to a student of several tasks; leave it out"
+                    )
+        for number, stage in enumerate(self.stages):
+            for key in ("augment", "mixup", "masked_lm", "student"):
+                if getattr(stage, key) is not None:
+                    raise ValueError(f"stages.{number}.{key}: a recipe with tasks cannot have it; leave it out")
+            if stage.teacher != "given":
+                raise ValueError(
+                    f"stages.{number}.teacher is '{stage.teacher}', but the tasks of a recipe bring their own; leave it out"
+                )
+        return self
 
     @model_validator(mode="after")
     def _metric_known(self) -> Recipe:
@@ -344,6 +436,16 @@ def make_objectives(described: Sequence[ObjectivePart]) -> list[tuple[float, Any
     return [(one.weight, one.make()) for one in described]
 
 
+def check_task_name(name: str) -> None:
+    """Refuse a name of a task that cannot be a folder beside the other things of a run."""
+    if not _TASK_NAME.fullmatch(name):
+        raise ValueError(
+            f"task name '{name}' is no plain word; it begins with a small letter, then small letters, digits and _ may follow"
+        )
+    if name in _TAKEN:
+        raise ValueError(f"task name '{name}' is taken by the run folder; take another")
+
+
 def check_metric(task: str, metric: str | None) -> None:
     """Refuse a metric that the task does not have."""
     try:
@@ -375,6 +477,25 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     Raises:
         RecipeError: unknown recipe, unknown keys or values that do not fit; all of them in one message.
     """
+    return build(Recipe, _read(name), overrides or {}, where=str(name))
+
+
+def for_several_tasks(name: str | Path) -> bool:
+    """Whether a recipe, by name or path, teaches one student several tasks.
+
+    >>> for_several_tasks("bam"), for_several_tasks("hinton")
+    (True, False)
+    """
+    return _read(name).get("tasks") is not None
+
+
+def task_names(name: str | Path) -> list[str]:
+    """The tasks that a recipe, by name or path, names already."""
+    tasks = _read(name).get("tasks") or []
+    return [str(task.get("name")) for task in tasks if isinstance(task, dict)]
+
+
+def _read(name: str | Path) -> dict[str, Any]:
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
     if not path.is_file():
         if path.parent == RECIPES:
@@ -386,7 +507,7 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
         raise RecipeError(f"{path}: not YAML: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a YAML mapping, got {type(values).__name__}")
-    return build(Recipe, values, overrides or {}, where=str(name))
+    return values
 
 
 def build(cls: type[BaseModel], values: dict[str, Any], overrides: Mapping[str, Any], *, where: str) -> Any:
@@ -467,6 +588,17 @@ def _mistake(cls: type[BaseModel], item: Any, known: Iterable[str] = ()) -> str:
     if item["type"] == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key} is {item['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _plain(values: Any) -> Any:
+    """A setting's values as a dictionary to change freely."""
+    return (
+        values.model_dump() if isinstance(values, BaseModel) else dict(values) if isinstance(values, dict) else values
+    )
+
+
+def _is_default(model: type[BaseModel], name: str, value: Any) -> bool:
+    return name in model.model_fields and value == model.model_fields[name].default
 
 
 def _within(item: Any, items: Sequence[Any]) -> bool:

@@ -10,10 +10,11 @@ from sklearn.metrics.pairwise import cosine_distances
 
 from understudy.errors import RecipeError
 from understudy.objectives import attention_scores, cosine, hidden_states, layer_map, patient, relations
+from understudy.objectives.attention_scores import AttentionScores
 from understudy.objectives.hidden_states import HiddenStates
 from understudy.objectives.patient import Patient
 from understudy.objectives.relations import Relations
-from understudy.signals import Shape, Signals
+from understudy.signals import Attention, Shape, Signals
 
 checked = jaxtyped(typechecker=beartype)
 hidden_state_mse, cosine_distance = checked(hidden_states.hidden_state_mse), checked(cosine.cosine_distance)
@@ -69,6 +70,24 @@ def test_attention_kl_is_torchs_over_the_tokens_that_are_there():
 def test_attention_scores_by_hand():
     student, teacher = torch.zeros(1, 2, 2, 2), torch.tensor([[[[1.0, 9.0], [9.0, 9.0]], [[3.0, 9.0], [9.0, 9.0]]]])
     assert attention_score_mse(student, teacher, torch.tensor([[[True, False], [False, False]]])).item() == (1 + 9) / 2
+
+
+def test_attention_of_other_heads_by_hand():
+    """One head of scores 0 against two heads whose mean is 2, and 2 + ln 3 for the second token: KL of 1/2, 1/2 and 1/4, 3/4."""
+    ones = torch.ones(1, 1, 2, 1)
+
+    def signals(*scores: list[float]) -> Signals:
+        keys = torch.tensor(scores, dtype=torch.float32)[None, :, :, None]
+        return Signals(attention={1: Attention(ones.expand_as(keys), keys, keys)})
+
+    student, teacher = signals([0.0, 0.0]), signals([0.0, 1.0], [4.0, 3 + 2 * np.log(3)])
+    batch = {"attention_mask": torch.ones(1, 2, dtype=torch.long)}
+    expected = {"scores": (2**2 + (2 + np.log(3)) ** 2) / 2, "probabilities": 0.25 * np.log(0.5) + 0.75 * np.log(1.5)}
+    for form, value in expected.items():
+        objective = AttentionScores(layers="final", form=form)
+        objective.prepare(labels=LABELS, student=shape(1, heads=1), teacher=shape(1, heads=2))
+        assert objective(student, teacher, batch).item() == pytest.approx(value, abs=1e-5)
+        assert objective(teacher, student, batch).item() > 0  # and the other way round
 
 
 def test_relations_by_hand():

@@ -108,6 +108,69 @@ def test_narrow_is_of_the_teachers_family(name, tmp_path):
     assert torch.equal(logits(TextModel.load(tmp_path / "s")), expected)
 
 
+PROJECTED = ("Bert", "Roberta", "XLMRoberta", "DistilBert", "Electra", "MPNet")
+
+
+def drawn_anew(model: nn.Module, *, gains: bool) -> None:
+    """Biases and norms that say something; without `gains`, those of each norm are alike."""
+    draw = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.weight.fill_(1 + torch.rand((), generator=draw).item())
+                if gains:
+                    module.weight.mul_(torch.rand(module.weight.shape, generator=draw) + 0.5)
+            bias = getattr(module, "bias", None)
+            if isinstance(bias, nn.Parameter):
+                bias.copy_(torch.randn(bias.shape, generator=draw) * 0.3)
+
+
+@pytest.mark.parametrize("name", PROJECTED)
+def test_a_projection_of_the_same_size_is_the_teacher_where_gains_are_alike(name, monkeypatch):
+    monkeypatch.setitem(CONFIGS, "Electra", SIZES | {"embedding_size": 16})
+    teacher = family(name)
+    drawn_anew(teacher.model, gains=False)
+    settings = {"layers": 3, "width": 16, "heads": 2, "intermediate": 32, "initialize": "projection"}
+    student = Narrow(**settings).build(Blueprint(TEXTS, LABELS, teacher=teacher))
+    torch.testing.assert_close(logits(student), logits(teacher), atol=1e-4, rtol=1e-3)
+    own, other = encoder.word_embeddings(student.model).weight, encoder.word_embeddings(teacher.model).weight
+    assert not torch.allclose(own, other[: len(own)], atol=0.1), "turned, not copied"
+    drawn_anew(teacher.model, gains=True)
+    student = Narrow(**settings).build(Blueprint(TEXTS, LABELS, teacher=teacher))
+    assert not torch.allclose(logits(student), logits(teacher), atol=1e-3), (
+        "as documented, gains that differ are not kept"
+    )
+
+
+@pytest.mark.parametrize("name", PROJECTED)
+@pytest.mark.parametrize(("width", "heads", "intermediate"), [(8, 1, 64), (12, 3, 7), (16, 4, 32), (2, 2, 1)])
+def test_a_projection_of_any_smaller_size(name, width, heads, intermediate, tmp_path, monkeypatch):
+    monkeypatch.setitem(CONFIGS, "Electra", SIZES | {"embedding_size": 16})
+    student = Narrow(layers=2, width=width, heads=heads, intermediate=intermediate, initialize="projection").build(
+        Blueprint(TEXTS, LABELS, teacher=family(name))
+    )
+    expected = logits(student)
+    assert expected.isfinite().all()
+    student.save(tmp_path / "s")
+    assert torch.equal(logits(TextModel.load(tmp_path / "s")), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ModernBert", r"ModernBertForSequenceClassification \(modernbert\): .* which alone can be projected"),
+        ("DebertaV2", r"DebertaV2ForSequenceClassification \(deberta-v2\): .* which alone can be projected"),
+        (
+            "Electra",
+            r"initialize is 'projection', but ElectraForSequenceClassification has embeddings narrower than its layers",
+        ),
+    ],
+)
+def test_families_that_cannot_be_projected_are_named(name, message):
+    with pytest.raises(ModelError, match=message):
+        Narrow(width=8, initialize="projection").build(Blueprint(TEXTS, LABELS, teacher=family(name)))
+
+
 def test_modernbert_must_start_with_its_first_layer():
     with pytest.raises(ModelError, match="must start with layer 0"):
         TeacherLayers(layers="last").build(Blueprint(TEXTS, LABELS, teacher=family("ModernBert")))

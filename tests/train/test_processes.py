@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from two_processes import train_by_sgd, train_inside
+from two_processes import train_by_sgd, train_inside, train_on_two_tasks
 
 SMALL = ["--student", "bilstm"]
 for setting in ("student.hidden=8", "student.embedding=8", "student.feature=8", "student.dropout=0.0", "stages.0.train.max_steps=7",
@@ -39,7 +39,9 @@ def test_two_processes_are_one(world, tmp_path, understudy, quick):
     # A script of one's own, with steps that show every weight.
     train_by_sgd(str(tmp_path / "sgd1"), batch_size=8)
     train_inside(str(tmp_path / "sgd1-inside"), batch_size=8)
-    for kind in ("", "-inside"):
+    for name, student in train_on_two_tasks(str(tmp_path / "sgd1-tasks"), batch_size=8).items():
+        student.save(tmp_path / f"sgd1-{name}")
+    for kind in ("", "-inside", "-mood", "-count"):
         one, two = (load_file(tmp_path / f"{name}{kind}" / "model.safetensors") for name in ("sgd1", "sgd2"))
         for name in one:
             torch.testing.assert_close(one[name], two[name], atol=2e-6, rtol=0)

@@ -1,6 +1,7 @@
 """What `test_processes.py` launches in two processes: a script of the user's own, then the command line."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
@@ -8,13 +9,21 @@ from torch import nn
 from transformers import TrainingArguments
 
 from tiny import LABELS, TEXTS, tiny_rows, tiny_teacher
+from understudy.data.batches import tokenized
 from understudy.objectives.hidden_states import HiddenStates
 from understudy.objectives.labels import Labels
 from understudy.objectives.relations import Relations
 from understudy.objectives.soft_targets import SoftTargets
+from understudy.processes import is_helper
+from understudy.recipe import TrainSettings
 from understudy.students import Blueprint
 from understudy.students.bilstm import BiLSTM
 from understudy.students.narrow import Narrow
+from understudy.tasks.classification import Classification
+from understudy.tasks.similarity import Similarity
+from understudy.text_model import TextModel
+from understudy.train import multitask
+from understudy.train.multitask import train_together
 from understudy.train.trainer import DistillationTrainer
 
 
@@ -67,10 +76,48 @@ def train_inside(folder: str, *, batch_size: int) -> DistillationTrainer:
     return trainer
 
 
+def two_tasks(names=("mood", "count"), *, dropout: float | None = None) -> dict[str, TextModel]:
+    """Untrained students for tasks of classes and of numbers, around one encoder."""
+    heads = {"mood": tiny_teacher(layers=2), "count": tiny_teacher(layers=2, label_names=None, seed=9)}
+    students = {name: heads[name] for name in names}
+    first = next(iter(students.values()))
+    for student in students.values():
+        student.model.bert = first.model.bert
+        for module in student.model.modules():
+            if isinstance(module, nn.Dropout) and dropout is not None:
+                module.p = dropout
+    return students
+
+
+def train_on_two_tasks(folder: str, *, batch_size: int) -> dict[str, TextModel]:
+    """The same on two tasks, whose heads come by turns."""
+    students = two_tasks(dropout=0.0)
+    rows = {"mood": tiny_rows(26), "count": tiny_rows(20, seed=1, number=True)}
+    data = {
+        name: tokenized(students[name], Dataset.from_dict({
+            "text": [row["text"] for row in own], "label": [LABELS.index(row["label"]) if name == "mood" else row["label"] for row in own],
+        })) for name, own in rows.items()
+    }  # fmt: skip
+    arguments = multitask.arguments_for
+    multitask.arguments_for = lambda *given, **more: arguments(*given, optim="sgd", **more)
+    settings = TrainSettings(epochs=2, batch_size=batch_size, learning_rate=0.05, clip_norm=None, schedule="constant",
+                             evaluations=1, precision="float32")  # fmt: skip
+    train_together(
+        students, data, data, {"mood": (Classification(), "accuracy"), "count": (Similarity(), "pearson")}, settings,
+        {name: [(1.0, Labels())] for name in rows}, weights={"mood": 4.0, "count": 3.0}, folder=Path(folder), seed=0, name="student",
+        write=lambda line: None, device="cpu",
+    )  # fmt: skip
+    return students
+
+
 if __name__ == "__main__":
     folder = sys.argv.pop(1)
     train_by_sgd(folder, batch_size=4)
     train_inside(f"{folder}-inside", batch_size=4)
+    students = train_on_two_tasks(f"{folder}-tasks", batch_size=4)
+    if not is_helper():
+        for name, student in students.items():
+            student.save(f"{folder}-{name}")
     from understudy.cli import main
 
     main()

@@ -57,7 +57,7 @@ class WordReplacement(Augmenter):
         from understudy.students.vectors import read_vectors
 
         if self.vectors is not None:
-            found = read_vectors(self.vectors, None)
+            found = read_vectors(self.vectors, None, setting="word_replacement.vectors")
             self._words = list(found)
             matrix = np.stack([found[word] for word in self._words])
             self._matrix = matrix / np.linalg.norm(matrix, axis=1, keepdims=True).clip(min=1e-12)
@@ -131,7 +131,9 @@ def _load(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     if not folder.is_dir():
-        raise RecipeError(f"word_replacement.masked_lm: no folder {folder}")
+        raise RecipeError(
+            f"word_replacement.masked_lm: no folder {folder}; give a masked language model's, or word_replacement.vectors alone"
+        )
     try:
         model, report = AutoModelForMaskedLM.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True

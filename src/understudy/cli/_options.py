@@ -12,17 +12,24 @@ import typer
 from understudy.errors import RecipeError
 
 Task = Annotated[str | None, typer.Option(help="classification or similarity.")]
-Train = Annotated[
-    str | None,
-    typer.Option(
-        help="Rows with labels: .jsonl .json .csv .tsv .parquet (each also .gz), a folder, or a hub data set."
-    ),
+TRAIN = "Rows with labels: .jsonl .json .csv .tsv .parquet (each also .gz), a folder, or a hub data set."
+VALIDATION = "Rows that select the best checkpoint; without it, a part of --train."
+TEST = "Rows that are only measured; without it, the validation rows."
+TRANSFER = "Rows without labels: the teacher labels them."
+Train = Annotated[str | None, typer.Option(help=TRAIN)]
+Validation = Annotated[str | None, typer.Option(help=VALIDATION)]
+Test = Annotated[str | None, typer.Option(help=TEST)]
+Transfer = Annotated[str | None, typer.Option(help=TRANSFER)]
+# The same where a recipe may have several tasks.
+_EACH = "NAME=… for each task of a recipe that has several."
+Tasks = Annotated[list[str] | None, typer.Option("--task", help=f"classification or similarity. {_EACH}")]
+Trains = Annotated[list[str] | None, typer.Option("--train", help=f"{TRAIN} {_EACH}")]
+Validations = Annotated[list[str] | None, typer.Option("--validation", help=f"{VALIDATION} {_EACH}")]
+Tests = Annotated[list[str] | None, typer.Option("--test", help=f"{TEST} {_EACH}")]
+Transfers = Annotated[list[str] | None, typer.Option("--transfer", help=f"{TRANSFER} {_EACH}")]
+Stores = Annotated[
+    list[str] | None, typer.Option("--store", help=f"Folder of kept teacher outputs, to share among runs. {_EACH}")
 ]
-Validation = Annotated[
-    str | None, typer.Option(help="Rows that select the best checkpoint; without it, a part of --train.")
-]
-Test = Annotated[str | None, typer.Option(help="Rows that are only measured; without it, the validation rows.")]
-Transfer = Annotated[str | None, typer.Option(help="Rows without labels: the teacher labels them.")]
 Raw = Annotated[
     str | None,
     typer.Option(
@@ -91,9 +98,17 @@ def show(facts: dict[str, Any], *, as_json: bool, page: Path | None = None) -> N
         return
     from rich.console import Console
 
+    console = Console()
+    if "tasks" in facts:
+        from understudy.report import tasks
+
+        console.print(tasks.table(facts))
+        console.print(tasks.verdict(facts), soft_wrap=True)
+        if page is not None:
+            console.print(f"The pages: {page.parent}/*/{page.name}", soft_wrap=True)
+        return
     from understudy.report.table import table, verdict
 
-    console = Console()
     console.print(table(facts))
     if page is not None:
         console.print(verdict(facts), soft_wrap=True)

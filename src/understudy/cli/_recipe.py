@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from understudy.cli import _options as options
+from understudy.cli._tasks import of_one_task, of_tasks
 from understudy.errors import RecipeError
-from understudy.recipe import Recipe, load_recipe
+from understudy.recipe import Recipe, for_several_tasks, load_recipe
+
+Given = Sequence[str] | str | None
 
 
 def recipe_from(
-    recipe: str, teacher: list[str] | None, student: str | None, task: str | None, train: str | None, validation: str | None,
-    test: str | None, transfer: str | None, column: list[str] | None, set_: list[str] | None, seed: int | None,
-    store: str | None = None, control: str | None = None, no_control: bool = False, raw: str | None = None,
+    recipe: str, teacher: list[str] | None, student: str | None, task: Given, train: Given, validation: Given,
+    test: Given, transfer: Given, column: list[str] | None, set_: list[str] | None, seed: int | None,
+    store: Given = None, control: str | None = None, no_control: bool = False, raw: str | None = None,
     pretrained: str | None = None,
 ) -> Recipe:  # fmt: skip
     """A recipe with what the command line says set over it."""
@@ -21,14 +25,18 @@ def recipe_from(
     controls: Any = (
         [] if no_control else [name.strip() for name in control.split(",") if name.strip()] if control else None
     )
+    given = {"task": task, "teacher": teacher, "train": train, "validation": validation, "test": test, "transfer": transfer,
+             "column": column, "store": store}  # fmt: skip
+    shared = {"data.raw": raw, "teacher.pretrained": pretrained, "control": controls,
+              "student": None if student is None else {"kind": student}}  # fmt: skip
+    if for_several_tasks(recipe):
+        set_over = options.overrides(column=None, seed=seed, set_=set_, **of_tasks(recipe, given), **shared)
+        return load_recipe(recipe, set_over)
+    own = of_one_task(recipe, given)
     return load_recipe(
         recipe,
         options.overrides(
-            task=task, train=train, validation=validation, test=test, column=column, seed=seed, set_=set_,
-            **{
-                "data.transfer": transfer, "data.raw": raw, "teacher.models": teacher or None, "teacher.pretrained": pretrained,
-                "teacher.store": store, "control": controls,
-                "student": None if student is None else {"kind": student},
-            },
+            seed=seed, set_=set_, **{name: own[name] for name in ("task", "train", "validation", "test", "column")},
+            **{"data.transfer": own["transfer"], "teacher.models": own["teacher"], "teacher.store": own["store"], **shared},
         ),
     )  # fmt: skip

@@ -14,18 +14,18 @@ def command(
     student: Annotated[
         str | None, typer.Option(help="Kind of student (understudy list students); without it, the recipe's.")
     ] = None,
-    task: options.Task = None,
-    train: options.Train = None,
-    validation: options.Validation = None,
-    test: options.Test = None,
-    transfer: options.Transfer = None,
+    task: options.Tasks = None,
+    train: options.Trains = None,
+    validation: options.Validations = None,
+    test: options.Tests = None,
+    transfer: options.Transfers = None,
     raw: options.Raw = None,
     pretrained: options.Pretrained = None,
     out: options.Out = Path("runs/distilled"),
     column: options.Column = None,
     set_: options.Set = None,
     seed: options.Seed = None,
-    store: Annotated[str | None, typer.Option(help="Folder of kept teacher outputs, to share among runs.")] = None,
+    store: options.Stores = None,
     control: Annotated[
         str | None, typer.Option(help="Students to compare with: alone, pseudo_labels, or both with a comma.")
     ] = None,
@@ -44,6 +44,8 @@ def command(
     understudy distill hinton --teacher runs/teacher --set student.layers='[0,2,4]' \\
         --set stages.0.train.epochs=3 --train train.jsonl.gz --validation validation.jsonl.gz --out runs/second
     understudy distill tang --teacher a --teacher b --train few.csv --transfer many.csv --control alone,pseudo_labels
+    understudy distill bam --task mood=classification --task likeness=similarity --teacher mood=a --teacher likeness=b \\
+        --train mood=mood.csv --train likeness=pairs.csv --out runs/both
     """
     from understudy.cli._recipe import recipe_from
     from understudy.pipeline import distill

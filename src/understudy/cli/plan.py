@@ -1,5 +1,4 @@
 import json as json_
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,17 +12,17 @@ def command(
         list[str] | None, typer.Option(help="Fine-tuned model folder, or a file with logits. Repeatable.")
     ] = None,
     student: Annotated[str | None, typer.Option(help="Kind of student; without it, the recipe's.")] = None,
-    task: options.Task = None,
-    train: options.Train = None,
-    validation: options.Validation = None,
-    test: options.Test = None,
-    transfer: options.Transfer = None,
+    task: options.Tasks = None,
+    train: options.Trains = None,
+    validation: options.Validations = None,
+    test: options.Tests = None,
+    transfer: options.Transfers = None,
     raw: options.Raw = None,
     pretrained: options.Pretrained = None,
     column: options.Column = None,
     set_: options.Set = None,
     seed: options.Seed = None,
-    store: Annotated[Path | None, typer.Option(help="Folder of kept teacher outputs.")] = None,
+    store: options.Stores = None,
     control: Annotated[str | None, typer.Option(help="As in distill.")] = None,
     no_control: Annotated[bool, typer.Option("--no-control", help="As in distill.")] = False,
     device: options.Device = None,
@@ -38,7 +37,7 @@ def command(
     from understudy.planning import plan
 
     built = recipe_from(recipe, teacher, student, task, train, validation, test, transfer, column, set_, seed,
-                        str(store) if store else None, control, no_control, raw, pretrained)  # fmt: skip
+                        store, control, no_control, raw, pretrained)  # fmt: skip
     found = plan(built, device=device, say=options.say)
     if json:
         print(json_.dumps(found, ensure_ascii=False))

@@ -20,5 +20,6 @@ def command(run: Annotated[Path, typer.Argument(help="A run folder.")], json: op
         raise RunFolderError(
             f"{run}: no {FACTS} in it: not a run folder, or a run that is not finished (go on with --resume)"
         )
-    page = write_page(run)
-    options.show(Run(run, fresh=False).facts, as_json=json, page=page)
+    facts = Run(run, fresh=False).facts
+    pages = [write_page(folder) for folder in ([run / task for task in facts["tasks"]] if "tasks" in facts else [run])]
+    options.show(facts, as_json=json, page=run / pages[0].name)

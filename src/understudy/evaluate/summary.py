@@ -26,6 +26,34 @@ def summarise(models: Mapping[str, Mapping[str, Any] | None], primary_metric: st
     }
 
 
+def summarise_tasks(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What a student of several tasks achieved, from the facts of each.
+
+    Returns:
+        `tasks`: of each its `task`, `primary_metric`, the `value` of it for each model, `kept_fraction` and the gains; `mean`: of the
+        models that every task has, the mean value; `gain_over_…`: of the student's mean over the control's. That one carries no
+        test: the tests are those of the tasks.
+    """
+    tasks = {}
+    for name, own in facts.items():
+        metric = own["primary_metric"]
+        values = {model: metric_value(entry, metric) for model, entry in own["models"].items()}
+        kept = ("kept_fraction", "gain_over_alone", "gain_over_pseudo_labels")
+        tasks[name] = {
+            "task": own["task"], "primary_metric": metric,
+            "value": {model: value for model, value in values.items() if value is not None}, **{key: own[key] for key in kept},
+        }  # fmt: skip
+    everywhere = [
+        model for model in next(iter(tasks.values()))["value"] if all(model in one["value"] for one in tasks.values())
+    ]
+    mean = {model: sum(one["value"][model] for one in tasks.values()) / len(tasks) for model in everywhere}
+    gains = {
+        f"gain_over_{control}": mean["student"] - mean[f"student_{control}"] if f"student_{control}" in mean else None
+        for control in ("alone", "pseudo_labels")
+    }
+    return {"tasks": tasks, "mean": mean, **gains}
+
+
 def metric_value(model: Mapping[str, Any] | None, metric: str) -> float | None:
     """The value of a metric in a model's entry of facts.json; None where it was not measured."""
     return (((model or {}).get("quality") or {}).get(metric) or {}).get("value")

@@ -94,7 +94,7 @@ def page_content(
         ],
         "agreement": facts.get("agreement_with_teacher"),
         "data": [
-            {"split": split} | data[split] for split in ("train", "validation", "test", "transfer") if data.get(split)
+            {"split": split} | data[split] for split in ("train", "validation", "test", "transfer", "raw") if data.get(split)
         ],
         "notes": data.get("notes") or [],
         "recipe": recipe,
@@ -110,6 +110,7 @@ def _charts(metrics: Sequence[Mapping[str, Any]], metric: str) -> list[dict[str,
     ]
     terms = sorted({key for line in flat for key in line if key.startswith("loss/")}) or ["loss"]
     titles = {f"validation/{metric}": f"{metric_name(metric)} on validation rows"}
+    titles["validation/masked_accuracy"] = "share of hidden words found in held-out text"
     titles |= {term: term.replace("/", ": ").replace("_", " ") for term in terms}
     charts = [
         line_chart(title, {name: _points(flat, name, key) for name in MODEL_NAMES}) for key, title in titles.items()

@@ -22,8 +22,8 @@ class TeacherLayers(Student):
     half the layers are at most twice as fast; for more speed take `narrow`, `bilstm` or `static_embeddings`.
 
     Args:
-        layers: numbers of the layers to keep, from 0; or `alternate` (spread evenly from the first), `first`, `last`;
-            `all` keeps the teacher's shape, for generations of students.
+        layers: numbers of the layers to keep, from 0 (DistilBERT has 0, 2, 4, 7, 9, 11 of twelve); or `alternate`
+            (spread evenly from the first), `first`, `last`; `all` keeps the teacher's shape, for generations of students.
         count: how many, where `layers` is a word; None keeps half.
         token_types: False keeps only type 0, which is then added to every token: outputs of single texts stay the same,
             the two sides of a pair are told apart by the separator alone.

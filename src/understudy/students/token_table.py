@@ -91,7 +91,7 @@ class TableSettings:
         kind = self.vocabulary or ("words" if self.vectors else None)
         chosen = choose(blueprint, kind, student=student, min_count=self.min_count, max_words=self.max_words)
         tokenizer = without_ends(chosen.tokenizer, pair=blueprint.pair)
-        found = read_vectors(self.vectors, tokenizer.get_vocab()) if self.vectors else {}
+        found = read_vectors(self.vectors, tokenizer.get_vocab(), setting="student.vectors") if self.vectors else {}
         there = next((len(vector) for vector in found.values()), width or otherwise)
         if width not in (None, there):
             raise ModelError(

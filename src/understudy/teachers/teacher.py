@@ -39,9 +39,26 @@ class Teacher(ABC):
         """The model that students can be cut from: the first."""
         return self.models[0] if self.models else None
 
+    def covers(self, rows: datasets.Dataset) -> bool:
+        """Whether it has an answer for every row."""
+        return True
+
     @abstractmethod
     def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
         """(rows, outputs) float32."""
+
+
+class NoTeacher(Teacher):
+    """Nobody: a task beside others that is taught by its labels only."""
+
+    def __init__(self) -> None:
+        self.label_names, self.fingerprint = None, {}
+
+    def covers(self, rows: datasets.Dataset) -> bool:
+        return False
+
+    def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
+        raise ModelError("this task has no teacher to ask")
 
 
 class ModelTeacher(Teacher):
@@ -129,7 +146,6 @@ class FileTeacher(Teacher):
         }
 
     def covers(self, rows: datasets.Dataset) -> bool:
-        """Whether the file has an output for every row."""
         return all(key in self._by_identity for key in rows["identity"])
 
     def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:

@@ -89,23 +89,24 @@ class DistillationTrainer(Trainer):
         self.loss_is_scaled_for_ga = True  # compute_loss below averages over the whole update by itself
         self.label_names = ["labels"]
         self.teacher = teacher.to(args.device).eval().requires_grad_(False) if teacher is not None else None  # type: ignore[arg-type]
-        shapes = {"student": encoder.shape(model, "student"), "teacher": teacher_shape(teacher, model)}
-        for _, objective in self.objectives:
-            objective.prepare(labels=_labels(self.train_dataset), **shapes)
-            objective.to(args.device)
+        self._prepare_objectives(model)
         plain, mixed = self.objectives[: self._plain], self.objectives[self._plain :]
-        self.needs, self.student_needs = _asked(plain)
-        self._mixed_needs = _asked(mixed)
+        self.needs, self.student_needs = asked_of(plain)
+        self._mixed_needs = asked_of(mixed)
         learned = [objective for _, objective in self.objectives if any(True for _ in objective.parameters())]
         if learned:
             # Part of the model while it trains, so that optimizer, processes and checkpoints take their weights along; see `train`.
             model.add_module(LEARNED, nn.ModuleList(learned))
-        self._names = _names(objective for _, objective in self.objectives[: self._plain])
+        self._names = names_of(objective for _, objective in self.objectives[: self._plain])
         self._names += [
-            f"mixed_{name}" for name in _names(objective for _, objective in self.objectives[self._plain :])
+            f"mixed_{name}" for name in names_of(objective for _, objective in self.objectives[self._plain :])
         ]
         self._terms: dict[str, Tensor] = {}
-        self._terms_since = 0
+        self._terms_of: dict[str, set[int]] = {}  # the updates that a term was part of
+
+    def _prepare_objectives(self, model: PreTrainedModel) -> None:
+        """Tell the objectives of the models and rows that they are for."""
+        prepare_objectives(self.objectives, model, self.teacher, labels_of(self.train_dataset), self.args.device)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.train`; what the objectives learned for themselves is taken off the model at the end."""
@@ -129,8 +130,6 @@ class DistillationTrainer(Trainer):
         assert student.logits is not None
         # A head that no objective trains gets a gradient of zero: several processes wait for one of every weight.
         loss = student.logits.new_zeros(()) if self.student_needs.logits else 0.0 * student.logits.sum()
-        if not self._terms:
-            self._terms_since = self.state.global_step  # not 0 where a checkpoint is gone on with
         ways = [(1.0, student, teacher, inputs)]
         for index, (weight, objective) in enumerate(self.objectives):
             if index == self._plain:
@@ -144,6 +143,7 @@ class DistillationTrainer(Trainer):
             loss = loss + weight * term
             name = self._names[index]
             self._terms[name] = self._terms.get(name, 0.0) + term.detach()
+            self._terms_of.setdefault(name, set()).add(self.state.global_step)
         return (loss, outputs) if return_outputs else loss
 
     def _blended(
@@ -222,10 +222,9 @@ class DistillationTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._terms:
-            steps = max(self.state.global_step - self._terms_since, 1)
             for name, total in self._terms.items():
-                logs[f"loss/{name}"] = self.accelerator.reduce(total, "mean").item() / steps
-            self._terms = {}
+                logs[f"loss/{name}"] = self.accelerator.reduce(total, "mean").item() / len(self._terms_of[name])
+            self._terms, self._terms_of = {}, {}
         super().log(logs, start_time)
 
     def prediction_step(
@@ -295,7 +294,18 @@ def teacher_shape(teacher: PreTrainedModel | None, student: PreTrainedModel) -> 
     )
 
 
-def _labels(rows: Any) -> np.ndarray:
+def prepare_objectives(
+    objectives: Sequence[tuple[float, Objective]], student: PreTrainedModel, teacher: PreTrainedModel | None, labels: np.ndarray,
+    device: Any,
+) -> None:  # fmt: skip
+    """Tell objectives of the models and the labels that they are made for, and bring them to the device."""
+    shapes = {"student": encoder.shape(student, "student"), "teacher": teacher_shape(teacher, student)}
+    for _, objective in objectives:
+        objective.prepare(labels=labels, **shapes)
+        objective.to(device)
+
+
+def labels_of(rows: Any) -> np.ndarray:
     """The labels of a data set, as far as it tells them."""
     if isinstance(rows, TokenizedRows):
         return rows.labels
@@ -303,7 +313,7 @@ def _labels(rows: Any) -> np.ndarray:
     return np.asarray(rows[names[0]]) if names else np.zeros(0, dtype=np.int64)
 
 
-def _asked(objectives: Sequence[tuple[float, Objective]]) -> tuple[Needs, Needs]:
+def asked_of(objectives: Sequence[tuple[float, Objective]]) -> tuple[Needs, Needs]:
     """What objectives want of the teacher, and of the student."""
     given = [objective for _, objective in objectives]
     return reduce(or_, [one.needs for one in given], Needs()), reduce(
@@ -311,7 +321,7 @@ def _asked(objectives: Sequence[tuple[float, Objective]]) -> tuple[Needs, Needs]
     )
 
 
-def _names(objectives: Iterable[Objective]) -> list[str]:
+def names_of(objectives: Iterable[Objective]) -> list[str]:
     """`SoftTargets` → `soft_targets`: the kind, as in the recipe; the second of a kind is `soft_targets_2`."""
     seen: Counter[str] = Counter()
     names = []

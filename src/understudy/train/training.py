@@ -37,7 +37,7 @@ from understudy.train.masked_lm import MaskedLMScores
 from understudy.train.mixup import Mixup
 from understudy.train.precision import bfloat16_agrees, find_device, has_bfloat16
 from understudy.train.self_average import SelfAveragedTeacher
-from understudy.train.trainer import KEPT, DistillationTrainer, student_view, teacher_shape, teacher_view, updates
+from understudy.train.trainer import KEPT, DistillationTrainer, prepare_objectives, student_view, teacher_view, updates
 
 LOGS = 100  # lines of training loss in metrics.jsonl, at most about this many a training
 _LOG = logging.getLogger("understudy")
@@ -94,37 +94,68 @@ def train(
     assert settings.epochs and settings.batch_size and settings.learning_rate, "settings must be resolved"
     device = find_device(device)
     if device == "cpu":
-        _reuse_memory()
+        reuse_memory()
     set_seed(seed)
-    _freeze(student, settings.last_layers)
-    precision = _precision(student, rows, settings, objectives, teacher, device, autocast)
+    freeze(student, settings.last_layers)
+    precision = precision_for(student, rows, settings, objectives, teacher, device, autocast)
     steps = updates(len(rows), settings)
-    every = max(steps // settings.evaluations, 1)
     # Where nothing trains the head, its answers say nothing of the weights: then the last ones are taken.
     selects = any(objective.student_needs.logits for weight, objective in objectives if weight)
-    arguments = TrainingArguments(
-        output_dir=str(folder), seed=seed, data_seed=seed, use_cpu=device == "cpu", bf16=precision == "bfloat16",
-        per_device_train_batch_size=settings.batch_size, per_device_eval_batch_size=64,
-        gradient_accumulation_steps=settings.accumulation, num_train_epochs=settings.epochs, max_steps=settings.max_steps or -1,
-        learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, lr_scheduler_type=settings.schedule,
-        warmup_steps=int(steps * settings.warmup_fraction), max_grad_norm=settings.clip_norm or 0.0,
-        train_sampling_strategy="group_by_length" if settings.length_buckets else "random",
-        eval_strategy="steps" if selects else "no", eval_steps=every, save_strategy="steps", save_steps=every, save_total_limit=1,
-        load_best_model_at_end=selects, metric_for_best_model=metric if selects else None, greater_is_better=True if selects else None,
-        logging_steps=max(steps // LOGS, 1), report_to=[name for name in report_to if name != "tensorboard"] or "none", disable_tqdm=True,
-        dataloader_pin_memory=device.startswith("cuda"), restore_callback_states_from_checkpoint=True,
-        ddp_find_unused_parameters=False,
+    arguments = arguments_for(
+        settings, steps, folder=folder, seed=seed, device=device, precision=precision, metric=metric if selects else None,
+        report_to=report_to,
     )  # fmt: skip
-    progress = _Progress(name, write, metric)
+    progress = Progress(name, write, metric)
     trainer = DistillationTrainer(
         student.model, arguments, objectives=objectives, teacher=teacher.model if teacher else None, mixup=mixup, self_average=self_average,
         train_dataset=rows, eval_dataset=validation, processing_class=student.tokenizer, data_collator=_collator(student, teacher),
         compute_metrics=lambda found: task.metrics(task.predictions(found.predictions), found.label_ids),
-        callbacks=[
-            progress, *([EarlyStoppingCallback(settings.patience)] if settings.patience and selects else []),
-            *([_tensorboard(folder)] if "tensorboard" in report_to else []),
-        ],
+        callbacks=callbacks_for(progress, settings.patience if selects else None, folder, report_to),
     )  # fmt: skip
+    return run(trainer, progress, folder, precision)
+
+
+def arguments_for(
+    settings: TrainSettings, steps: int, *, folder: Path, seed: int, device: str, precision: str, metric: str | None,
+    report_to: Sequence[str], **changes: Any,
+) -> TrainingArguments:  # fmt: skip
+    """What the Trainer is told of resolved settings.
+
+    Args:
+        metric: what selects the best checkpoint; None takes the last one.
+        changes: arguments of the Trainer that differ.
+    """
+    every = max(steps // settings.evaluations, 1)
+    selects = metric is not None
+    values: dict[str, Any] = {
+        "output_dir": str(folder), "seed": seed, "data_seed": seed, "use_cpu": device == "cpu", "bf16": precision == "bfloat16",
+        "per_device_train_batch_size": settings.batch_size, "per_device_eval_batch_size": 64,
+        "gradient_accumulation_steps": settings.accumulation, "num_train_epochs": settings.epochs, "max_steps": settings.max_steps or -1,
+        "learning_rate": settings.learning_rate, "weight_decay": settings.weight_decay, "lr_scheduler_type": settings.schedule,
+        "warmup_steps": int(steps * settings.warmup_fraction), "max_grad_norm": settings.clip_norm or 0.0,
+        "train_sampling_strategy": "group_by_length" if settings.length_buckets else "random",
+        "eval_strategy": "steps" if selects else "no", "eval_steps": every, "save_strategy": "steps", "save_steps": every,
+        "save_total_limit": 1, "load_best_model_at_end": selects, "metric_for_best_model": metric,
+        "greater_is_better": True if selects else None, "logging_steps": max(steps // LOGS, 1),
+        "report_to": [name for name in report_to if name != "tensorboard"] or "none", "disable_tqdm": True,
+        "dataloader_pin_memory": device.startswith("cuda"), "restore_callback_states_from_checkpoint": True,
+        "ddp_find_unused_parameters": False,
+    }  # fmt: skip
+    return TrainingArguments(**(values | changes))
+
+
+def callbacks_for(
+    progress: Progress, patience: int | None, folder: Path, report_to: Sequence[str]
+) -> list[TrainerCallback]:
+    return [
+        progress,
+        *([EarlyStoppingCallback(patience)] if patience else []),
+        *([_tensorboard(folder)] if "tensorboard" in report_to else []),
+    ]
+
+
+def run(trainer: DistillationTrainer, progress: Progress, folder: Path, precision: str) -> Trained:
+    """Train, from the last whole checkpoint in `folder` where there is one; the model comes back to the processor."""
     for shown_elsewhere in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(shown_elsewhere)
     try:
@@ -132,12 +163,13 @@ def train(
     finally:
         progress.close()
     best = trainer.state.best_metric
-    student.model.to("cpu").eval().requires_grad_(True)  # type: ignore[arg-type]
+    model: Any = trainer.model
+    model.to("cpu").eval().requires_grad_(True)
     return Trained(trainer.state.global_step, progress.seconds, float(best if best is not None else np.nan),
                    trainer.state.best_global_step or trainer.state.global_step, precision)  # fmt: skip
 
 
-def _reuse_memory() -> None:
+def reuse_memory() -> None:
     """Have glibc keep the memory that it frees, for as long as the process lives.
 
     By default it gives every large buffer back to the system and takes it anew, page by page. With the gradient of an embedding table in
@@ -202,7 +234,7 @@ def _last_layers(student: TextModel, count: int | None) -> Sequence[nn.Module]:
     return list(layers)[len(layers) - count :]
 
 
-def _freeze(student: TextModel, last_layers: int | None) -> None:
+def freeze(student: TextModel, last_layers: int | None) -> None:
     """Leave only the last layers and the head to train."""
     if last_layers is None:
         return
@@ -213,7 +245,7 @@ def _freeze(student: TextModel, last_layers: int | None) -> None:
             module.requires_grad_(True)
 
 
-def _precision(
+def precision_for(
     student: TextModel, rows: TokenizedRows, settings: TrainSettings, objectives: Sequence[tuple[float, Objective]],
     teacher: TextModel | None, device: str, autocast: bool,
 ) -> str:  # fmt: skip
@@ -223,14 +255,8 @@ def _precision(
         return "float32"
     assert settings.batch_size
     batch = _collator(student, teacher)([rows[index] for index in range(min(settings.batch_size, len(rows)))])
-    prepared = [(weight, copy.deepcopy(objective).to(device)) for weight, objective in objectives if weight]
-    shapes = {
-        "student": encoder.shape(student.model, "student"),
-        "teacher": teacher_shape(teacher.model if teacher else None, student.model),
-    }
-    for _, objective in prepared:
-        objective.prepare(labels=rows.labels, **shapes)
-        objective.to(device)
+    prepared = [(weight, copy.deepcopy(objective)) for weight, objective in objectives if weight]
+    prepare_objectives(prepared, student.model, teacher.model if teacher else None, rows.labels, device)
 
     def loss_of(model: Any, inputs: Any) -> torch.Tensor:
         student_needs = reduce(or_, [objective.student_needs for _, objective in prepared])
@@ -249,7 +275,7 @@ def _precision(
     return "float32"
 
 
-class _Progress(TrainerCallback):
+class Progress(TrainerCallback):
     """A bar with the time left on stderr, and every number into the run's metrics."""
 
     def __init__(self, name: str, write: Callable[[dict[str, Any]], None], metric: str) -> None:

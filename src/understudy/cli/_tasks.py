@@ -1,0 +1,114 @@
+"""Options that name a task, as in `--train sst2=train.csv`: what they are for a recipe with tasks, and with one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from understudy.cli import _options as options
+from understudy.errors import RecipeError, did_you_mean
+from understudy.recipe import check_task_name, for_several_tasks, packaged, task_names
+
+# Option → its key in a task, and what comes after NAME=.
+_KEYS = {
+    "task": ("task", "KIND"), "teacher": ("teacher.models", "FOLDER"), "train": ("data.train", "FILE"),
+    "validation": ("data.validation", "FILE"), "test": ("data.test", "FILE"), "transfer": ("data.transfer", "FILE"),
+    "column": ("data.columns", "OURS=THEIRS"), "store": ("teacher.store", "FOLDER"),
+}  # fmt: skip
+_REPEATED = ("teacher", "column")
+Given = Mapping[str, Sequence[str] | str | None]
+
+
+def of_one_task(recipe: str, given: Given) -> dict[str, Any]:
+    """The values of options for a recipe with one task; each may be given once, but for `teacher` and `column`.
+
+    Raises:
+        RecipeError: given twice, or with the name of a task.
+    """
+    found: dict[str, Any] = {}
+    for option, one_or_more in given.items():
+        values = [one_or_more] if isinstance(one_or_more, str) else list(one_or_more or [])
+        for value in values:
+            name = value.partition("=")[0]
+            if "=" in value and option not in {"column", "store"} and _is_name(name) and not Path(value).exists():
+                several = ", ".join(one for one in packaged() if for_several_tasks(one))
+                raise RecipeError(
+                    f"--{option} {value} names a task '{name}' (there is no file of this name), but recipe {recipe} has one task: "
+                    f"leave {name}= out. Recipes with tasks are {several}"
+                )
+        if option in _REPEATED:
+            found[option] = values or None
+            continue
+        if len(values) > 1:
+            raise RecipeError(
+                f"--{option} is given {len(values)} times ({', '.join(values)}), but recipe {recipe} has one task"
+            )
+        found[option] = values[0] if values else None
+    return found
+
+
+def of_tasks(recipe: str, given: Given) -> dict[str, Any]:
+    """Options as dotted keys of a recipe with tasks. The tasks are those that it has, else those that `--train` names.
+
+    Raises:
+        RecipeError: an option without the name of a task, or with an unknown one; all mistakes together.
+    """
+    pairs = {option: [_split(value) for value in values or []] for option, values in given.items()}
+    there = task_names(recipe)
+    known = there or list(dict.fromkeys(name for name, _ in pairs["train"] if _is_name(name)))
+    mistakes = [
+        mistake
+        for option, values in pairs.items()
+        for name, value in values
+        if (mistake := _mistake(option, name, value, known))
+    ]
+    mistakes += [
+        f"--{option} is given {count} times for task {name}; give it once"
+        for option, values in pairs.items()
+        if option not in _REPEATED
+        for name in known
+        if (count := sum(one == name for one, _ in values)) > 1
+    ]
+    if mistakes:
+        raise RecipeError("\n".join(mistakes))
+    found: dict[str, Any] = {} if there else {"tasks": [{"name": name} for name in known]} if known else {}
+    for option, values in pairs.items():
+        for name in known:
+            own = [value for one, value in values if one == name]
+            if own:
+                value: Any = options.columns(own) if option == "column" else own if option == "teacher" else own[0]
+                found[f"tasks.{known.index(name)}.{_KEYS[option][0]}"] = value
+    return found
+
+
+def _split(value: str) -> tuple[str, str]:
+    """`sst2=a.csv` → `("sst2", "a.csv")`; without a name that could be one, the name is empty."""
+    name, equals, rest = value.partition("=")
+    return (name, rest) if equals and "/" not in name and "." not in name else ("", value)
+
+
+def _mistake(option: str, name: str, value: str, known: Sequence[str]) -> str | None:
+    form = _KEYS[option][1]
+    if option == "column" and "=" not in value and name not in known:  # `text=review`
+        name, value = "", "=".join(part for part in (name, value) if part)
+    if not name:
+        which = f", one of {', '.join(known)}" if known else f", for example --{option} first={value}"
+        return f"--{option} {value} names no task; write it as NAME={form}{which}"
+    try:
+        check_task_name(name)
+    except ValueError as error:
+        return f"--{option} {name}={value}: {error}"
+    if name in known:
+        return None if value else f"--{option} {name}= is empty; write it as {name}={form}"
+    if not known:
+        return f"--{option} {name}={value}: task '{name}' has no rows to learn from; give --train {name}=FILE"
+    return f"--{option} {name}={value}: no --train names task '{name}'; {did_you_mean(name, known)}"
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_task_name(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,459 @@
+"""One student for several tasks, one encoder with a head for each: what `distill` does with a recipe that has tasks."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load_file, save_file
+
+from understudy import __version__, controls
+from understudy.data.batches import by_length, tokenized
+from understudy.data.rows import labelled
+from understudy.errors import RecipeError, UserError
+from understudy.evaluate.measure import Measured
+from understudy.evaluate.summary import summarise_tasks
+from understudy.pipeline import facts_of, fill_store
+from understudy.preparation import Plan, check, filled_in, gather, under_new_head
+from understudy.processes import is_helper, main_process_first
+from understudy.recipe import ObjectivePart, Recipe, Stage, make_objectives
+from understudy.report.page import write_page
+from understudy.run import METRICS, Run, Say, write_whole
+from understudy.run import check as check_folder
+from understudy.students import Blueprint
+from understudy.students.assembly import seeded, set_head
+from understudy.teachers.teacher import NoTeacher, Teacher
+from understudy.text_model import TextModel, resolve_max_length
+from understudy.train.multitask import MultitaskModel, train_together, updates_in_epoch, updates_together
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from datasets import Dataset
+
+    from understudy.tasks import Task
+    from understudy.teachers.store import Store
+    from understudy.train.training import Trained
+
+
+def distill_tasks(
+    recipe: Recipe, out: Path, *, resume: bool, overwrite: bool, device: str, shelf: Path, command: str, say: Say
+) -> Run:
+    """Train one student for all tasks of a recipe, each taught by its own teacher, and measure what was kept of each.
+
+    `out/TASK` is a run folder of its own for each task, with a student that works alone; the encoders in them are equal.
+    `out/facts.json` sums up. Arguments and errors are those of `distill`.
+
+    Source: Liu et al. 2019, arXiv:1904.09482; Clark et al. 2019, arXiv:1907.04829.
+    """
+    recipe = resolve_tasks(recipe)
+    with main_process_first():
+        resume = resume or is_helper()
+        if finished := check_folder(out, recipe.dump(), resume=resume, overwrite=overwrite):
+            say(f"{out} is a finished run; nothing to do")
+            return finished
+        together = prepare_tasks(recipe, say, device=device)
+        run = Run.start(out, recipe.dump(), resume=resume, overwrite=overwrite, device=device)
+        runs = {task: Run.start(out / task, recipe.dump(), resume=True, device=device) for task in together.plans}
+        try:
+            stores = {
+                task: fill_store(plan, runs[task].folder, device, _about(task, say))
+                for task, plan in together.plans.items()
+                if plan.recipe.teacher.models
+            }
+        except UserError:
+            run.discard()
+            raise
+    work = _Work(together, run, runs, stores, device, say)
+    models = {"student": work.student()}
+    for control in recipe.control:
+        models[f"student_{control}"] = work.control(control, shelf)
+    if is_helper():
+        return run
+    say("Measuring on the test rows")
+    for task, plan in together.plans.items():
+        measured = {name: one[task] for name, one in models.items()}
+        runs[task].record(facts_of(plan, measured, stores.get(task), device, command))
+        write_page(runs[task].folder)
+    run.record({
+        "understudy": __version__, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind, "command": command,
+        "parameters": together.parameters, **summarise_tasks({task: one.facts for task, one in runs.items()}),
+    })  # fmt: skip
+    return run
+
+
+@dataclass(frozen=True)
+class Together:
+    """What a run of several tasks works with.
+
+    Args:
+        recipe: resolved.
+        plans: task → its plan, whose recipe has this task alone; the students in them are untrained and hold one encoder.
+    """
+
+    recipe: Recipe
+    plans: Mapping[str, Plan]
+
+    @property
+    def parameters(self) -> int:
+        """Of the student with all its heads, the encoder once."""
+        model = MultitaskModel({task: plan.student.model for task, plan in self.plans.items()})
+        return sum(weight.numel() for weight in model.parameters())
+
+    @cached_property
+    def stages(self) -> list[dict[str, tuple[Stage, Dataset]]]:
+        """Of every stage: task → the stage as it is for this task, and the rows that it learns from."""
+        return [
+            {task: (plan.recipe.stages[number], self._rows(plan, number)) for task, plan in self.plans.items()}
+            for number in range(len(self.recipe.stages))
+        ]
+
+    def weights(self, number: int) -> dict[str, float]:
+        """Each task's share of the updates of a stage, relative to the others'."""
+        stage = self.recipe.stages[number]
+        return {
+            task: float(updates_in_epoch(len(rows), stage.train) ** stage.sampling_power)
+            for task, (_, rows) in self.stages[number].items()
+        }
+
+    def updates(self, number: int) -> int:
+        """How many updates a stage makes."""
+        rows = [len(own) for _, own in self.stages[number].values()]
+        return updates_together(rows, self.recipe.stages[number].train)
+
+    def _rows(self, plan: Plan, number: int) -> Dataset:
+        rows = plan.stage_rows(plan.recipe.stages[number])
+        return rows if plan.recipe.teacher.models else labelled(rows)  # nobody says anything of the others
+
+
+def resolve_tasks(recipe: Recipe) -> Recipe:
+    """The recipe with every training setting that it leaves open taken from its kind of student.
+
+    Raises:
+        RecipeError: no tasks, one without rows to learn from, or no teacher at all.
+    """
+    if not recipe.tasks:
+        raise RecipeError(
+            f"{recipe.name} teaches one student several tasks and names none; give for each --task NAME=classification (or similarity), "
+            "--train NAME=FILE and --teacher NAME=FOLDER"
+        )
+    mistakes = [
+        f"task {task.name} has no rows to learn from; give --train {task.name}=FILE"
+        for task in recipe.tasks
+        if task.data.train is None
+    ]
+    mistakes += [
+        f"task {task.name} has transfer rows, but no teacher to label them; give --teacher {task.name}=FOLDER or leave them out"
+        for task in recipe.tasks
+        if task.data.transfer and not task.teacher.models
+    ]
+    if not any(task.teacher.models for task in recipe.tasks):
+        mistakes.append(f"no task has a teacher; give at least one, as --teacher {recipe.tasks[0].name}=FOLDER")
+    if mistakes:
+        raise RecipeError("\n".join(f"{recipe.name}: {mistake}" for mistake in mistakes))
+    return filled_in(recipe)
+
+
+def prepare_tasks(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu") -> Together:
+    """Read and check everything that a resolved recipe with tasks needs. Writes nothing.
+
+    Raises:
+        UserError: anything that does not fit.
+    """
+    assert recipe.tasks
+    given, recipes = {}, {}
+    for one in recipe.tasks:
+        with _named(one.name):
+            alone = recipe.model_copy(
+                update={"tasks": None, "task": one.task, "metric": one.metric, "data": one.data, "teacher": one.teacher}
+            )
+            task, rows, teacher = given[one.name] = gather(alone, _about(one.name, say))
+            recipes[one.name] = _for_task(alone, task, teacher)
+    students = _students(recipe, recipes, given)
+    autocast = recipe.student.make().autocast
+    plans = {}
+    for name, (task, rows, teacher) in given.items():
+        plans[name] = Plan(recipes[name], task, rows, teacher, students[name], autocast)
+        with _named(name):
+            for stage in recipes[name].stages:
+                if plans[name].asks_live(stage):
+                    raise RecipeError(
+                        f"stage {stage.name} compares what goes on inside models, which a recipe with tasks cannot; take objectives "
+                        "on labels and logits"
+                    )
+            check(plans[name], device)
+    return Together(recipe, plans)
+
+
+def _for_task(recipe: Recipe, task: Task, teacher: Teacher) -> Recipe:
+    """The recipe with its objectives as they can be for this task.
+
+    A number has no classes: there `soft_targets` gives way to `logit_regression`. Without a teacher all that hears one gives way to
+    `labels`, which take over its weight.
+    """
+
+    def heard(objectives: Sequence[ObjectivePart]) -> tuple[ObjectivePart, ...]:
+        if task.label_type == "number":
+            objectives = [
+                ObjectivePart(kind="logit_regression", weight=one.weight) if one.kind == "soft_targets" else one
+                for one in objectives
+            ]
+        if not isinstance(teacher, NoTeacher):
+            return tuple(objectives)
+        others = [one for one in objectives if one.kind != "labels" and not one.make().hears_teacher]
+        settings = next((one.settings for one in objectives if one.kind == "labels"), {})
+        weight = sum(one.weight for one in objectives if one not in others)
+        return (ObjectivePart(kind="labels", weight=weight, **{**settings, "target": "gold"}), *others)
+
+    stages = tuple(stage.model_copy(update={"objectives": heard(stage.objectives)}) for stage in recipe.stages)
+    return recipe.model_copy(update={"stages": stages} | ({} if recipe.teacher.models else {"control": ()}))
+
+
+def _students(
+    recipe: Recipe, recipes: Mapping[str, Recipe], given: Mapping[str, tuple[Task, Any, Teacher]]
+) -> dict[str, TextModel]:
+    """An untrained student for each task, all around the encoder of one: of the first task that has a teacher model.
+
+    The others' heads are drawn anew, for their own numbers of classes. Vocabularies come from the texts of all tasks.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    lead = next((task for task, (_, _, teacher) in given.items() if teacher.model is not None), next(iter(given)))
+    rows, teacher = given[lead][1], given[lead][2]
+    blueprint = Blueprint(
+        texts=[text for _, own, _ in given.values() for text in own.texts], label_names=rows.label_names,
+        pair=any(own.pair for _, own, _ in given.values()), max_length=recipes[lead].data.max_length, seed=recipe.seed,
+        teacher=under_new_head(recipe, rows) if recipe.teacher.pretrained else teacher.model,
+    )  # fmt: skip
+    first = recipe.student.make().build(blueprint)
+    if first.model.base_model is first.model:
+        raise RecipeError(
+            f"student {recipe.student.kind} has no encoder for tasks to share; take teacher_layers, narrow or pretrained"
+        )
+    students = {}
+    for number, (task, (_, own, _)) in enumerate(given.items()):
+        model = first.model
+        if task != lead:
+            config = copy.deepcopy(first.model.config)
+            set_head(config, Blueprint(texts=(), label_names=own.label_names))
+            with seeded(recipe.seed + number):
+                model = AutoModelForSequenceClassification.from_config(config, dtype="float32").eval()
+            setattr(model, model.base_model_prefix, first.model.base_model)
+        asked = recipes[task].data.max_length or first.max_length
+        length = resolve_max_length(model.config, first.tokenizer, asked, where=f"the student of {task}")
+        students[task] = TextModel(model, first.tokenizer, length)
+    return students
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every training of a run shares."""
+
+    together: Together
+    run: Run
+    runs: Mapping[str, Run]
+    stores: Mapping[str, Store]
+    device: str
+    say: Say
+
+    def student(self) -> dict[str, Measured]:
+        stages = self.together.stages
+        students, seconds = self._train(
+            "student", [(stage, self.together.weights(number)) for number, stage in enumerate(stages)]
+        )
+        return self._shipped("student", students, seconds)
+
+    def control(self, control: str, shelf: Path) -> dict[str, Measured]:
+        """A control, trained or taken from the shelf: as many updates as the student, as many of each task."""
+        name = f"student_{control}"
+        stages = self._stages_of(control)
+        kept = shelf / self._key(control, stages)
+        students = copies(self.together)
+        model = _joined(students)
+        if not (kept / "trained.json").is_file():
+            students, seconds = self._train(name, stages)
+            if not is_helper():
+                lines = (self.run.folder / METRICS).read_text("utf-8").splitlines(keepends=True)
+                write_whole(kept / METRICS, "".join(line for line in lines if json.loads(line)["model"] == name))
+                _save(_joined(students), kept / "model.safetensors")
+                write_whole(kept / "trained.json", json.dumps({"seconds": seconds}))
+        elif not is_helper():
+            self.say(f"The control '{control}' was trained before with these settings: taken from {kept}")
+            model.load_state_dict(load_file(kept / "model.safetensors"))
+            seconds = json.loads((kept / "trained.json").read_text("utf-8"))["seconds"]
+            if f'"{name}"' not in (self.run.folder / METRICS).read_text("utf-8"):
+                for line in map(json.loads, (kept / METRICS).read_text("utf-8").splitlines()):
+                    self._writer(line.pop("model"), line.pop("stage"))(line)
+        else:
+            seconds = 0.0
+        return self._shipped(name, students, seconds)
+
+    def _stages_of(self, control: str) -> list[tuple[dict[str, tuple[Stage, Dataset]], dict[str, float]]]:
+        together = self.together
+        if control == "alone":
+            last = len(together.recipe.stages) - 1
+            steps = sum(map(together.updates, range(last + 1)))
+            alone = {
+                task: (controls.alone(plan.recipe, steps), labelled(plan.rows.train))
+                for task, plan in together.plans.items()
+            }
+            return [(alone, together.weights(last))]
+        return [
+            (
+                {task: (controls.pseudo_labelled(one), rows) for task, (one, rows) in stage.items()},
+                together.weights(number),
+            )
+            for number, stage in enumerate(together.stages)
+        ]
+
+    def _key(
+        self, control: str, stages: Sequence[tuple[Mapping[str, tuple[Stage, Dataset]], Mapping[str, float]]]
+    ) -> str:
+        """A name for what decides a control's weights."""
+        keys = [
+            (task, controls.key(control, plan, [stage[task] for stage, _ in stages], self.device))
+            for task, plan in self.together.plans.items()
+        ]
+        described = json.dumps([keys, [weights for _, weights in stages]])
+        return f"{control}-{hashlib.sha256(described.encode()).hexdigest()[:16]}"
+
+    def _train(
+        self, name: str, stages: Sequence[tuple[Mapping[str, tuple[Stage, Dataset]], Mapping[str, float]]]
+    ) -> tuple[dict[str, TextModel], float]:
+        """Fresh students through all stages, with the seconds they took. A stage that was finished is not trained again."""
+        seconds, plans = 0.0, self.together.plans
+        students = copies(self.together)
+        for of_tasks, weights in stages:
+            stage = next(iter(of_tasks.values()))[0]
+            checkpoints = self.run.checkpoints / f"{name}-{stage.name}"
+            done, trained = checkpoints / "model.safetensors", checkpoints / "trained.json"
+            if not trained.is_file():
+                told = ", ".join(f"{len(rows):,} rows of {task}" for task, (_, rows) in of_tasks.items())
+                updates = updates_together([len(rows) for _, rows in of_tasks.values()], stage.train)
+                self.say(f"Training the {name.replace('_', ' ')} ({self.together.recipe.student.kind}, "
+                         f"{self.together.parameters:,} parameters): {told}, {updates:,} updates")  # fmt: skip
+                kept = {
+                    task: self.stores[task].logits(rows)
+                    for task, (one, rows) in of_tasks.items()
+                    if plans[task].keeps_logits(one)
+                }
+                found = train_stage(
+                    self.together, students, of_tasks, kept, weights, checkpoints, name, self.device, write=self._writer(name, stage.name)
+                )  # fmt: skip
+                if is_helper():
+                    continue
+                _save(_joined(students), done)
+                write_whole(trained, json.dumps({"seconds": found.seconds}))
+            _joined(students).load_state_dict(load_file(done))
+            seconds += json.loads(trained.read_text("utf-8"))["seconds"]
+        return students, seconds
+
+    def _shipped(self, name: str, students: Mapping[str, TextModel], seconds: float) -> dict[str, Measured]:
+        """The students as folders of their own, as they are measured; the seconds are those of the training that they share."""
+        if is_helper():
+            return {task: Measured((student,)) for task, student in students.items()}
+        folders = {task: run.folder / name for task, run in self.runs.items()}
+        for task, student in students.items():
+            student.save(folders[task])
+        return {task: Measured((TextModel.load(folder),), (folder,), seconds) for task, folder in folders.items()}
+
+    def _writer(self, name: str, stage: str) -> Callable[[dict[str, Any]], None]:
+        """A function that writes a line of numbers into the metrics of the run, and into each task's what is of it."""
+        whole = self.run.writer(name, stage)
+        parts = {task: run.writer(name, stage) for task, run in self.runs.items()}
+
+        def write(line: dict[str, Any]) -> None:
+            whole(line)
+            for task, part in parts.items():
+                if own := _line_of(task, line):
+                    part(own)
+
+        return write
+
+
+def train_stage(
+    together: Together, students: Mapping[str, TextModel], of_tasks: Mapping[str, tuple[Stage, Dataset]], kept: Mapping[str, np.ndarray],
+    weights: Mapping[str, float], checkpoints: Path, name: str, device: str, *, write: Callable[[dict[str, Any]], None],
+) -> Trained:  # fmt: skip
+    """Train `students`, which share an encoder, in place on the rows of one stage; the mean of their metrics on validation rows selects.
+
+    Args:
+        of_tasks: task → the stage as it is for this task, and its rows.
+        kept: task → logits of its teacher, where the stage listens to one.
+    """
+    plans = together.plans
+    stage = next(iter(of_tasks.values()))[0]
+    return train_together(
+        students,
+        {
+            task: tokenized(students[task], rows, kept.get(task), balanced=stage.train.balanced_sampling)
+            for task, (_, rows) in of_tasks.items()
+        },
+        {task: by_length(students[task], labelled(plan.rows.validation)) for task, plan in plans.items()},
+        {task: (plan.task, plan.recipe.selection_metric) for task, plan in plans.items()}, stage.train,
+        {task: make_objectives(one.objectives) for task, (one, _) in of_tasks.items()}, weights=weights, folder=checkpoints,
+        seed=together.recipe.seed, name=name.replace("_", " "), write=write, device=device,
+        autocast=next(iter(plans.values())).autocast, report_to=together.recipe.report_to,
+    )  # fmt: skip
+
+
+def copies(together: Together) -> dict[str, TextModel]:
+    """The untrained students, copied with the encoder that they share."""
+    models = copy.deepcopy({task: plan.student.model for task, plan in together.plans.items()})
+    return {
+        task: TextModel(models[task], plan.student.tokenizer, plan.student.max_length)
+        for task, plan in together.plans.items()
+    }
+
+
+def _line_of(task: str, line: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a line of metrics says of one task, as the run of one task would say it; None where it says nothing.
+
+    >>> _line_of("sst2", {"step": 3, "loss": 0.9, "loss/sst2/labels": 0.5, "loss/stsb/labels": 2.0})
+    {'step': 3, 'loss/labels': 0.5}
+    >>> _line_of("sst2", {"step": 3, "validation": {"sst2/accuracy": 0.8, "mean": 0.7}})
+    {'step': 3, 'validation': {'accuracy': 0.8}}
+    """
+    if "validation" in line:
+        found = {
+            key.removeprefix(f"{task}/"): value
+            for key, value in line["validation"].items()
+            if key.startswith(f"{task}/")
+        }
+        return {**line, "validation": found}
+    terms = {key.replace(f"/{task}/", "/", 1): value for key, value in line.items() if key.startswith(f"loss/{task}/")}
+    shared = {key: value for key, value in line.items() if not key.startswith(("loss", "grad_norm"))}
+    return shared | terms if terms else None
+
+
+def _joined(students: Mapping[str, TextModel]) -> MultitaskModel:
+    return MultitaskModel({task: student.model for task, student in students.items()})
+
+
+def _save(model: MultitaskModel, path: Path) -> None:
+    """Write the weights whole: beside their place, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    save_file(model.state_dict(), new)
+    new.replace(path)
+
+
+def _about(task: str, say: Say) -> Say:
+    return lambda line: say(f"{task}: {line}")
+
+
+@contextmanager
+def _named(task: str) -> Iterator[None]:
+    """Has a user's mistake say which task it is in."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"task {task}: {error}") from error

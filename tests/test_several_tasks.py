@@ -1,0 +1,531 @@
+"""A student of several tasks, from the command: what is written, what each task and each control hears, what is refused."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from tiny import tiny_rows, write_rows
+from understudy import multitask
+from understudy.errors import RecipeError
+from understudy.multitask import prepare_tasks, resolve_tasks
+from understudy.pipeline import distill, teach
+from understudy.recipe import Recipe, for_several_tasks, load_recipe, packaged
+from understudy.text_model import TextModel
+
+pytestmark = pytest.mark.usefixtures("quick")
+SEVERAL = [name for name in packaged() if for_several_tasks(name)]
+SHORT = ["--set", "stages.0.train.max_steps=2", "--set", "stages.0.train.batch_size=8"]
+TRAIN = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2}
+
+
+@pytest.fixture
+def words(world, number_world):
+    """The command for two tasks, one of classes and one of numbers, which are pairs."""
+
+    def build(recipe: str, out: Path, *more, without: tuple[str, ...] = ()) -> list:
+        given = ["distill", recipe, "--task", "likeness=similarity", "--out", out]
+        for name, one in (("mood", world), ("likeness", number_world)):
+            for option in ("teacher", "train", "validation", "test", "transfer"):
+                if f"{option} {name}" not in without:
+                    given += [f"--{option}", f"{name}={getattr(one, option)}"]
+        return [*given, *more]
+
+    return build
+
+
+@pytest.fixture
+def recipe(world, number_world):
+    def build(name="mt_dnn", **changes) -> Recipe:
+        def one(name: str, files, task: str) -> dict:
+            data = {split: getattr(files, split) for split in ("train", "validation", "test")}
+            return {"name": name, "task": task, "data": data, "teacher": {"models": [files.teacher]}}
+
+        tasks = [one("mood", world, "classification"), one("likeness", number_world, "similarity")]
+        keys = {f"stages.0.train.{key}": value for key, value in TRAIN.items()}
+        return load_recipe(
+            name, {"tasks": tasks} | keys | {key.replace("__", "."): value for key, value in changes.items()}
+        )
+
+    return build
+
+
+@pytest.fixture
+def trainings(monkeypatch) -> list[dict]:
+    """What every training of this test was given."""
+    found, whole = [], multitask.train_together
+
+    def noted(students, rows, validation, tasks, settings, objectives, **more):
+        before = {
+            name: {key: value.clone() for key, value in one.model.state_dict().items()}
+            for name, one in students.items()
+        }
+        trained = whole(students, rows, validation, tasks, settings, objectives, **more)
+        found.append(
+            {
+                "before": before,
+                "rows": rows,
+                "objectives": objectives,
+                "settings": settings,
+                "steps": trained.steps,
+                **more,
+            }
+        )
+        return trained
+
+    monkeypatch.setattr(multitask, "train_together", noted)
+    return found
+
+
+def weights(folder: Path, student: str = "student") -> list[bytes]:
+    return [(folder / name / student / "model.safetensors").read_bytes() for name in ("mood", "likeness")]
+
+
+def described(objectives) -> list[tuple[float, str]]:
+    return [(weight, type(one).__name__) for weight, one in objectives]
+
+
+# --- a whole run
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("control", [["--no-control"], ["--control", "alone,pseudo_labels"]], ids=["none", "both"])
+def test_every_recipe_runs_two_steps(name, control, words, tmp_path, understudy):
+    run = tmp_path / "run"
+    said = understudy(*words(name, run, *control, *SHORT, "--json"))
+    assert said.code == 0, said.err
+    facts = said.json
+    assert facts == json.loads((run / "facts.json").read_text()) and list(facts["tasks"]) == ["mood", "likeness"]
+    models = {"teacher", "student", *({"student_alone", "student_pseudo_labels"} if len(control) == 2 else ())}
+    assert facts["mean"].keys() == models
+    for task, metric in (("mood", "accuracy"), ("likeness", "pearson")):
+        own = json.loads((run / task / "facts.json").read_text())
+        assert own["models"].keys() == models == facts["tasks"][task]["value"].keys()
+        assert own["primary_metric"] == metric and own["data"]["transfer"]["rows"] > 0
+        for model in models:
+            assert own["models"][model]["quality"][metric]["value"] == facts["tasks"][task]["value"][model]
+        assert own["gain_over_alone"] == facts["tasks"][task]["gain_over_alone"]
+        assert own["models"]["student"]["rows_per_second"] > 0
+    for model, value in facts["mean"].items():
+        assert value == pytest.approx(sum(one["value"][model] for one in facts["tasks"].values()) / 2)
+    assert not (run / "checkpoints").exists()
+
+
+def test_each_task_is_a_run_folder_that_works_alone(words, tmp_path, understudy, world):
+    run = tmp_path / "run"
+    said = understudy(*words("bam", run, *SHORT))
+    assert said.code == 0, said.err
+    assert "gain over" in said.out and "student alone" in " ".join(said.out.split()) and "One student of" in said.out
+    for task in ("mood", "likeness"):
+        there = {path.name for path in (run / task).iterdir()}
+        assert there >= {
+            "facts.json",
+            "report.html",
+            "metrics.jsonl",
+            "recipe.yaml",
+            "environment.json",
+            "teacher_outputs",
+            "student",
+        }
+        page = (run / task / "report.html").read_text()
+        assert "on validation rows" in page and "loss: annealed targets" in page
+        (run / task / "report.html").unlink()
+        assert understudy("report", run / task).code == 0 and (run / task / "report.html").read_text() == page
+        (run / task / "report.html").unlink()
+    again = understudy("report", run)
+    assert again.code == 0 and (run / "mood" / "report.html").is_file() and (run / "likeness" / "report.html").is_file()
+    assert "likeness" in again.out and str(run) in again.out.replace("\n", "")
+    said = understudy("evaluate", run / "mood" / "student", "--data", world.test, "--json")
+    own = json.loads((run / "mood" / "facts.json").read_text())
+    assert said.json["models"]["student"]["quality"] == own["models"]["student"]["quality"]
+
+
+def test_the_encoders_are_equal_and_counted_once(recipe, tmp_path):
+    run = distill(recipe(), tmp_path / "run")
+    for student in ("student", "student_alone"):
+        one, other = (load_file(run.folder / name / student / "model.safetensors") for name in ("mood", "likeness"))
+        shared = {name for name in one if name.startswith("bert.")}
+        assert shared == {name for name in other if name.startswith("bert.")} and len(shared) > 20
+        assert all(torch.equal(one[name], other[name]) for name in shared)
+        assert one["classifier.weight"].shape == (2, 16) and other["classifier.weight"].shape == (1, 16)
+        assert run.facts["parameters"] == sum(one[name].numel() for name in shared) + 3 * 17
+    mood, likeness = (TextModel.load(run.folder / name / "student") for name in ("mood", "likeness"))
+    assert mood.label_names == ("bad", "good") and likeness.label_names is None
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    measured = [line["validation"] for line in lines if "validation" in line]
+    assert all({"mood/accuracy", "likeness/pearson", "mean"} <= one.keys() for one in measured) and measured
+    assert {name for line in lines for name in line if name.startswith("loss/")} == {
+        "loss/mood/labels", "loss/mood/soft_targets", "loss/likeness/labels", "loss/likeness/logit_regression",
+    }  # fmt: skip
+
+
+def test_the_recipe_of_a_run_gives_the_same_run(words, tmp_path, understudy):
+    first = tmp_path / "first"
+    assert understudy(*words("bam", first, *SHORT)).code == 0
+    said = understudy("distill", first / "recipe.yaml", "--out", tmp_path / "second", "--json")
+    assert said.code == 0, said.err
+    assert weights(first) == weights(tmp_path / "second")
+    assert (first / "recipe.yaml").read_text() == (tmp_path / "second" / "recipe.yaml").read_text()
+    again = understudy("distill", first / "recipe.yaml", "--train", "mood=other.jsonl", "--out", tmp_path / "third")
+    assert again.code == 2 and "task mood: other.jsonl: no such file" in again.err
+
+
+# --- what each task hears
+
+
+def test_each_task_has_objectives_that_it_can_have(recipe, tmp_path, trainings):
+    distill(recipe(control=[]), tmp_path / "run")
+    (student,) = trainings
+    assert described(student["objectives"]["mood"]) == [(0.5, "Labels"), (0.5, "SoftTargets")]
+    assert described(student["objectives"]["likeness"]) == [(0.5, "Labels"), (0.5, "LogitRegression")]
+    assert student["rows"]["mood"].teacher_logits.shape == (60, 2)
+    assert student["rows"]["likeness"].teacher_logits.shape == (60, 1)
+    assert student["weights"] == {"mood": 8.0, "likeness": 8.0}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_task_without_a_teacher_is_taught_by_its_labels(name, recipe, tmp_path, trainings, number_world, world):
+    some = [row if place % 3 else row | {"label": None} for place, row in enumerate(tiny_rows(60))]
+    train = write_rows(tmp_path / "train.jsonl", some)
+    run = distill(recipe(name, tasks__0__teacher__models=[], tasks__0__data__train=train), tmp_path / "run")
+    student, alone = trainings
+    assert described(student["objectives"]["mood"]) == [(1.0, "Labels")]
+    assert student["rows"]["mood"].teacher_logits is None and len(student["rows"]["mood"]) == 40
+    assert len(student["objectives"]["likeness"]) == len(load_recipe(name).stages[0].objectives)
+    assert run.facts["mean"].keys() == {"student", "student_alone"}
+    assert "teacher" not in run.facts["tasks"]["mood"]["value"] and "teacher" in run.facts["tasks"]["likeness"]["value"]
+    assert not (run.folder / "mood" / "teacher_outputs").exists()
+    assert student["steps"] == alone["steps"]
+
+
+def test_an_ensemble_for_one_of_them(recipe, tmp_path, world):
+    built = recipe(control=[], tasks__0__teacher__models=[world.teacher, world.teacher])
+    assert [task.teacher.combine for task in built.tasks] == ["arithmetic", "arithmetic"], (
+        "the recipe's word counts for all tasks"
+    )
+    together = prepare_tasks(resolve_tasks(built))
+    assert [len(plan.teacher.models) for plan in together.plans.values()] == [2, 1]
+
+
+def test_settings_for_all_tasks_and_for_one(recipe):
+    built = recipe(data__max_length=24, tasks__1__data__max_length=16, teacher__dtype="float16")
+    assert [task.data.max_length for task in built.tasks] == [24, 16]
+    assert [task.teacher.dtype for task in built.tasks] == ["float16", "float16"]
+    assert built.data.max_length is None, "moved"
+    assert Recipe(**yaml.safe_load(built.dump())) == built
+    together = prepare_tasks(resolve_tasks(built))
+    assert [plan.student.max_length for plan in together.plans.values()] == [24, 16]
+
+
+@pytest.mark.parametrize(
+    "student",
+    [{"kind": "narrow", "width": 8, "vocabulary": "data"}, {"kind": "narrow", "width": 8, "vocabulary": "words"}],
+)
+def test_one_vocabulary_knows_the_texts_of_all_tasks(recipe, student):
+    plans = prepare_tasks(resolve_tasks(recipe(student=student))).plans
+    assert plans["mood"].student.tokenizer is plans["likeness"].student.tokenizer
+    for plan in plans.values():
+        found = plan.student.tokenizer(plan.rows.texts)["input_ids"]
+        assert not any(plan.student.tokenizer.unk_token_id in row for row in found)
+
+
+def test_the_encoder_may_come_from_the_pretrained_model(recipe, world, pretrained):
+    changes = {"student__layers": "all", "teacher__pretrained": pretrained}
+    plans = prepare_tasks(resolve_tasks(recipe("bam", **changes))).plans
+    own = plans["mood"].student.model.bert.state_dict()
+    given = load_file(Path(pretrained) / "model.safetensors")
+    assert all(torch.equal(value, given[f"bert.{name}"]) for name, value in own.items() if f"bert.{name}" in given)
+    assert plans["mood"].student.model.bert is plans["likeness"].student.model.bert
+    built = recipe("bam", student={"kind": "pretrained", "model": world.teacher})
+    plans = prepare_tasks(resolve_tasks(built)).plans
+    layers = plans["likeness"].student.model.bert.encoder.layer
+    assert len(layers) == 3
+    assert torch.equal(
+        layers[0].output.dense.weight, TextModel.load(world.teacher).model.bert.encoder.layer[0].output.dense.weight
+    )
+
+
+# --- the controls
+
+
+def test_controls_start_alike_and_make_as_many_updates(recipe, tmp_path, trainings, world):
+    built = recipe(control=["alone", "pseudo_labels"], tasks__0__data__transfer=world.transfer)
+    distill(built, tmp_path / "run")
+    student, alone, pseudo = trainings
+    assert [one["name"] for one in trainings] == ["student", "student alone", "student pseudo labels"]
+    assert student["steps"] == alone["steps"] == pseudo["steps"] == 2 * (13 + 8)
+    for one in (alone, pseudo):
+        for task in ("mood", "likeness"):
+            assert all(torch.equal(one["before"][task][key], value) for key, value in student["before"][task].items())
+        assert one["weights"] == student["weights"] == {"mood": 13.0, "likeness": 8.0}
+        assert one["settings"].learning_rate == student["settings"].learning_rate
+    assert len(alone["rows"]["mood"]) == 60 and len(student["rows"]["mood"]) == len(pseudo["rows"]["mood"]) == 100
+    for task in ("mood", "likeness"):
+        ((weight, only),) = alone["objectives"][task]
+        assert weight > 0 and only.target == "gold" and alone["rows"][task].teacher_logits is None
+        assert [(one.target) for _, one in pseudo["objectives"][task]] == ["gold", "teacher"]
+
+
+def test_a_control_is_trained_once_for_the_same_setting(recipe, tmp_path, trainings):
+    said = []
+    first = distill(recipe(), tmp_path / "first", say=said.append)
+    second = distill(recipe(stages__0__objectives__1__weight=0.9), tmp_path / "second", say=said.append)
+    assert [one["name"] for one in trainings] == ["student", "student alone", "student"]
+    assert any("The control 'alone' was trained before with these settings" in line for line in said)
+    assert weights(first.folder, "student_alone") == weights(second.folder, "student_alone") != weights(second.folder)
+    assert weights(first.folder) != weights(second.folder)
+    for file in ("metrics.jsonl", "mood/metrics.jsonl", "likeness/metrics.jsonl"):
+        own = [
+            [
+                line
+                for line in map(json.loads, (run.folder / file).read_text().splitlines())
+                if line["model"] == "student_alone"
+            ]
+            for run in (first, second)
+        ]
+        assert own[0] == own[1] != []
+    distill(recipe(stages__0__sampling_power=0.5), tmp_path / "third", say=said.append)
+    assert [one["name"] for one in trainings[3:]] == ["student", "student alone"], "other shares are another control"
+
+
+# --- stopped, and gone on with
+
+
+KILLED = """
+import os, signal
+from understudy.cli import main
+from understudy.train.trainer import DistillationTrainer
+whole, left = DistillationTrainer._save_optimizer_and_scheduler, [{count}]
+
+def killed(*given, **settings):
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*given, **settings)
+
+DistillationTrainer._save_optimizer_and_scheduler = killed
+main()
+"""
+
+
+def test_killed_and_resumed_is_uninterrupted(words, tmp_path, understudy):
+    """kill -9 in the middle of a checkpoint of the student, then of the control."""
+    sets = [
+        "--set",
+        "stages.0.train.epochs=2",
+        "--set",
+        "stages.0.train.batch_size=8",
+        "--set",
+        "stages.0.train.learning_rate=1e-2",
+    ]
+    whole, run = tmp_path / "whole" / "run", tmp_path / "parts" / "run"
+    assert understudy(*words("bam", whole, *sets)).code == 0
+    for count, resume in ((4, []), (12, ["--resume"])):
+        code = [sys.executable, "-c", KILLED.format(count=count), *map(str, words("bam", run, *sets, *resume))]
+        said = subprocess.run(code, capture_output=True, text=True, check=False)
+        assert said.returncode == -signal.SIGKILL, said.stderr
+    assert (run / "mood" / "student").is_dir() and not (run / "mood" / "facts.json").exists()
+    said = understudy(*words("bam", run, *sets), "--resume")
+    assert said.code == 0, said.err
+    assert weights(run) == weights(whole) and weights(run, "student_alone") == weights(whole, "student_alone")
+    found, expected = (json.loads((folder / "facts.json").read_text()) for folder in (run, whole))
+    assert found["tasks"] == expected["tasks"] and found["mean"] == expected["mean"]
+    again = understudy(*words("bam", run, *sets), "--resume")
+    assert again.code == 0 and "finished run" in again.err
+
+
+def test_stages_follow_one_another(recipe, tmp_path, trainings):
+    stages = [
+        {"name": "soft", "objectives": [{"kind": "logit_regression"}], "train": TRAIN},
+        {"name": "hard", "objectives": [{"kind": "labels"}], "train": TRAIN | {"epochs": 1}, "sampling_power": 0.0},
+    ]
+    distill(recipe(stages=stages), tmp_path / "run")
+    soft, hard, alone = trainings
+    assert alone["steps"] == soft["steps"] + hard["steps"] == 32 + 16
+    assert hard["weights"] == {"mood": 1.0, "likeness": 1.0}
+    assert not torch.equal(soft["before"]["mood"]["classifier.weight"], hard["before"]["mood"]["classifier.weight"])
+    assert all(torch.equal(alone["before"]["mood"][key], value) for key, value in soft["before"]["mood"].items())
+
+
+def test_a_store_for_each_task(recipe, tmp_path, world, monkeypatch):
+    single = load_recipe("hinton", world.keys)
+    assert teach(single, tmp_path / "outputs") == {"computed": 120, "kept": 120}
+    said = []
+    distill(recipe(control=[], tasks__0__teacher__store=str(tmp_path / "outputs")), tmp_path / "run", say=said.append)
+    assert any("mood: Teacher outputs: 0 rows computed now, 120 kept" in line for line in said)
+    with pytest.raises(RecipeError, match="mt_dnn has several tasks; fill a store for each"):
+        teach(recipe(), tmp_path / "other")
+
+
+# --- what is refused
+
+
+REFUSED = {
+    "a file without a task": (
+        ["--train", "b.jsonl"],
+        "--train b.jsonl names no task; write it as NAME=FILE, one of mood, likeness",
+    ),
+    "a path with an equals sign": (
+        ["--test", "x/y=1.jsonl"],
+        "--test x/y=1.jsonl names no task; write it as NAME=FILE, one of mood",
+    ),
+    "a kind without a task": (["--task", "similarity"], "--task similarity names no task; write it as NAME=KIND"),
+    "a column without a task": (
+        ["--column", "text=review"],
+        "--column text=review names no task; write it as NAME=OURS=THEIRS, one of mood, likeness",
+    ),
+    "a column that is none": (["--column", "mood=review"], "--column review: write it as our name=the file's name"),
+    "an unknown task": (
+        ["--teacher", "mod=x"],
+        "--teacher mod=x: no --train names task 'mod'; known are mood, likeness. Did you mean 'mood'?",
+    ),
+    "no plain word": (["--train", "My task=b.jsonl"], "task name 'My task' is no plain word"),
+    "a name that is taken": (["--train", "checkpoints=b.jsonl"], "task name 'checkpoints' is taken by the run folder"),
+    "an empty file": (["--test", "mood="], "--test mood= is empty; write it as mood=FILE"),
+    "twice": (["--train", "mood=b.jsonl"], "--train is given 2 times for task mood; give it once"),
+    "an unknown kind of task": (
+        ["--task", "mood=clasification"],
+        "'clasification' is unknown; known are classification, similarity",
+    ),
+    "an unknown metric": (["--set", "tasks.0.metric=pearson"], "metric 'pearson' is unknown for classification"),
+    "a metric for all": (
+        ["--set", "metric=accuracy"],
+        "metric: a recipe with tasks has it in each task, as tasks.0.metric",
+    ),
+    "rows for all": (
+        ["--set", "data.train=x"],
+        "data.train: a recipe with tasks has it in each task, as tasks.0.data.train",
+    ),
+    "plain text": (["--raw", "x.txt"], "data.raw: a recipe with tasks has it in each task"),
+    "two of one name": (["--set", "tasks.1.name=mood"], "tasks need names of their own; got mood, mood"),
+    "no encoder": (
+        ["--student", "bilstm"],
+        "student bilstm has no encoder for tasks to share; take teacher_layers, narrow or pretrained",
+    ),
+    "augmentation": (
+        ["--set", "stages.0.augment={copies: 2, steps: [{kind: masking}]}"],
+        "stages.0.augment: a recipe with tasks cannot have it",
+    ),
+    "mixup": (
+        ["--set", "stages.0.mixup={objectives: [{kind: labels}]}"],
+        "stages.0.mixup: a recipe with tasks cannot have it",
+    ),
+    "an assistant": (
+        ["--set", "stages.0.teacher=self"],
+        "stages.0.teacher is 'self', but the tasks of a recipe bring their own",
+    ),
+    "layers": (
+        ["--set", "stages.0.objectives=[{kind: hidden_states}]"],
+        "task mood: stage distillation compares what goes on inside models",
+    ),
+    "a teacher of another task": (
+        ["--set", "tasks.0.task=similarity"],
+        "a classification model, but --task is similarity",
+    ),
+    "a missing file": (["--transfer", "mood=none.jsonl"], "task mood: none.jsonl: no such file"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input(case, words, tmp_path, understudy, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    more, message = REFUSED[case]
+    said = understudy(*words("bam", "runs/out", *more, without=("transfer mood", "column mood")))
+    assert (said.code, said.out) == (2, ""), said.err
+    assert message in said.err and "Traceback" not in said.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_all_mistakes_of_the_options_are_told_together(words, tmp_path, understudy):
+    said = understudy(*words("bam", tmp_path / "run", "--train", "b.jsonl", "--test", "mod=x", "--column", "text"))
+    assert said.code == 2
+    for part in (
+        "--train b.jsonl names no task",
+        "--test mod=x: no --train names task 'mod'",
+        "--column text names no task",
+    ):
+        assert part in said.err
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ([], "bam teaches one student several tasks and names none; give for each --task NAME=classification"),
+    (["--train", "b.jsonl"], "--train b.jsonl names no task; write it as NAME=FILE, for example --train first=b.jsonl"),
+    (["--teacher", "mood=x"], "--teacher mood=x: task 'mood' has no rows to learn from; give --train mood=FILE"),
+    (["--train", "mood=x"], "no task has a teacher; give at least one, as --teacher mood=FOLDER"),
+    (["--train", "mood=x", "--train", "b=y", "--teacher", "mood=x", "--transfer", "b=z"],
+     "bam: task b has transfer rows, but no teacher to label them; give --teacher b=FOLDER or leave them out"),
+])  # fmt: skip
+def test_too_little(given, message, tmp_path, understudy):
+    said = understudy("distill", "bam", *given, "--out", tmp_path / "run")
+    assert (said.code, said.out) == (2, "") and message in said.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_with_one_task_takes_no_names(world, tmp_path, understudy):
+    plain = world.distill("hinton", tmp_path / "run", *SHORT, "--no-control")
+    for option, value in (
+        ("--train", f"mood={world.train}"),
+        ("--task", "mood=classification"),
+        ("--teacher", f"mood={world.teacher}"),
+    ):
+        words = [word for place, word in enumerate(plain) if option not in (word, plain[place - 1])]
+        said = understudy(*words, option, value)
+        assert said.code == 2 and f"{option} {value} names a task 'mood'" in said.err
+        assert "recipe hinton has one task: leave mood= out. Recipes with tasks are bam, mt_dnn" in said.err
+    said = understudy(*plain, "--train", world.test)
+    assert said.code == 2 and "--train is given 2 times" in said.err and "recipe hinton has one task" in said.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_path_with_an_equals_sign_is_a_path(world, tmp_path, understudy, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("lr=3.jsonl").write_text(Path(world.train).read_text())
+    given = [
+        word if word != world.train else "lr=3.jsonl"
+        for word in world.distill("hinton", "run", *SHORT, "--no-control", "--json")
+    ]
+    said = understudy(*given, "--store", "kept=here")
+    assert said.code == 0, said.err
+    assert said.json["data"]["train"]["rows"] == 60 and Path("kept=here", "store.json").is_file()
+
+
+def test_columns_and_files_of_each_task(words, world, tmp_path, understudy):
+    rows = [{"review": row["text"], "stars": row["label"]} for row in tiny_rows(60)]
+    train = write_rows(tmp_path / "a=b" / "train.jsonl", rows)  # an equals sign after the name is of the path
+    command = words(
+        "bam",
+        tmp_path / "run",
+        *SHORT,
+        "--no-control",
+        "--json",
+        without=("train mood", "validation mood", "test mood", "transfer mood"),
+    )
+    said = understudy(
+        *command, "--train", f"mood={train}", "--column", "mood=text=review", "--column", "mood=label=stars"
+    )
+    assert said.code == 0, said.err
+    recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    tasks = {task["name"]: task["data"] for task in recipe["tasks"]}
+    assert tasks["mood"]["columns"] == {"text": "review", "label": "stars"} and tasks["likeness"]["columns"] == {}
+    assert tasks["mood"]["train"] == train
+
+
+def test_plan_says_what_distill_would_do_and_writes_nothing(words, tmp_path, understudy, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, name, *more = words("bam", "run", "--set", "stages.0.train.epochs=2", "--set", "stages.0.train.batch_size=8")
+    planned = understudy("plan", name, *(word for word in more if word not in ("--out", "run")), "--json")
+    assert planned.code == 0, planned.err
+    assert not list(tmp_path.iterdir())
+    said = understudy("distill", name, *more, "--json")
+    steps = [json.loads(line)["step"] for line in Path("run", "metrics.jsonl").read_text().splitlines()]
+    found = planned.json
+    assert (found["train_rows"], found["validation_rows"], found["test_rows"], found["transfer_rows"]) == (120, 60, 60, 80)
+    assert found["updates_of_the_student"] == max(steps) == 52 and found["trainings"] == 2
+    assert found["rows_to_teach"] == 320 and found["store_mib"] == pytest.approx(160 * (2 * 16 + 3 * 4) / 2**20)
+    assert found["student_parameters"] == said.json["parameters"] and found["total_minutes"] > 0
