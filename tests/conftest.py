@@ -64,14 +64,14 @@ class World:
         return ["--train", self.train, "--validation", self.validation, "--test", self.test]
 
     def distill(self, recipe: str, out: Path, *words: Any) -> list[Any]:
-        """The command that distils the teacher into `out`."""
-        return ["distill", recipe, "--teacher", self.teacher, *self.data, "--out", out, *words]
+        """The command that distils the teacher into `out`; without exports, which take seconds each: `--set export=` brings them."""
+        return ["distill", recipe, "--teacher", self.teacher, *self.data, "--no-export", "--out", out, *words]
 
     @property
     def keys(self) -> dict[str, Any]:
         """As overrides of a recipe."""
         return {"data.train": self.train, "data.validation": self.validation, "data.test": self.test,
-                "teacher.models": [self.teacher]}  # fmt: skip
+                "teacher.models": [self.teacher], "export": []}  # fmt: skip
 
 
 def make_world(folder: Path, **kind: bool) -> World:

@@ -301,12 +301,17 @@ def test_a_quantized_graph_that_answers_otherwise(cheap, tmp_path, monkeypatch):
     model = TextModel.load(cheap[0])
     wanted = expected(model, rows_of(False))
     found = write_export(model, tmp_path / "out", wanted, Classification(), drop=True)
-    assert found.parity.keys() == {"float32"} and found.complaints.keys() == {"int8"}
+    assert found.kept == ["float32"] and found.complaints.keys() == {"int8"}
     assert not (tmp_path / "out" / "model.int8.onnx").exists()
     with pytest.raises(ModelError, match="no int8 model, only float32"):
         Predictor(tmp_path / "out", int8=True)
     found = write_export(model, tmp_path / "none", wanted, Classification(), precisions=("int8",), drop=True)
-    assert found.folder is None and not (tmp_path / "none").exists() and found.parity["int8"]["passed"] is False
+    assert (
+        found.folder is None
+        and found.kept == []
+        and not (tmp_path / "none").exists()
+        and found.complaints.keys() == {"int8"}
+    )
 
 
 class Faulty(Predictor):

@@ -17,7 +17,8 @@ from understudy.export.card import card
 from understudy.export.graph import OPSET, model_inputs, write_graph, write_int8
 from understudy.export.origin import Origin
 from understudy.export.parity import Expected, complaints, parity
-from understudy.runtime import DESCRIPTION, FORMAT, Predictor, is_export
+from understudy.run import write_whole
+from understudy.runtime import DESCRIPTION, FORMAT, Predictor, is_export, read_description
 
 if TYPE_CHECKING:
     from understudy.tasks import Task
@@ -34,13 +35,21 @@ class Exported:
 
     Args:
         folder: where; None where nothing passed.
-        parity: precision → the figures of the gate, and whether they `passed`.
-        complaints: precision → what the gate holds against it, where it does.
+        parity: precision → the figures of the gate, whether they `passed`, and, if not, the `complaints`. Of all that were asked for.
     """
 
     folder: Path | None
     parity: dict[str, dict[str, Any]] = field(default_factory=dict)
-    complaints: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def complaints(self) -> dict[str, list[str]]:
+        """Precision → what the gate holds against it, where it does."""
+        return {name: figures["complaints"] for name, figures in self.parity.items() if not figures["passed"]}
+
+    @property
+    def kept(self) -> list[str]:
+        """The precisions that lie in the folder."""
+        return [] if self.folder is None else list(read_description(self.folder)["files"])
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
@@ -87,7 +96,7 @@ def write_export(
     shutil.rmtree(new, ignore_errors=True)
     try:
         new.mkdir(parents=True)
-        found = _fill(new, model, wanted, task, precisions, drop=drop)
+        found = Exported(None, _fill(new, model, wanted, task, precisions))
         if found.complaints and not (allow_loss or drop):
             raise ExportError(
                 "; ".join(
@@ -96,21 +105,29 @@ def write_export(
                 )
                 + ". To have it all the same: --allow-loss"
             )
-        if found.folder is None:
+        dropped = found.complaints if drop and not allow_loss else {}
+        kept = {precision: figures for precision, figures in found.parity.items() if precision not in dropped}
+        if not kept:
             return found
-        about = _describe(model, wanted, task, found.parity)
-        (new / DESCRIPTION).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        (new / "README.md").write_text(card(about, origin), "utf-8")
+        for precision in dropped:
+            _remove(new / FILES[precision])
+        _write_description(new, model, wanted, task, kept)
+        write_card(new, origin)
         _put_in_place(new, out)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    return Exported(out, found.parity, found.complaints)
+    return Exported(out, found.parity)
+
+
+def write_card(folder: Path, origin: Origin) -> None:
+    """Write the model card of an export, anew where more is known of the model now."""
+    write_whole(folder / "README.md", card(read_description(folder), origin))
 
 
 def _fill(
-    new: Path, model: TextModel, wanted: Expected, task: Task, precisions: Sequence[str], *, drop: bool
-) -> Exported:
-    """Write the files that predictions need, and put each through the gate."""
+    new: Path, model: TextModel, wanted: Expected, task: Task, precisions: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Write the files that predictions need, and put each through the gate; returns its figures."""
     tokenizer = copy.deepcopy(model.tokenizer.backend_tokenizer)
     tokenizer.no_padding()  # the runtime pads and cuts, as export.json says
     tokenizer.no_truncation()
@@ -121,25 +138,20 @@ def _fill(
         write_int8(graph, new / FILES["int8"])
     if "float32" not in precisions:
         _remove(graph)
-    figures: dict[str, dict[str, Any]] = {precision: {} for precision in precisions}
-    (new / DESCRIPTION).write_text(json.dumps(_describe(model, wanted, task, figures)), "utf-8")
-    said: dict[str, list[str]] = {}
+    _write_description(new, model, wanted, task, {precision: {} for precision in precisions})
+    found = {}
     for precision in precisions:
-        figures[precision] = parity(wanted, Predictor(new, threads=1, int8=precision == "int8"), task)
-        if held := complaints(figures[precision], precision):
-            said[precision] = held
-        figures[precision]["passed"] = not held
-    if drop:
-        for precision in said:
-            _remove(new / FILES[precision])
-    left = [precision for precision in precisions if not (drop and precision in said)]
-    return Exported(new if left else None, {name: figures[name] for name in left} if left else figures, said)
+        figures = parity(wanted, Predictor(new, threads=1, int8=precision == "int8"), task)
+        held = complaints(figures, precision)
+        found[precision] = figures | ({"passed": False, "complaints": held} if held else {"passed": True})
+    return found
 
 
-def _describe(model: TextModel, wanted: Expected, task: Task, figures: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What export.json says."""
+def _write_description(
+    folder: Path, model: TextModel, wanted: Expected, task: Task, figures: dict[str, dict[str, Any]]
+) -> None:
     pair = "text_pair" in wanted.rows.column_names
-    return {
+    about = {
         "format": FORMAT,
         "understudy": __version__,
         "task": type(task).__module__.rpartition(".")[2],
@@ -156,6 +168,7 @@ def _describe(model: TextModel, wanted: Expected, task: Task, figures: dict[str,
         "versions": {name: version(name) for name in _VERSIONS},
         "parity": figures,
     }
+    write_whole(folder / DESCRIPTION, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
 
 def _put_in_place(new: Path, out: Path) -> None:

@@ -51,11 +51,14 @@ class Origin:
             above = folder.resolve().parent if folder.is_dir() else folder
             if not (above / RECIPE).is_file():
                 return cls(name)
-            return cls(name, folder.resolve().name, above, _yaml(above / RECIPE), _json(above / FACTS))
+            return cls(name, folder.resolve().name, above, _settings(above), _json(above / FACTS))
         if (folder / "student" / "config.json").is_file():
-            return cls(str(folder / "student"), "student", folder, _yaml(folder / RECIPE), _json(folder / FACTS))
+            return cls(str(folder / "student"), "student", folder, _settings(folder), _json(folder / FACTS))
         if (folder / "config.json").is_file():
-            return cls(name, "teacher", folder, _yaml(folder / RECIPE), _json(folder / FACTS))
+            return cls(name, "teacher", folder, _settings(folder), _json(folder / FACTS))
+        if tasks := _yaml(folder / RECIPE).get("tasks"):
+            folders = " or ".join(str(folder / one["name"]) for one in tasks)
+            raise ModelError(f"{folder}: a run of several tasks; give the folder of one: {folders}")
         raise ModelError(
             f"{folder}: a run without a student; go on with it: the command that started it, with --resume"
         )
@@ -78,6 +81,13 @@ class Origin:
             if source is not None and sources.is_table(source) and not Path(source).is_file():
                 raise DataError(f"{self.run}: its rows are not there any more ({source}); {ask}")
         return read(data, task, seed=data.split_seed, label_names=label_names).validation
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    """The resolved recipe; of a run of several tasks, as it is for the task whose folder this is."""
+    found = _yaml(run / RECIPE)
+    own: dict[str, Any] = next((one for one in found.get("tasks") or () if one.get("name") == run.resolve().name), {})
+    return found | {name: own[name] for name in ("task", "data", "teacher", "metric") if name in own}
 
 
 def _yaml(path: Path) -> dict[str, Any]:
