@@ -30,7 +30,7 @@ def words(world, number_world):
     """The command for two tasks, one of classes and one of numbers, which are pairs."""
 
     def build(recipe: str, out: Path, *more, without: tuple[str, ...] = ()) -> list:
-        given = ["distill", recipe, "--task", "likeness=similarity", "--out", out]
+        given = ["distill", recipe, "--task", "likeness=similarity", "--no-export", "--out", out]
         for name, one in (("mood", world), ("likeness", number_world)):
             for option in ("teacher", "train", "validation", "test", "transfer"):
                 if f"{option} {name}" not in without:
@@ -50,7 +50,8 @@ def recipe(world, number_world):
         tasks = [one("mood", world, "classification"), one("likeness", number_world, "similarity")]
         keys = {f"stages.0.train.{key}": value for key, value in TRAIN.items()}
         return load_recipe(
-            name, {"tasks": tasks} | keys | {key.replace("__", "."): value for key, value in changes.items()}
+            name,
+            {"tasks": tasks, "export": []} | keys | {key.replace("__", "."): value for key, value in changes.items()},
         )
 
     return build
@@ -525,7 +526,12 @@ def test_plan_says_what_distill_would_do_and_writes_nothing(words, tmp_path, und
     said = understudy("distill", name, *more, "--json")
     steps = [json.loads(line)["step"] for line in Path("run", "metrics.jsonl").read_text().splitlines()]
     found = planned.json
-    assert (found["train_rows"], found["validation_rows"], found["test_rows"], found["transfer_rows"]) == (120, 60, 60, 80)
+    assert (found["train_rows"], found["validation_rows"], found["test_rows"], found["transfer_rows"]) == (
+        120,
+        60,
+        60,
+        80,
+    )
     assert found["updates_of_the_student"] == max(steps) == 52 and found["trainings"] == 2
     assert found["rows_to_teach"] == 320 and found["store_mib"] == pytest.approx(160 * (2 * 16 + 3 * 4) / 2**20)
     assert found["student_parameters"] == said.json["parameters"] and found["total_minutes"] > 0

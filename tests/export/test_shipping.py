@@ -131,3 +131,32 @@ def test_numbers(number_world, tmp_path, understudy, quick, lenient):
     assert said.code == 0, said.err
     assert said.json["models"].keys() == {"teacher", "student"} | FORMS
     assert json.loads((tmp_path / "run" / "export" / "export.json").read_text())["pair"] is True
+
+
+def test_each_of_several_tasks_ships_its_student(world, number_world, tmp_path, understudy, quick, lenient):
+    words = [
+        "distill",
+        "bam",
+        "--task",
+        "likeness=similarity",
+        "--no-control",
+        "--set",
+        "export=[onnx]",
+        "--out",
+        tmp_path / "run",
+    ]
+    for name, one in (("mood", world), ("likeness", number_world)):
+        for option in ("teacher", "train", "validation", "test"):
+            words += [f"--{option}", f"{name}={getattr(one, option)}"]
+    said = understudy(*words, "--set", "stages.0.train.max_steps=2", "--set", "stages.0.train.batch_size=8", "--json")
+    assert said.code == 0, said.err
+    for name, labels in (("mood", list(LABELS)), ("likeness", None)):
+        facts = json.loads((tmp_path / "run" / name / "facts.json").read_text())
+        assert facts["models"].keys() == {"teacher", "student", "student_onnx"}
+        assert Predictor(tmp_path / "run" / name / "export").about["labels"] == labels
+    said = understudy("export", tmp_path / "run", "--out", tmp_path / "out")
+    assert said.code == 2 and f"give the folder of one: {tmp_path / 'run' / 'mood'}" in said.err
+    said = understudy("export", tmp_path / "run" / "likeness", "--out", tmp_path / "out", "--json")
+    assert (
+        said.code == 0 and said.json["parity"]["float32"]["metric"] == "pearson"
+    )  # on the validation rows of that task
