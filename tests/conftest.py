@@ -20,6 +20,7 @@ import torch
 
 from tiny import LABELS, SECOND_TEXTS, TEXTS, tiny_rows, tiny_teacher, trained_teacher, write_rows
 from understudy import parts
+from understudy.exporting import export_model
 from understudy.students import Blueprint
 from understudy.text_model import TextModel
 
@@ -63,14 +64,14 @@ class World:
         return ["--train", self.train, "--validation", self.validation, "--test", self.test]
 
     def distill(self, recipe: str, out: Path, *words: Any) -> list[Any]:
-        """The command that distils the teacher into `out`."""
-        return ["distill", recipe, "--teacher", self.teacher, *self.data, "--out", out, *words]
+        """The command that distils the teacher into `out`; without exports, which take seconds each: `--set export=` brings them."""
+        return ["distill", recipe, "--teacher", self.teacher, *self.data, "--no-export", "--out", out, *words]
 
     @property
     def keys(self) -> dict[str, Any]:
         """As overrides of a recipe."""
         return {"data.train": self.train, "data.validation": self.validation, "data.test": self.test,
-                "teacher.models": [self.teacher]}  # fmt: skip
+                "teacher.models": [self.teacher], "export": []}  # fmt: skip
 
 
 def make_world(folder: Path, **kind: bool) -> World:
@@ -100,6 +101,29 @@ def pair_world(tmp_path_factory) -> World:
 @pytest.fixture(scope="session")
 def number_world(tmp_path_factory) -> World:
     return make_world(tmp_path_factory.mktemp("numbers"), pair=True, number=True)
+
+
+def exported(world: World) -> Path:
+    """The world's teacher as an export, both precisions."""
+    folder = world.folder / "export"
+    if not folder.exists():
+        export_model(world.teacher, folder, int8=True, data=world.validation, allow_loss=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def single_export(world) -> Path:
+    return exported(world)
+
+
+@pytest.fixture(scope="session")
+def pair_export(pair_world) -> Path:
+    return exported(pair_world)
+
+
+@pytest.fixture(scope="session")
+def number_export(number_world) -> Path:
+    return exported(number_world)
 
 
 @pytest.fixture(scope="session")

@@ -623,7 +623,6 @@ def test_all_mistakes_of_a_recipe_in_one_message(world, tmp_path, understudy):
         ),
         (["evaluate", "{teacher}", "--data", "{train}", "--task", "clasification"], "Did you mean 'classification'"),
         (["evaluate", "{teacher}", "--data", "{train}", "--max-length", "99"], "64 positions"),
-        (["predict", "{teacher}"], "give texts, or a file with --input; got neither"),
         (["predict", "{teacher}", "a", "--input", "{train}"], "got both"),
         (["predict", "{teacher}", " "], "a text is empty"),
         (["predict", "{teacher}", "a", "b", "--pair", "c"], "--pair goes with one text; got 2"),

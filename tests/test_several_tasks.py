@@ -30,7 +30,7 @@ def words(world, number_world):
     """The command for two tasks, one of classes and one of numbers, which are pairs."""
 
     def build(recipe: str, out: Path, *more, without: tuple[str, ...] = ()) -> list:
-        given = ["distill", recipe, "--task", "likeness=similarity", "--out", out]
+        given = ["distill", recipe, "--task", "likeness=similarity", "--no-export", "--out", out]
         for name, one in (("mood", world), ("likeness", number_world)):
             for option in ("teacher", "train", "validation", "test", "transfer"):
                 if f"{option} {name}" not in without:
@@ -50,7 +50,8 @@ def recipe(world, number_world):
         tasks = [one("mood", world, "classification"), one("likeness", number_world, "similarity")]
         keys = {f"stages.0.train.{key}": value for key, value in TRAIN.items()}
         return load_recipe(
-            name, {"tasks": tasks} | keys | {key.replace("__", "."): value for key, value in changes.items()}
+            name,
+            {"tasks": tasks, "export": []} | keys | {key.replace("__", "."): value for key, value in changes.items()},
         )
 
     return build

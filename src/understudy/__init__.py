@@ -10,9 +10,12 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "DistillationTrainer": "understudy.train.trainer",
+    "Predictor": "understudy.runtime",
     "Recipe": "understudy.recipe",
     "TextModel": "understudy.text_model",
+    "benchmark": "understudy.benchmarking",
     "distill": "understudy.pipeline",
+    "export_model": "understudy.exporting",
     "finetune": "understudy.finetuning",
     "load_recipe": "understudy.recipe",
     "predict": "understudy.inference",

@@ -7,7 +7,8 @@ UnderstudyError                 exit 1
 │   ├── ModelError              a teacher or student folder
 │   ├── StoreError              kept teacher outputs that do not fit, or are damaged
 │   └── RunFolderError          an output folder that is in use, or of another run
-└── TrainingError               training broke down (a loss that is not a number)
+├── TrainingError               training broke down (a loss that is not a number)
+└── ExportError                 an export that does not answer as its model does
 """
 
 from collections.abc import Iterable
@@ -48,6 +49,10 @@ class RunFolderError(UserError):
 
 class TrainingError(UnderstudyError):
     """Training broke down."""
+
+
+class ExportError(UnderstudyError):
+    """A model that cannot be exported, or an export that does not answer as the model does."""
 
 
 def did_you_mean(got: str, known: Iterable[str]) -> str:

@@ -67,7 +67,7 @@ def evaluate(
 
 
 def predict(
-    model: str, *, texts: Sequence[str] | None = None, pair: str | None = None, file: str | None = None,
+    model: str, *, texts: Sequence[str] | None = None, pairs: Sequence[str] | None = None, file: str | None = None,
     columns: dict[str, str] | None = None, device: str | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Labels with their probabilities, or numbers, in the order of the texts.
@@ -75,7 +75,7 @@ def predict(
     Args:
         texts: what to predict; or
         file: of rows with `text` (and `text_pair`).
-        pair: the second text, where there is one.
+        pairs: the second texts, where there are some.
 
     Raises:
         UserError: the model or the data does not fit.
@@ -90,7 +90,9 @@ def predict(
     else:
         if any(not text.strip() for text in texts or []):
             raise DataError("a text is empty; give some words")
-        rows = Dataset.from_dict({"text": list(texts or []), **({"text_pair": [pair]} if pair is not None else {})})
+        rows = Dataset.from_dict(
+            {"text": list(texts or []), **({"text_pair": list(pairs)} if pairs is not None else {})}
+        )
     logits = logits_of(loaded, rows, device=find_device(device))
     given = [{key: row[key] for key in ("text", "text_pair") if key in row} for row in rows]
     names = loaded.label_names

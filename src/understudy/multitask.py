@@ -20,6 +20,7 @@ from understudy.data.rows import labelled
 from understudy.errors import RecipeError, UserError
 from understudy.evaluate.measure import Measured
 from understudy.evaluate.summary import summarise_tasks
+from understudy.export.shipping import ship
 from understudy.pipeline import facts_of, fill_store
 from understudy.preparation import Plan, check, filled_in, gather, under_new_head
 from understudy.processes import is_helper, main_process_first
@@ -78,10 +79,12 @@ def distill_tasks(
         models[f"student_{control}"] = work.control(control, shelf)
     if is_helper():
         return run
-    say("Measuring on the test rows")
     for task, plan in together.plans.items():
         measured = {name: one[task] for name, one in models.items()}
-        runs[task].record(facts_of(plan, measured, stores.get(task), device, command))
+        shipped = ship(plan, measured["student"], runs[task].folder, shelf, device=device, say=_about(task, say))
+        _about(task, say)("Measuring on the test rows")
+        runs[task].record(facts_of(plan, measured, stores.get(task), device, command, shipped))
+        shipped.tell_card(runs[task].facts)
         write_page(runs[task].folder)
     run.record({
         "understudy": __version__, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind, "command": command,

@@ -18,6 +18,7 @@ from understudy.data.masking import MaskedRows
 from understudy.data.rows import labelled
 from understudy.errors import RecipeError, UserError
 from understudy.evaluate.measure import Measured, compare
+from understudy.export.shipping import Shipped, ship
 from understudy.preparation import Plan, prepare, resolve
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import Recipe, Stage, make_objectives
@@ -81,8 +82,10 @@ def distill(
         models[f"student_{control}"] = _train_control(work, control, shelf)
     if is_helper():
         return run
+    shipped = ship(plan, models["student"], run.folder, shelf, device=device, say=say)
     say("Measuring on the test rows")
-    run.record(facts_of(plan, models, store, device, command))
+    run.record(facts_of(plan, models, store, device, command, shipped))
+    shipped.tell_card(run.facts)
     write_page(run.folder)
     return run
 
@@ -170,21 +173,21 @@ def fill_store(plan: Plan, folder: Path, device: str, say: Say) -> Store:
 
 
 def facts_of(
-    plan: Plan, models: Mapping[str, Measured], store: Store | None, device: str, command: str
+    plan: Plan, models: Mapping[str, Measured], store: Store | None, device: str, command: str, shipped: Shipped
 ) -> dict[str, Any]:
-    """What facts.json says: of the data, and of teacher and students on the test rows. Without a store there is no teacher."""
+    """What facts.json says: of the data, and of all models on the test rows. Without a store there is no teacher."""
     recipe, test = plan.recipe, labelled(plan.rows.test)
     if store is not None:
         teacher = Measured(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders),
                            store.logits(test) if plan.teacher_knows(test) else None)  # fmt: skip
         models = {"teacher": teacher, **models}
-    compared = compare(models, test, plan.task, metric=recipe.selection_metric, label_names=plan.rows.label_names,
+    compared = compare({**models, **shipped.models}, test, plan.task, metric=recipe.selection_metric, label_names=plan.rows.label_names,
                        device=device, seed=recipe.seed)  # fmt: skip
     return {
         "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
         "command": command, "label_names": plan.rows.label_names, "data": plan.rows.facts(),
         "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.at(stage).layer_maps(stage))},
-        **compared,
+        **compared, "exports": shipped.parity,
     }  # fmt: skip
 
 

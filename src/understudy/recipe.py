@@ -293,6 +293,10 @@ class Recipe(_Frozen):
     student: StudentPart
     stages: tuple[Stage, ...] = Field(min_length=1)
     control: tuple[Literal["alone", "pseudo_labels"], ...] = ("alone",)
+    export: tuple[Literal["onnx", "onnx_int8"], ...] = Field(
+        default=("onnx", "onnx_int8"),
+        description="forms of the student that are written and measured beside it; [] for none",
+    )
     report_to: tuple[str, ...] = Field(default=(), description="tensorboard, mlflow, … as in transformers")
 
     @model_validator(mode="before")

@@ -7,6 +7,7 @@ teacher_outputs/   the store, unless one elsewhere is used
 checkpoints/       of trainings that are not done
 tensorboard/       with `report_to: [tensorboard]`
 student/           a `transformers` folder; student_alone/, … are the controls
+export/            the student as ONNX, with all that predictions need
 facts.json         what was measured; written last: a folder with it is a finished run
 report.html        the page
 """

@@ -117,8 +117,14 @@ def test_summary_by_hand():
         "teacher": {"quality": {"accuracy": {"value": 0.8}}, "size_mib": 90.0, "rows_per_second": 100.0},
         "student": {"quality": {"accuracy": {"value": 0.6}}, "size_mib": 9.0, "rows_per_second": 4000.0},
     }
+    known = {"kept_fraction": 0.75, "times_smaller": 10.0, "times_faster": 40.0}
+    unknown = {"times_faster_exported": None, "times_faster_int8": None}
+    assert summarise(models, "accuracy") == pytest.approx(known | unknown)
+    models |= {"student_onnx": {"rows_per_second": 5000.0}, "teacher_onnx_int8": {"rows_per_second": 500.0}}
+    assert summarise(models, "accuracy") == pytest.approx(known | unknown | {"times_faster_exported": 50.0})
+    models["student_onnx_int8"] = {"rows_per_second": 8000.0}
     assert summarise(models, "accuracy") == pytest.approx(
-        {"kept_fraction": 0.75, "times_smaller": 10.0, "times_faster": 40.0}
+        known | {"times_faster_exported": 80.0, "times_faster_int8": 16.0}
     )
-    models["teacher"] = None
+    models = {"teacher": None, "student": models["student"]}
     assert set(summarise(models, "accuracy").values()) == {None}

@@ -103,6 +103,32 @@ def test_verdict_with_only_size_or_only_speed_known():
     assert "(0.871 of 0.898) and is 40× faster;" in verdict(facts_with() | {"times_smaller": None})
 
 
+def exported(**rows_per_second):
+    """Facts with exports of these speeds."""
+    facts = facts_with()
+    for name, speed in rows_per_second.items():
+        facts["models"][name] = model(0.86, rows_per_second=speed)
+    return facts | summarise(facts["models"], "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        (exported(student_onnx=6000.0), " Exported, it is 60× faster than the teacher."),
+        (exported(student_onnx=6000.0, student_onnx_int8=9000.0), " Exported in 8 bits, it is 90× faster than the teacher."),
+        (exported(student_onnx_int8=9000.0, teacher_onnx_int8=1000.0),
+         " Exported in 8 bits, it is 90× faster than the teacher, and 9.0× faster than the teacher in 8 bits "
+         "(accuracy 0.860 against 0.860)."),
+        (exported(student_onnx_int8=800.0, teacher_onnx_int8=1000.0),
+         " Exported in 8 bits, it is 8.0× faster than the teacher, and 1.2× slower than the teacher in 8 bits "
+         "(accuracy 0.860 against 0.860)."),
+        (exported(student_onnx=6000.0, teacher_onnx_int8=1000.0), " Exported, it is 60× faster than the teacher."),
+    ],
+)  # fmt: skip
+def test_the_export_is_compared_with_the_teacher_and_with_its_export(facts, sentence):
+    assert verdict(facts) == f"{KEEPS}, {CHEAPER}; {BETTER}.{sentence}"
+
+
 def test_verdict_without_a_student():
     assert verdict({"primary_metric": "accuracy", "models": {}}) == "No student was measured."
 
@@ -112,7 +138,7 @@ def test_cells_are_in_order_and_say_what_is_unknown():
     facts["models"]["student_onnx"] = {"size_mib": 7.0}
     header, *rows = table_cells(facts)
     assert header == ["", "accuracy", "95 % interval", "params", "MiB", "ms (p50)", "rows/s", "training s"]
-    assert [row[0] for row in rows] == ["teacher", "student alone", "student", "student onnx"]
+    assert [row[0] for row in rows] == ["teacher", "student alone", "student", "student, ONNX"]
     assert rows[2][1:] == ["0.871", "0.851–0.891", "1.8M", "8.0", "0.21", "4,000", "66"]
     assert rows[3][1:] == ["–", "–", "–", "7.0", "–", "–", "–"]
     assert all(len(row) == len(header) for row in rows)

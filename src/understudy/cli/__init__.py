@@ -73,13 +73,19 @@ def main() -> None:
         refusal = _refusal(error)
         if refusal is None:
             raise
-        print(f"understudy: {refusal}. Make room (or give another --out), then go on with --resume.", file=sys.stderr)
+        again = (
+            "go on with --resume" if _command_name() in ("distill", "finetune", "pretrain") else "run the command again"
+        )
+        print(f"understudy: {refusal}. Make room (or give another --out), then {again}.", file=sys.stderr)
         sys.exit(1)
     except SystemExit as exit:
         if exit.code == INTERRUPTED:  # typer's way to say KeyboardInterrupt
-            command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-            print(f"\nunderstudy: interrupted. {_GOING_ON.get(command, '')}".rstrip(" "), file=sys.stderr)
+            print(f"\nunderstudy: interrupted. {_GOING_ON.get(_command_name(), '')}".rstrip(" "), file=sys.stderr)
         raise
+
+
+def _command_name() -> str:
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
 
 
 def _refusal(error: Exception) -> str | None:

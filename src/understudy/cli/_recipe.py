@@ -17,7 +17,7 @@ def recipe_from(
     recipe: str, teacher: list[str] | None, student: str | None, task: Given, train: Given, validation: Given,
     test: Given, transfer: Given, column: list[str] | None, set_: list[str] | None, seed: int | None,
     store: Given = None, control: str | None = None, no_control: bool = False, raw: str | None = None,
-    pretrained: str | None = None,
+    pretrained: str | None = None, no_export: bool = False,
 ) -> Recipe:  # fmt: skip
     """A recipe with what the command line says set over it."""
     if control and no_control:
@@ -27,7 +27,7 @@ def recipe_from(
     )
     given = {"task": task, "teacher": teacher, "train": train, "validation": validation, "test": test, "transfer": transfer,
              "column": column, "store": store}  # fmt: skip
-    shared = {"data.raw": raw, "teacher.pretrained": pretrained, "control": controls,
+    shared = {"data.raw": raw, "teacher.pretrained": pretrained, "control": controls, "export": [] if no_export else None,
               "student": None if student is None else {"kind": student}}  # fmt: skip
     if for_several_tasks(recipe):
         set_over = options.overrides(column=None, seed=seed, set_=set_, **of_tasks(recipe, given), **shared)

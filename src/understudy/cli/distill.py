@@ -32,6 +32,9 @@ def command(
     no_control: Annotated[
         bool, typer.Option("--no-control", help="Train none; then nobody knows whether the teacher helped.")
     ] = False,
+    no_export: Annotated[
+        bool, typer.Option("--no-export", help="Write no ONNX files, and leave the quantized teacher unmeasured.")
+    ] = False,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     device: options.Device = None,
@@ -68,6 +71,7 @@ def command(
         no_control,
         raw,
         pretrained,
+        no_export,
     )
     run = distill(
         built, out, resume=resume, overwrite=overwrite, device=device, command=command_line(), say=options.say

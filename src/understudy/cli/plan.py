@@ -25,6 +25,7 @@ def command(
     store: options.Stores = None,
     control: Annotated[str | None, typer.Option(help="As in distill.")] = None,
     no_control: Annotated[bool, typer.Option("--no-control", help="As in distill.")] = False,
+    no_export: Annotated[bool, typer.Option("--no-export", help="As in distill.")] = False,
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
@@ -37,7 +38,7 @@ def command(
     from understudy.planning import plan
 
     built = recipe_from(recipe, teacher, student, task, train, validation, test, transfer, column, set_, seed,
-                        store, control, no_control, raw, pretrained)  # fmt: skip
+                        store, control, no_control, raw, pretrained, no_export)  # fmt: skip
     found = plan(built, device=device, say=options.say)
     if json:
         print(json_.dumps(found, ensure_ascii=False))

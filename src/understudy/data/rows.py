@@ -128,7 +128,7 @@ def read(settings: DataSettings, task: Task, *, seed: int, label_names: Sequence
 
 
 def read_one(
-    source: str, settings: DataSettings, task: Task, *, label_names: Sequence[str] | None, labels: bool = True
+    source: str, settings: DataSettings, task: Task, *, label_names: Sequence[str] | None, labels: bool | None = True
 ) -> Dataset:
     """Read the rows of one file, or of a folder's or hub data set's test (else validation, else train) split.
 
@@ -137,22 +137,27 @@ def read_one(
         settings: its `columns` and `label_names` are used.
         task: decides whether labels are classes or numbers.
         label_names: the model's, in its order.
-        labels: False ignores a label column, there or not: all rows are unlabelled.
+        labels: False ignores a label column, there or not: all rows are unlabelled; None takes the labels that are there.
 
     Raises:
         DataError: a source, column, text or label that does not fit.
     """
-    columns = _columns(settings, labels=labels)
+    columns = _columns(settings, labels=labels is not False)
     if sources.is_table(source):
         one = Source(source, sources.read_table(source, columns))
     else:
         found = sources.read_folder_or_hub(source, columns)
         name = next(name for name in ("test", "validation", "train") if name in found)
         one = Source(f"{source}, {name}", found[name])
+    wanted = "all" if labels else "none"
+    if labels is None and "label" in one.dataset.column_names:
+        wanted = "some"
     classes = None
     if task.label_type == "class":
-        classes = class_map(one, settings, label_names) if labels else Classes(tuple(label_names or ()), {}, "")
-    return _table(one, "text_pair" in one.dataset.column_names, classes, labels="all" if labels else "none").dataset()
+        classes = (
+            class_map(one, settings, label_names) if wanted != "none" else Classes(tuple(label_names or ()), {}, "")
+        )
+    return _table(one, "text_pair" in one.dataset.column_names, classes, labels=wanted).dataset()
 
 
 def read_texts(source: str, settings: DataSettings) -> Dataset:

@@ -15,6 +15,7 @@ from understudy.evaluate.quality import quality
 from understudy.evaluate.significance import gain
 from understudy.evaluate.speed import measure_all, size
 from understudy.evaluate.summary import summarise
+from understudy.runtime import Predictor
 from understudy.teachers.capture import logits_of
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ class Measured:
     """A model to be compared: what it said of the test rows, and what is known of it.
 
     Args:
-        models: one; several for an ensemble, which answer one after another; none for a black box.
+        models: one, of torch or an export; several for an ensemble, which answer one after another; none for a black box.
         folders: where they lie, for their size.
         seconds: of training, where known.
         logits: of the test rows, (rows, outputs), where they are known already; None asks the one model.
     """
 
-    models: tuple[TextModel, ...]
+    models: tuple[TextModel | Predictor, ...]
     folders: tuple[Path | None, ...] = ()
     seconds: float | None = None
     logits: np.ndarray | None = None
@@ -44,7 +45,20 @@ class Measured:
         """With its logits, as far as they can be known."""
         if self.logits is not None or len(self.models) != 1:
             return self
-        return replace(self, logits=logits_of(self.models[0], test, device=device))
+        return replace(self, logits=answers_of(self.models[0], test, device))
+
+
+def answers_of(model: TextModel | Predictor, rows: datasets.Dataset, device: str = "cpu") -> np.ndarray:
+    """Logits of the rows, by torch or by an export."""
+    if isinstance(model, Predictor):
+        return model.logits(rows["text"][:], rows["text_pair"][:] if "text_pair" in rows.column_names else None)
+    return logits_of(model, rows, device=device)
+
+
+def texts_of(rows: datasets.Dataset) -> list[tuple[str, str | None]]:
+    """The texts and their pairs."""
+    pairs = rows["text_pair"] if "text_pair" in rows.column_names else [None] * len(rows)
+    return list(zip(rows["text"], pairs, strict=True))
 
 
 def compare(
@@ -60,8 +74,7 @@ def compare(
     """
     models = {name: one.answered(test, device) for name, one in models.items()}
     labels = np.asarray(test["label"])
-    pairs = test["text_pair"] if "text_pair" in test.column_names else [None] * len(test)
-    texts = list(zip(test["text"], pairs, strict=True))
+    texts = texts_of(test)
     members = {f"{name} {number}": model for name, one in models.items() for number, model in enumerate(one.models)}
     timings = measure_all(members, texts, device=device) if speed and members else {}
     entries = {

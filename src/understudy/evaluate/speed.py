@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import DataError
+from understudy.runtime import Predictor
 
 if TYPE_CHECKING:
     from understudy.text_model import TextModel
 
     Text = tuple[str, str | None]  # a text and its pair
+    Model = TextModel | Predictor
 
 _ROUNDS = 5
 _SAMPLE_ROWS = 2048
@@ -23,14 +25,14 @@ _MIB = 2**20
 
 
 def measure_speed(
-    model: TextModel, texts: Sequence[Text], *, batch_size: int = 32, device: Any = "cpu", seconds: float = 2.5
+    model: Model, texts: Sequence[Text], *, batch_size: int = 32, device: Any = "cpu", seconds: float = 2.5
 ) -> dict[str, Any]:
     """Latency and throughput of one model; as `measure_all`, which is the fair way to compare several."""
     return measure_all({"model": model}, texts, batch_size=batch_size, device=device, seconds=seconds)["model"]
 
 
 def measure_all(
-    models: Mapping[str, TextModel],
+    models: Mapping[str, Model],
     texts: Sequence[Text],
     *,
     batch_size: int = 32,
@@ -41,9 +43,11 @@ def measure_all(
     """Latency of one row (ms) and throughput in batches (rows per second) of several models, from text to logits.
 
     After a warm-up the models take turns, A B C A B C, so that a machine that slows down does so for all of them.
-    Throughput is over batches of rows of like length, in random order of length, and the median of the rounds.
+    Throughput is over batches of rows of like length, in random order of length, and the median of the rounds. Torch models and exports
+    go through the same code. Give both the same threads: `torch.get_num_threads()` for `Predictor(threads=…)`.
 
     Args:
+        models: torch models or exports, by name.
         texts: real rows, (text, pair or None); a sample of at most 2,048 is used, and repeated where there are too few.
         latency_rows: rows timed one by one for each model, if time allows.
         seconds: of latency, and again of throughput, for each model; a round takes at least one row and one batch.
@@ -52,7 +56,8 @@ def measure_all(
         DataError: no texts.
 
     Returns:
-        name → {"latency_ms": {"p50", "p95"}, "rows_per_second"}.
+        name → {"latency_ms": {"p50", "p95"}, "latency_p50_range_ms", "rows_per_second", "rows_per_second_range"}; the ranges are
+        the lowest and the highest of the rounds.
     """
     import numpy as np
 
@@ -62,46 +67,55 @@ def measure_all(
     batches = _batches(sample, batch_size)
     lone = {name: cycle(sample) for name in models}
     turns: dict[str, Iterator[list[Text]]] = {name: cycle(batches) for name in models}
-    for model in models.values():
-        model.model.to(device).eval()  # type: ignore[arg-type]
+    answers = {name: answering(model, device) for name, model in models.items()}
+    for answer in answers.values():
         for batch in [sample[:1]] * 3 + batches[:1]:
-            _answer(model, batch, device)
+            _seconds(answer, batch)
 
-    latencies: dict[str, list[float]] = {name: [] for name in models}
+    latencies: dict[str, list[list[float]]] = {name: [] for name in models}
     throughputs: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(_ROUNDS):
-        for name, model in models.items():
-            _answer(model, sample[:1], device)  # the model before has taken the processor's caches
+        for name, answer in answers.items():
+            _seconds(answer, sample[:1])  # the model before has taken the processor's caches
             spent = 0.0
+            latencies[name].append([])
             for row in islice(lone[name], -(-latency_rows // _ROUNDS)):
-                latencies[name].append(1000 * _answer(model, [row], device))
-                spent += latencies[name][-1] / 1000
+                latencies[name][-1].append(1000 * _seconds(answer, [row]))
+                spent += latencies[name][-1][-1] / 1000
                 if spent > seconds / _ROUNDS:
                     break
-        for name, model in models.items():
+        for name, answer in answers.items():
             rows, spent = 0, 0.0
             while spent < seconds / _ROUNDS:
                 batch = next(turns[name])
-                spent += _answer(model, batch, device)
+                spent += _seconds(answer, batch)
                 rows += len(batch)
             throughputs[name].append(rows / spent)
     for model in models.values():
-        model.model.to("cpu")  # type: ignore[arg-type]
-    return {
-        name: {
-            "latency_ms": dict(zip(("p50", "p95"), np.percentile(latencies[name], [50, 95]).tolist(), strict=True)),
+        if not isinstance(model, Predictor):
+            model.model.to("cpu")  # type: ignore[arg-type]
+    found = {}
+    for name in models:
+        p50, p95 = np.percentile(np.concatenate(latencies[name]), [50, 95]).tolist()
+        medians = [median(one) for one in latencies[name]]
+        found[name] = {
+            "latency_ms": {"p50": p50, "p95": p95},
+            "latency_p50_range_ms": [min(medians), max(medians)],
             "rows_per_second": median(throughputs[name]),
+            "rows_per_second_range": [min(throughputs[name]), max(throughputs[name])],
         }
-        for name in models
-    }
+    return found
 
 
-def size(model: TextModel, folder: str | Path | None = None) -> dict[str, Any]:
+def size(model: Model, folder: str | Path | None = None) -> dict[str, Any]:
     """Number of parameters, and what the model takes on disk: weights and tokenizer, in MiB.
 
     Args:
-        folder: where the model lies; None counts the weights in memory and the tokenizer as it would be written.
+        folder: where a torch model lies; None counts the weights in memory and the tokenizer as it would be written.
     """
+    if isinstance(model, Predictor):
+        files = sum(path.stat().st_size for path in model.files)
+        return {"parameters": model.about.get("parameters"), "size_mib": files / _MIB}
     if folder is None:
         tensors = {tensor.data_ptr(): tensor for tensor in model.model.state_dict().values()}  # shared ones once
         weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
@@ -128,16 +142,32 @@ def _batches(sample: list[Text], batch_size: int) -> list[list[Text]]:
     return batches
 
 
-def _answer(model: TextModel, rows: Sequence[Text], device: Any) -> float:
-    """Seconds from texts to logits that lie in memory."""
+def answering(model: Model, device: Any = "cpu") -> Callable[[Sequence[Text]], Any]:
+    """The model as a function from texts to logits that lie in memory."""
+    if isinstance(model, Predictor):
+
+        def answer(rows: Sequence[Text]) -> Any:
+            pairs = [pair or "" for _, pair in rows] if any(pair is not None for _, pair in rows) else None
+            return model.logits([text for text, _ in rows], pairs)
+
+        return answer
     import torch
 
+    model.model.to(device).eval()  # type: ignore[arg-type]
+
+    def answer_by_torch(rows: Sequence[Text]) -> Any:
+        pairs = [pair or "" for _, pair in rows] if any(pair is not None for _, pair in rows) else None
+        inputs = model.tokenizer(
+            [text for text, _ in rows], pairs,
+            truncation=True, max_length=model.max_length, padding=True, return_tensors="pt",
+        )  # fmt: skip
+        with torch.inference_mode():
+            return model.model(**inputs.to(device)).logits.cpu()  # the copy waits for a GPU to finish
+
+    return answer_by_torch
+
+
+def _seconds(answer: Callable[[Sequence[Text]], Any], rows: Sequence[Text]) -> float:
     start = time.perf_counter()
-    pairs = [pair or "" for _, pair in rows] if any(pair is not None for _, pair in rows) else None
-    inputs = model.tokenizer(
-        [text for text, _ in rows], pairs,
-        truncation=True, max_length=model.max_length, padding=True, return_tensors="pt",
-    )  # fmt: skip
-    with torch.inference_mode():
-        model.model(**inputs.to(device)).logits.cpu()  # the copy waits for a GPU to finish
+    answer(rows)
     return time.perf_counter() - start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.evaluate.summary import metric_value
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
 
 MODEL_NAMES = {
     "teacher": "teacher",
+    "teacher_onnx_int8": "teacher, int8",
     "student_alone": "student alone",
     "student_pseudo_labels": "student on the teacher's labels",
     "student": "student",
+    "student_onnx": "student, ONNX",
+    "student_onnx_int8": "student, int8",
 }
 _METRIC_NAMES = {
     "macro_f1": "macro F1", "weighted_f1": "weighted F1", "f1": "F1", "matthews": "Matthews correlation",
@@ -39,6 +43,32 @@ def table(facts: Facts) -> Table:
         drawn.add_column(Text("\n".join(name.rsplit(" ", 1))), justify="right", vertical="bottom", no_wrap=True)
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == MODEL_NAMES["student"] else None)
+    return drawn
+
+
+def benchmark_table(facts: Facts) -> Table:
+    """What `benchmark` measured: a row for each model, speed with the range over rounds."""
+    from rich import box
+    from rich.table import Table
+
+    metric = facts["primary_metric"]
+    drawn = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for name in ("", "form"):
+        drawn.add_column(name, overflow="fold")
+    for name in ("rows/s", "ms p50", "ms p95", "peak MiB", "MiB", metric_name(metric)):
+        drawn.add_column(name, justify="right")
+    for one in facts["models"]:
+        low, high = one["rows_per_second_range"]
+        drawn.add_row(
+            "/".join(Path(one["model"]).parts[-2:]),
+            one["form"].replace("_", " "),
+            f"{one['rows_per_second']:,.0f} ({low:,.0f}–{high:,.0f})",
+            _number(one["latency_ms"]["p50"], 2),
+            _number(one["latency_ms"]["p95"], 2),
+            _number(one["peak_memory_mib"], 0),
+            _number(one["size_mib"], 1),
+            _number(metric_value(one, metric), 3),
+        )
     return drawn
 
 
@@ -90,7 +120,7 @@ def verdict(facts: Facts) -> str:
         _gain(facts.get("gain_over_alone"), "the same student without a teacher") or _why_unknown(models),
         _gain(facts.get("gain_over_pseudo_labels"), "the same student trained on the teacher's predicted labels"),
     ]
-    said = f"The student {_quality(facts, metric, value)}{_cost(facts)}; {', and '.join(filter(None, gains))}."
+    said = f"The student {_quality(facts, metric, value)}{_cost(facts)}; {', and '.join(filter(None, gains))}.{_exported(facts, metric)}"
     if (facts.get("data") or {}).get("test_is_validation"):
         said += " Measured on the validation rows, which also chose the checkpoints, as no test rows were given."
     return said
@@ -99,8 +129,8 @@ def verdict(facts: Facts) -> str:
 def model_name(name: str) -> str:
     """A model of facts.json as a reader calls it.
 
-    >>> model_name("teacher_onnx_int8")
-    'teacher onnx int8'
+    >>> model_name("teacher_onnx_int8"), model_name("student_of_mine")
+    ('teacher, int8', 'student of mine')
     """
     return MODEL_NAMES.get(name, name.replace("_", " "))
 
@@ -188,6 +218,27 @@ def _cost(facts: Facts) -> str:
     if not said:
         return ""
     return (", is " if len(said) == 2 else " and is ") + (" and " if len(set(cheaper)) == 1 else " but ").join(said)
+
+
+def _exported(facts: Facts, metric: str) -> str:
+    """The export beside the teacher, and beside the teacher's own, which is what a student has to beat."""
+    times, over_int8 = facts.get("times_faster_exported"), facts.get("times_faster_int8")
+    if not times:
+        return ""
+    models = facts.get("models") or {}
+    form = "student_onnx_int8" if models.get("student_onnx_int8") else "student_onnx"
+    said = f" Exported{' in 8 bits' if form == 'student_onnx_int8' else ''}, it is {_times(times)} than the teacher"
+    if over_int8:
+        own, other = (metric_value(models.get(name), metric) for name in (form, "teacher_onnx_int8"))
+        values = "" if own is None or other is None else f" ({metric_name(metric)} {own:.3f} against {other:.3f})"
+        said += f", and {_times(over_int8)} than the teacher in 8 bits{values}"
+    return f"{said}."
+
+
+def _times(ratio: float) -> str:
+    """As in "40× faster"."""
+    word, ratio = ("faster", ratio) if ratio >= 1 else ("slower", 1 / ratio)
+    return f"{ratio:,.0f}× {word}" if ratio >= 9.95 else f"{ratio:.1f}× {word}"
 
 
 def _gain(gain: Mapping[str, Any] | None, other: str) -> str | None:

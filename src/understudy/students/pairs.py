@@ -56,7 +56,7 @@ def features(vectors: Float[Tensor, "texts width"], *, pair: bool) -> Float[Tens
     """
     if not pair:
         return vectors
-    first, second = vectors.chunk(2)
+    first, second = vectors.unflatten(0, (2, -1))  # chunk(2) of a number of rows not known yet stops the ONNX exporter
     return torch.cat([first, second, first * second, (first - second).abs()], dim=-1)
 
 

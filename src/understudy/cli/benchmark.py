@@ -1,0 +1,38 @@
+import json as json_
+from typing import Annotated
+
+import typer
+
+from understudy.cli import _options as options
+
+
+def command(
+    models: Annotated[list[str], typer.Argument(help="Folders of fine-tuned models, students, and exports.")],
+    data: Annotated[str, typer.Option(help="Rows; with labels, quality is measured too.")],
+    column: options.Column = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of every model; without it, as many as torch takes.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Measure speed, memory, size and quality of several models side by side: torch, ONNX, and ONNX in 8 bits.
+
+    \b
+    understudy benchmark runs/teacher runs/first/student exports/first --data test.csv --column text=review --column label=stars
+    """
+    from understudy.benchmarking import benchmark
+
+    facts = benchmark(models, data, columns=options.columns(column), threads=threads, say=options.say)
+    if json:
+        print(json_.dumps(facts, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    from understudy.report.table import benchmark_table
+
+    console = Console()
+    console.print(benchmark_table(facts))
+    console.print(
+        f"{facts['threads']} threads, batches of {facts['batch_size']} rows of like length, tokenization included; "
+        "in brackets the slowest and the fastest of five rounds.", soft_wrap=True,
+    )  # fmt: skip

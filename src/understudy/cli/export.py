@@ -1,0 +1,55 @@
+import json as json_
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from understudy.cli import _options as options
+
+
+def command(
+    model: Annotated[
+        str,
+        typer.Argument(help="A run folder (its student), or a folder of a student, a teacher, any fine-tuned model."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write the quantized model too: a quarter of the size, faster.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option(help="Rows to compare the export on; without it, the run's validation rows.")
+    ] = None,
+    column: options.Column = None,
+    allow_loss: Annotated[
+        bool, typer.Option("--allow-loss", help="Keep an export that does not answer as the model does.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Write a model as ONNX with all that predictions need, after comparing its answers with the model's.
+
+    \b
+    understudy export runs/first --out exports/first --int8
+    understudy export path/to/model --data rows.csv --column text=review --column label=stars --out exports/model
+    """
+    from understudy.exporting import export_model
+
+    found = export_model(
+        model, out, int8=int8, data=data, columns=options.columns(column), allow_loss=allow_loss, overwrite=overwrite,
+        say=options.say,
+    )  # fmt: skip
+    if json:
+        print(json_.dumps({"folder": str(found.folder), "parity": found.parity}, ensure_ascii=False))
+        return
+    for precision, figures in found.parity.items():
+        metric = (
+            f", {figures['metric']} {figures['export']:.4f} of {figures['model']:.4f}"
+            if figures.get("model") is not None
+            else ""
+        )
+        print(
+            f"{precision}: agrees on {100 * figures['agreement']:.2f} % of {figures['rows']:,} rows, logits within "
+            f"{figures['largest_logit_difference']:.2g}{metric}"
+            + ("" if figures["passed"] else "  (more than is allowed)")
+        )
+    print(f"The export lies in {found.folder}")

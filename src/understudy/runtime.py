@@ -1,0 +1,290 @@
+"""Predictions from an exported folder, with onnxruntime, tokenizers and numpy alone: no torch, no transformers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from understudy.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT = 1
+DESCRIPTION = "export.json"
+_NEEDED = ("task", "labels", "pair", "max_length", "pad_token_id", "truncation_side", "inputs", "files")
+_CHUNK_ROWS = 4096  # sorted by length together; what is held of a file of any size
+_BATCH_TOKENS = 8192  # padded: long rows come in small batches, short ones in large
+
+
+def is_export(folder: str | Path) -> bool:
+    """Whether `understudy export` wrote this folder."""
+    return (Path(folder) / DESCRIPTION).is_file()
+
+
+class Predictor:
+    """An exported model: texts in, labels with probabilities out (numbers for a similarity).
+
+    Pick it wherever predictions are all that is wanted: it starts in a fraction of a second, and needs neither torch nor
+    transformers. For training or for measuring a model that was not exported take `TextModel`.
+
+    Args:
+        folder: what `understudy export` wrote.
+        threads: that compute; None takes all cores at hand.
+        int8: True for the quantized model, False for the float32 one; None takes the quantized one where there is one.
+
+    Raises:
+        ModelError: not an export, one of a newer format, a file that is missing or damaged, or onnxruntime not installed.
+    """
+
+    def __init__(self, folder: str | Path, *, threads: int | None = None, int8: bool | None = None) -> None:
+        self.folder = Path(folder)
+        self.about = read_description(self.folder)
+        files = self.about["files"]
+        self.precision = ("int8" if "int8" in files else "float32") if int8 is None else "int8" if int8 else "float32"
+        if self.precision not in files:
+            raise ModelError(
+                f"{folder}: holds no {self.precision} model, only {', '.join(files)}; export it again with --int8"
+            )
+        self.threads = threads or _cores()
+        self._tokenizer = _load_tokenizer(self.folder, self.about)
+        self._session = _load_session(self.folder / files[self.precision], self.threads)
+        self._inputs: list[str] = list(self.about["inputs"])
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """Names of the classes in the order of the logits; None for numbers."""
+        labels = self.about["labels"]
+        return None if labels is None else tuple(labels)
+
+    @property
+    def outputs(self) -> int:
+        """Width of the logits."""
+        return 1 if self.about["labels"] is None else len(self.about["labels"])
+
+    @property
+    def pair(self) -> bool:
+        """Whether it reads two texts."""
+        return bool(self.about["pair"])
+
+    @property
+    def files(self) -> list[Path]:
+        """All that these predictions need."""
+        model = self.folder / self.about["files"][self.precision]
+        return [*sorted(self.folder.glob(f"{model.name}*")), self.folder / "tokenizer.json"]
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Labels with their probabilities, or numbers, in the order of the texts.
+
+        Args:
+            texts: none of them empty.
+            pairs: the second texts, for a model of pairs.
+
+        Returns:
+            a row each: `text` (and `text_pair`); `label`, `probability`, `probabilities`, or `value`.
+
+        Raises:
+            DataError: a text that is empty or no text, pairs where there should be none, or none where there should be.
+        """
+        return self._predict(texts, pairs, 0)
+
+    def stream(self, rows: Iterable[str | tuple[str, str | None]]) -> Iterator[dict[str, Any]]:
+        """Predictions of rows that come one by one, of any number of them; memory stays as it is.
+
+        Args:
+            rows: texts, or (text, second text) for a model of pairs.
+
+        Raises:
+            DataError: as `predict`; rows are counted from the first of the stream.
+        """
+        rows, start = iter(rows), 0
+        while chunk := list(islice(rows, _CHUNK_ROWS)):
+            split = [(row, None) if isinstance(row, str) else row for row in chunk]
+            pairs = None if all(pair is None for _, pair in split) else [pair for _, pair in split]
+            yield from self._predict([text for text, _ in split], pairs, start)  # type: ignore[arg-type]
+            start += len(chunk)
+
+    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, batch_size: int = 64) -> np.ndarray:
+        """Logits of every row, in the order of the rows: (rows, outputs) float32.
+
+        Rows are taken in order of length, so that a batch has next to no padding.
+
+        Args:
+            batch_size: rows of a batch at most; long rows come in smaller ones.
+
+        Raises:
+            DataError: as `predict`.
+        """
+        return self._logits(texts, pairs, 0, batch_size)
+
+    def _predict(self, texts: Sequence[str], pairs: Sequence[str] | None, before: int) -> list[dict[str, Any]]:
+        logits = self._logits(texts, pairs, before)
+        given = [
+            {"text": text} | ({} if pairs is None else {"text_pair": pairs[row]}) for row, text in enumerate(texts)
+        ]
+        names = self.label_names
+        if names is None:
+            return [one | {"value": value} for one, value in zip(given, logits[:, 0].tolist(), strict=True)]
+        probabilities = _softmax(logits)
+        best = probabilities.argmax(axis=-1).tolist()
+        return [
+            one | {"label": names[top], "probability": row[top], "probabilities": dict(zip(names, row, strict=True))}
+            for one, top, row in zip(given, best, probabilities.tolist(), strict=True)
+        ]
+
+    def _logits(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, before: int, batch_size: int = 64
+    ) -> np.ndarray:
+        """Of rows that come after so many others, which counts for the numbers in messages only."""
+        import numpy as np
+
+        if isinstance(texts, str):
+            raise DataError("texts is one text; give a list of them")
+        self._check(texts, pairs, before)
+        found = np.zeros((len(texts), self.outputs), dtype=np.float32)
+        for start in range(0, len(texts), _CHUNK_ROWS):
+            stop = min(start + _CHUNK_ROWS, len(texts))
+            encoded = self._encode(texts[start:stop], None if pairs is None else pairs[start:stop], before + start)
+            lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
+            order = np.argsort(-lengths, kind="stable")
+            at = 0
+            while at < len(order):
+                size = max(1, min(batch_size, _BATCH_TOKENS // max(1, int(lengths[order[at]]))))
+                rows = order[at : at + size]
+                found[start + rows] = self._run([encoded[row] for row in rows], lengths[rows])
+                at += size
+        return found
+
+    def _check(self, texts: Sequence[Any], pairs: Sequence[Any] | None, before: int) -> None:
+        if pairs is None and self.pair:
+            raise DataError(f"{self.folder} compares two texts, but only one is given; give the second too")
+        if pairs is not None and not self.pair:
+            raise DataError(f"{self.folder} reads one text, but a second is given; leave it out")
+        if pairs is not None and len(pairs) != len(texts):
+            raise DataError(f"{len(texts)} texts but {len(pairs)} second texts; give one for each")
+        for name, column in (("text", texts), ("text_pair", pairs or ())):
+            for row, text in enumerate(column, before + 1):
+                if not isinstance(text, str):
+                    raise DataError(f"row {row}: {name} must be text, got {text!r:.40}")
+                if not text or text.isspace():
+                    raise DataError(f"row {row}: {name} is empty; give some words")
+
+    def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None, before: int) -> list[Any]:
+        given = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        try:
+            return self._tokenizer.encode_batch_fast(given)
+        except Exception:
+            for row, one in enumerate(given, before + 1):
+                try:
+                    "".join(one).encode()
+                except UnicodeEncodeError as error:
+                    raise DataError(
+                        f"row {row}: not UTF-8: character {error.start + 1} is half a character or a stray byte; repair the text"
+                    ) from None
+            raise
+
+    def _run(self, encoded: Sequence[Any], lengths: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        columns = np.arange(
+            max(1, lengths[0])
+        )  # the longest comes first; one column of padding where nothing is left of a text
+        counted = columns < lengths[:, None]
+        batch = {"attention_mask": counted.astype(np.int64)}
+        for name, attribute, fill in (
+            ("input_ids", "ids", self.about["pad_token_id"]),
+            ("token_type_ids", "type_ids", 0),
+        ):
+            if name in self._inputs:
+                padded = np.full(counted.shape, fill, dtype=np.int64)
+                for row, one in enumerate(encoded):
+                    padded[row, : lengths[row]] = getattr(one, attribute)
+                batch[name] = padded
+        return self._session.run(["logits"], {name: batch[name] for name in self._inputs})[0]
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What `export.json` says of an export.
+
+    Raises:
+        ModelError: not an export, one of a newer format, or damaged.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        if (folder / "config.json").is_file() or (folder / "student").is_dir():
+            raise ModelError(
+                f"{folder}: not exported yet: understudy export {folder} --out FOLDER, then give that folder"
+            )
+        raise ModelError(f"{folder}: not an export: it has no {DESCRIPTION}; understudy export writes one")
+    try:
+        about = json.loads(path.read_text("utf-8"))
+        written = about["format"]
+        if isinstance(written, int) and written > FORMAT:
+            raise ModelError(
+                f"{folder}: an export of format {written}, of a newer understudy ({about.get('understudy')}); "
+                f"this one reads formats up to {FORMAT}: upgrade it, or export again"
+            )
+        missing = [name for name in _NEEDED if name not in about]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path}: damaged ({type(error).__name__}: {error}); export again") from error
+    if missing:
+        raise ModelError(f"{path}: damaged ({', '.join(missing)} missing); export again")
+    return about
+
+
+def _load_tokenizer(folder: Path, about: dict[str, Any]) -> Any:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise _not_installed("tokenizers") from None
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ModelError(f"{folder}: tokenizer.json is missing; copy the whole export, or export again")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise ModelError(f"{path}: damaged ({_first_line(error)}); copy it again, or export again") from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(about["max_length"], direction=about["truncation_side"])
+    return tokenizer
+
+
+def _load_session(path: Path, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise _not_installed("onnxruntime") from None
+    if not path.is_file():
+        raise ModelError(f"{path.parent}: {path.name} is missing; copy the whole export, or export again")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a dozen kinds
+        raise ModelError(f"{path}: damaged ({_first_line(error)}); copy it again, or export again") from error
+
+
+def _not_installed(package: str) -> ModelError:
+    return ModelError(
+        f"{package} is not installed, which exported models run on; run: pip install 'understudy[export]'"
+    )
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,383 @@
+"""Predictions from an export: without torch, whatever the texts hold, one clear message for what cannot be."""
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tiny import LABELS, tiny_rows
+from understudy import runtime
+from understudy.errors import DataError, ModelError
+from understudy.inference import predict
+from understudy.runtime import Predictor
+
+
+def alone(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Code in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, words)], capture_output=True, text=True, check=False
+    )
+
+
+# --- what it needs
+
+
+def test_needs_onnxruntime_tokenizers_and_numpy_only(single_export):
+    """All else that is installed is hidden, as if it were not there."""
+    said = alone(
+        """
+        import importlib.abc, sys
+        allowed = {"understudy", "numpy", "onnxruntime", "tokenizers"}
+        class Hidden(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, path, target=None):
+                top = name.partition(".")[0]
+                if top not in allowed and top not in sys.stdlib_module_names:
+                    raise ModuleNotFoundError(name)
+        sys.meta_path.insert(0, Hidden())
+        from understudy.runtime import Predictor
+        print(Predictor(sys.argv[1]).predict(["a gripping film"])[0]["label"])
+        """,
+        single_export,
+    )
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.strip() in LABELS
+
+
+def test_first_answer_within_a_second(single_export):
+    """Of the processor's time; a busy machine is not the runtime's fault."""
+    said = alone(
+        """
+        import sys, time
+        from understudy.runtime import Predictor
+        Predictor(sys.argv[1]).predict(["a gripping film"])
+        print(time.process_time())
+        """,
+        single_export,
+    )
+    assert float(said.stdout) < 1, said.stderr
+
+
+def test_the_command_loads_no_torch(single_export, world):
+    said = alone(
+        """
+        import sys
+        from understudy.cli import main
+        sys.argv = ["understudy", "predict", *sys.argv[1:]]
+        try:
+            main()
+        except SystemExit as end:
+            assert not end.code
+        print("heavy:", {"torch", "transformers", "datasets", "scipy", "sklearn", "pandas"} & set(sys.modules))
+        """,
+        single_export,
+        "--input",
+        world.test,
+    )
+    assert said.stdout.splitlines()[-1] == "heavy: set()", said.stderr
+    assert len(said.stdout.splitlines()) == 31
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "tokenizers"])
+def test_a_package_that_is_missing(package, single_export, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ModelError, match=rf"{package} is not installed.*understudy\[export\]"):
+        Predictor(single_export)
+
+
+# --- the same answers
+
+
+@pytest.mark.parametrize("which", ["single", "pair", "number"])
+def test_as_the_torch_model(which, request):
+    world, folder = (
+        request.getfixturevalue("world" if which == "single" else f"{which}_world"),
+        request.getfixturevalue(f"{which}_export"),
+    )
+    rows = tiny_rows(50, seed=3, pair=which != "single", number=which == "number")
+    texts, pairs = [row["text"] for row in rows], [row["text_pair"] for row in rows] if which != "single" else None
+    said, wanted = Predictor(folder, int8=False).predict(texts, pairs), predict(world.teacher, texts=texts, pairs=pairs)
+    assert [one.keys() for one in said] == [one.keys() for one in wanted]
+    for one, other in zip(said, wanted, strict=True):
+        assert one["text"] == other["text"] and one.get("text_pair") == other.get("text_pair")
+        if which == "number":
+            assert one["value"] == pytest.approx(other["value"], abs=1e-4)
+        else:
+            assert one["label"] == other["label"] and one["probability"] == max(one["probabilities"].values())
+            assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
+
+
+def test_many_rows_keep_their_order(single_export):
+    """Short and long ones mixed, more than are sorted together."""
+    texts = [
+        " ".join(["good", "dull"][row % 2] for _ in range(1 + (7 * row) % 50))
+        for row in range(runtime._CHUNK_ROWS + 300)
+    ]
+    export = Predictor(single_export, int8=False)
+    found = export.logits(texts)
+    picked = [0, 1, 49, 50, runtime._CHUNK_ROWS - 1, runtime._CHUNK_ROWS, len(texts) - 1]
+    for row in picked:
+        np.testing.assert_allclose(found[row], export.logits([texts[row]])[0], atol=1e-4)
+    assert export.logits([]).shape == (0, 2) and export.predict([]) == []
+
+
+def test_the_quantized_model_where_there_is_one(single_export, tmp_path):
+    assert Predictor(single_export).precision == "int8"
+    assert Predictor(single_export, int8=False).precision == "float32"
+    shutil.copytree(single_export, tmp_path / "export")
+    about = json.loads((tmp_path / "export" / "export.json").read_text())
+    del about["files"]["int8"]
+    (tmp_path / "export" / "export.json").write_text(json.dumps(about))
+    assert Predictor(tmp_path / "export").precision == "float32"
+    with pytest.raises(ModelError, match="no int8 model, only float32"):
+        Predictor(tmp_path / "export", int8=True)
+
+
+def test_a_stream_is_read_as_it_is_used(single_export, monkeypatch):
+    monkeypatch.setattr(runtime, "_CHUNK_ROWS", 8)
+    taken = []
+
+    def rows():
+        for row in range(100):
+            taken.append(row)
+            yield "a dull film" if row % 2 else "good fun"
+
+    export = Predictor(single_export)
+    answers = export.stream(rows())
+    first = next(answers)
+    assert len(taken) <= 9 and first["text"] == "good fun"
+    rest = list(answers)
+    assert len(rest) == 99 and [one["text"] for one in rest[:2]] == ["a dull film", "good fun"]
+    assert rest[1]["label"] == first["label"]
+
+
+def test_a_row_of_a_stream_is_named_by_its_number(single_export, monkeypatch):
+    monkeypatch.setattr(runtime, "_CHUNK_ROWS", 8)
+    with pytest.raises(DataError, match="row 21: text is empty"):
+        list(Predictor(single_export).stream(["a film"] * 20 + [" "]))
+    with pytest.raises(DataError, match="row 18: not UTF-8"):
+        list(Predictor(single_export).stream(["a film"] * 17 + ["a\udce9"]))
+
+
+def test_threads(single_export):
+    assert Predictor(single_export, threads=1)._session.get_session_options().intra_op_num_threads == 1
+    assert Predictor(single_export).threads >= 1
+
+
+# --- hostile texts
+
+HOSTILE = {
+    "null bytes": "a \0 gripping\0 film",
+    "nothing but null bytes": "\0\0",
+    "nothing that a tokenizer keeps": "\u200b\u200d\ufeff",
+    "a megabyte": "a gripping film " * 65_536,
+    "a megabyte without a space": "x" * 2**20,
+    "emoji and marks": "👩‍👩‍👧‍👦 é" + "\u0301" * 500,
+    "right to left": "\u202eفيلم جيد\u202c",
+    "special tokens": "[CLS] [SEP] [PAD] [MASK] </s>",
+    "markup": "<script>alert(1)</script>",
+    "a lone line separator": "good\u2028fun\x85",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_texts_have_an_answer(kind, single_export, world):
+    """The torch model's own, in a batch with others."""
+    texts = ["a film", HOSTILE[kind], "good fun for the whole family"]
+    export = Predictor(single_export, int8=False)
+    found = export.predict(texts)
+    assert [one["text"] for one in found] == texts
+    wanted = predict(world.teacher, texts=texts)
+    assert [one["probability"] for one in found] == pytest.approx([one["probability"] for one in wanted], abs=1e-4)
+    assert export.predict([HOSTILE[kind]])[0]["probability"] == pytest.approx(found[1]["probability"], abs=1e-4)
+
+
+def test_texts_without_a_token(build, tmp_path):
+    """A model whose tokenizer puts nothing around a text sees an empty row, alone and beside others."""
+    from datasets import Dataset
+
+    from understudy.export.folder import write_export
+    from understudy.export.parity import expected
+    from understudy.tasks.classification import Classification
+
+    model = build("bilstm")
+    rows = Dataset.from_dict({"text": ["a film", "good fun"], "label": [0, 1]})
+    write_export(model, tmp_path / "out", expected(model, rows), Classification(), precisions=("float32",))
+    export = Predictor(tmp_path / "out")
+    found = export.logits(["\0", "a film"])
+    np.testing.assert_allclose(export.logits(["\0"])[0], found[0], atol=1e-5)
+    assert np.isfinite(found).all()
+
+
+BAD = {
+    "empty": (["a film", ""], None, "row 2: text is empty"),
+    "blank": ([" \t\n"], None, "row 1: text is empty"),
+    "no text": ([None], None, "row 1: text must be text, got None"),
+    "a number": (["a film", 3], None, "row 2: text must be text, got 3"),
+    "bytes": ([b"a film"], None, "row 1: text must be text"),
+    "one text": ("a film", None, "give a list"),
+    "half a character": (["a film", "caf\udce9"], None, "row 2: not UTF-8: character 4"),
+    "a pair": (["a film"], ["fun"], "reads one text, but a second is given"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_no_text_is_refused(case, single_export):
+    texts, pairs, message = BAD[case]
+    with pytest.raises(DataError, match=message):
+        Predictor(single_export).predict(texts, pairs)
+
+
+def test_pairs_that_do_not_fit(pair_export):
+    export = Predictor(pair_export)
+    for texts, pairs, message in (
+        (["a film"], None, "only one is given"),
+        (["a film"], ["fun", "fun"], "1 texts but 2 second texts"),
+        (["a film"], [""], "row 1: text_pair is empty"),
+        (["a film"], [None], "row 1: text_pair must be text"),
+    ):
+        with pytest.raises(DataError, match=message):
+            export.predict(texts, pairs)
+    with pytest.raises(DataError, match="row 2: text_pair must be text"):
+        list(export.stream([("a film", "fun"), ("a film", None)]))
+
+
+# --- folders that are no exports
+
+
+@pytest.fixture
+def copy(single_export, tmp_path) -> Path:
+    return shutil.copytree(single_export, tmp_path / "export")
+
+
+def break_description(copy: Path, **changes) -> None:
+    about = json.loads((copy / "export.json").read_text())
+    (copy / "export.json").write_text(json.dumps(about | changes))
+
+
+FOLDERS = {
+    "not there": (shutil.rmtree, "not an export"),
+    "no description": (lambda copy: (copy / "export.json").unlink(), "it has no export.json"),
+    "not JSON": (lambda copy: (copy / "export.json").write_text("{"), "export.json: damaged"),
+    "a list": (lambda copy: (copy / "export.json").write_text("[1]"), "export.json: damaged"),
+    "binary": (lambda copy: (copy / "export.json").write_bytes(b"\xff\xfe\x00"), "export.json: damaged"),
+    "nothing in it": (lambda copy: (copy / "export.json").write_text('{"format": 1}'), "task, labels, .* missing"),
+    "newer": (lambda copy: break_description(copy, format=2, understudy="9.0"), r"format 2, of a newer understudy \(9.0\)"),
+    "no tokenizer": (lambda copy: (copy / "tokenizer.json").unlink(), "tokenizer.json is missing"),
+    "broken tokenizer": (lambda copy: (copy / "tokenizer.json").write_text("{}"), "tokenizer.json: damaged"),
+    "no model": (lambda copy: (copy / "model.int8.onnx").unlink(), "model.int8.onnx is missing"),
+    "broken model": (lambda copy: (copy / "model.int8.onnx").write_bytes(b"nothing"), "model.int8.onnx: damaged"),
+    "half a model": (
+        lambda copy: (copy / "model.int8.onnx").write_bytes((copy / "model.int8.onnx").read_bytes()[:5000]), "damaged"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_a_folder_that_is_no_export(case, copy):
+    harm, message = FOLDERS[case]
+    harm(copy)
+    with pytest.raises(ModelError, match=message):
+        Predictor(copy)
+
+
+def test_a_model_that_was_not_exported_yet(world):
+    with pytest.raises(ModelError, match="not exported yet: understudy export"):
+        Predictor(world.teacher)
+
+
+# --- the command
+
+
+@pytest.fixture
+def standard_input(monkeypatch, tmp_path):
+    def give(content: bytes) -> None:
+        (tmp_path / "stdin").write_bytes(content)
+        monkeypatch.setattr(sys, "stdin", (tmp_path / "stdin").open("r", errors="surrogateescape"))
+
+    return give
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("of", ["export", "model"])
+def test_the_command_takes_texts_files_and_standard_input(
+    of, single_export, world, tmp_path, understudy, standard_input
+):
+    model = single_export if of == "export" else world.teacher
+    said = understudy("predict", model, "a dull film", "good fun")
+    assert [line.split("\t")[1] for line in said.out.splitlines()] == ["a dull film", "good fun"]
+    from_texts = understudy("predict", model, "a dull film", "good fun", "--json").json["predictions"]
+    standard_input(b"a dull film\n\ngood fun\n")
+    from_lines = lines(understudy("predict", model).out)
+    standard_input(b'{"text": "a dull film", "more": 1}\n{"text": "good fun"}\n')
+    from_rows = lines(understudy("predict", model).out)
+    assert from_texts == from_lines == from_rows and len(from_rows) == 2
+
+    to_stdout = understudy("predict", model, "--input", world.test)
+    said = understudy("predict", model, "--input", world.test, "--output", tmp_path / "out" / "said.jsonl")
+    assert said.out == "" and "30 predictions in" in said.err
+    assert (tmp_path / "out" / "said.jsonl").read_text() == to_stdout.out
+    assert [one["text"] for one in lines(to_stdout.out)] == [row["text"] for row in lines(Path(world.test).read_text())]
+
+
+def test_pairs_by_the_command(pair_export, pair_world, understudy, standard_input):
+    said = understudy("predict", pair_export, "a film", "--pair", "good fun", "--json")
+    assert said.json["predictions"][0]["text_pair"] == "good fun"
+    assert len(lines(understudy("predict", pair_export, "--input", pair_world.test).out)) == 30
+    standard_input(b'{"text": "a film", "text_pair": "good fun"}\n')
+    assert lines(understudy("predict", pair_export).out) == said.json["predictions"]
+    standard_input(b'{"text": "a film", "text_pair": "good fun"}\n')
+    assert lines(understudy("predict", pair_world.teacher).out)[0]["text_pair"] == "good fun"
+
+
+def test_precision_and_threads(single_export, world, understudy):
+    eight = understudy("predict", single_export, "a film", "--json").json
+    full = understudy("predict", single_export, "a film", "--precision", "float32", "--threads", "1", "--json").json
+    assert eight != full
+    for words, message in (
+        ([single_export, "a film", "--precision", "int4"], "allowed are int8 and float32"),
+        ([single_export, "a film", "--device", "cuda"], "exports run on the processor"),
+        ([world.teacher, "a film", "--threads", "1"], "is no export"),
+    ):
+        said = understudy("predict", *words)
+        assert said.code == 2 and message in said.err
+
+
+def test_trouble_by_the_command(single_export, tmp_path, understudy, standard_input, monkeypatch):
+    bad = tmp_path / "bad.csv"
+    bad.write_text("text\na film\n \n")
+    said = understudy("predict", single_export, "--input", bad, "--output", tmp_path / "said.jsonl")
+    assert said.code == 2 and f"{bad}: row 2: text is empty" in said.err
+    assert [path.name for path in tmp_path.glob("*said*")] == [] and [path.name for path in tmp_path.glob(".*")] == []
+    standard_input(b"a film\ncaf\xe9\n")
+    said = understudy("predict", single_export)
+    assert said.code == 2 and "standard input: line 2: not UTF-8 (byte 0xe9)" in said.err
+    standard_input(b"\n")
+    said = understudy("predict", single_export)
+    assert said.code == 2 and "standard input: no rows to predict" in said.err
+    said = understudy("predict", single_export, "caf\udce9")
+    assert said.code == 2 and "not UTF-8" in said.err
+    said = understudy("predict", single_export, "a film", "--input", bad)
+    assert said.code == 2 and "got both" in said.err
+    monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    said = understudy("predict", single_export)
+    assert said.code == 2 and "or text on standard input; got neither" in said.err
+
+
+def test_a_full_disk_leaves_no_half_file(single_export, tmp_path, understudy, monkeypatch, world):
+    (tmp_path / "said.jsonl").write_text("before")
+
+    def full(answer, file):
+        raise OSError(28, "No space left on device", "said.jsonl")
+
+    monkeypatch.setattr("understudy.predicting.write_line", full)
+    said = understudy("predict", single_export, "--input", world.test, "--output", tmp_path / "said.jsonl")
+    assert said.code == 1 and "No space left on device. Make room" in said.err and "run the command again" in said.err
+    assert (tmp_path / "said.jsonl").read_text() == "before" and len(list(tmp_path.iterdir())) == 1
