@@ -140,6 +140,10 @@ def test_from_an_encoder_to_a_prediction(reviews, world, tmp_path, understudy, q
     said = understudy("predict", run / "student", "a gripping film", "--json")
     assert said.json["predictions"][0]["label"] in LABELS
 
+    said = understudy("predict", run / "export", *given)  # a run ships its student
+    assert [json.loads(line)["text"] for line in said.out.splitlines()] == [row["review"] for row in rows]
+    assert "student_onnx" in facts["models"] and "student_onnx" in facts["exports"]
+
     page = (run / "report.html").read_bytes()
     (run / "report.html").unlink()
     said = understudy("report", run)
