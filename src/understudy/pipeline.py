@@ -240,9 +240,8 @@ def train_stage(
     if stage.masked_lm is not None:
         learner = with_head(student, plan.recipe.seed, plan.pretrained.models[0] if plan.pretrained else None)
         if (pooler := encoder.pooler(student.model)) is not None:
-            pooler.requires_grad_(
-                False
-            )  # until the end of `train`: it has no part here, and several processes wait for every gradient
+            # It has no part here, and several processes wait for every gradient; `train` gives it back at its end.
+            pooler.requires_grad_(False)
         learned, held_out = (
             MaskedRows(learner, texts, fraction=stage.masked_lm.fraction, seed=plan.recipe.seed)
             for texts in (rows, plan.texts[stage.name][1])
