@@ -22,10 +22,10 @@ LANGUAGE = OUT / "language" / "model-0"  # MiniLM's package has no masked-langua
 
 def on_sst2(group: str, label: str, seed: int, recipe: str, kind: str | None, *more: str) -> Job:
     """A student of the teacher on sst2_sentences."""
-    return student(group, label, "sst2_sentences", seed, recipe, kind, *more, teachers=[SST2])
+    return student(group, label, "sst2_sentences", seed, recipe, kind, "--no-export", *more, teachers=[SST2])
 
 
-def every_stage(count: int = 1, **train: object) -> list[str]:
+def every_stage(count: int = 1, /, **train: object) -> list[str]:
     """The same training settings for all stages."""
     return set_(**{f"stages__{stage}__train__{name}": value for stage in range(count) for name, value in train.items()})
 
@@ -65,7 +65,7 @@ def siamese(seed: int) -> Iterator[Job]:
     """quora_10k: is it the same question? A siamese BiLSTM."""
     if seed == SEEDS[0]:
         yield teacher("siamese", "quora_10k", seed, *set_(train__learning_rate="5e-5"))
-    yield student("siamese", "tang", "quora_10k", seed, "tang", "bilstm")
+    yield student("siamese", "tang", "quora_10k", seed, "tang", "bilstm", "--no-export")
 
 
 def small(seed: int) -> Iterator[Job]:
@@ -129,29 +129,50 @@ def distilbert(seed: int) -> Iterator[Job]:
     yield on_sst2("distilbert", "random_start", seed, "distilbert", None, *same, *set_(student=random), "--no-control")
 
 
-def itself(seed: int) -> Iterator[Job]:
-    """trec6: a student of the teacher's own shape, from the pretrained model."""
+def questions(seed: int) -> Iterator[Job]:
+    """trec6: as `three_layers`; and a student of the teacher's own shape, from the pretrained model."""
     if seed == SEEDS[0]:
-        yield teacher("itself", "trec6", seed, *set_(train__learning_rate="5e-5"))
-    whole = [*FROM_PRETRAINED, *set_(student="{kind: teacher_layers, layers: all, pooler: false}")]
-    fast = {"evaluations": 5, "learning_rate": "5e-5", "epochs": 3}
-    yield student("itself", "hinton", "trec6", seed, "hinton", None, *whole, *every_stage(**fast))
-    yield student(
-        "itself", "averaged_self", "trec6", seed, "averaged_self", None, *whole, *every_stage(**fast), "--no-control"
-    )
-    first = set_(stages__0__student="{kind: teacher_layers, layers: all, pooler: false}")
-    yield student(
-        "itself",
-        "born_again",
-        "trec6",
-        seed,
-        "born_again",
-        None,
-        *whole,
-        *first,
-        *every_stage(2, **fast),
-        "--no-control",
-    )
+        yield teacher("questions", "trec6", seed, *set_(train__learning_rate="5e-5"))
+
+    def on_trec6(label: str, recipe: str, kind: str | None, *more: str) -> Job:
+        return student("questions", label, "trec6", seed, recipe, kind, "--no-export", *FROM_PRETRAINED, *more)
+
+    first = set_(student__layers="first")
+    three = {"epochs": 3, "learning_rate": "1e-4", "evaluations": 5}
+    yield on_trec6("hinton", "hinton", "teacher_layers", *first, *every_stage(**three))
+    for recipe in ("pkd_skip", "pkd_last", "mixkd"):
+        yield on_trec6(recipe, recipe, "teacher_layers", *first, *every_stage(**three), "--no-control")
+    halves = every_stage(2, **{**three, "epochs": 1.5})
+    yield on_trec6("minilm", "minilm", "teacher_layers", *first, *halves, "--no-control")
+
+    own_shape = "{kind: teacher_layers, layers: all, pooler: false}"
+    whole, same = set_(student=own_shape), {**three, "learning_rate": "5e-5"}
+    yield on_trec6("own_shape_hinton", "hinton", None, *whole, *every_stage(**same))
+    yield on_trec6("own_shape_averaged_self", "averaged_self", None, *whole, *every_stage(**same), "--no-control")
+    yield on_trec6("own_shape_born_again", "born_again", None, *whole, *set_(stages__0__student=own_shape),
+                   *every_stage(2, **same), "--no-control")  # fmt: skip
+
+
+def paraphrase(seed: int) -> Iterator[Job]:
+    """mrpc: the first three layers of the fine-tuned teacher."""
+    yield from _pairs("paraphrase", "mrpc", seed, str(OUT / "pairs" / "teacher-0"))
+
+
+def entailment(seed: int) -> Iterator[Job]:
+    """rte: the first three layers of the fine-tuned teacher."""
+    if seed == SEEDS[0]:
+        yield teacher("entailment", "rte", seed, *set_(train__learning_rate="5e-5"))
+    yield from _pairs("entailment", "rte", seed, str(OUT / "entailment" / "teacher-0"))
+
+
+def _pairs(group: str, name: str, seed: int, model: str) -> Iterator[Job]:
+    first = [
+        *set_(student__layers="first", metric="accuracy"),
+        *every_stage(epochs=3, learning_rate="1e-4"),
+        "--no-export",
+    ]
+    yield student(group, "hinton", name, seed, "hinton", "teacher_layers", *first, teachers=[model])
+    yield student(group, "pkd_skip", name, seed, "pkd_skip", "teacher_layers", *first, "--no-control", teachers=[model])
 
 
 def word_vectors(seed: int) -> Iterator[Job]:
@@ -160,26 +181,47 @@ def word_vectors(seed: int) -> Iterator[Job]:
     vectors = set_(student__vocabulary="characters", student__vectors=DATA / "tencent_zh_char_200d" / "vectors.npz")
     for label, kind in (("bilstm", "bilstm"), ("mean", "static_embeddings")):
         yield student("word_vectors", label, "toutiao5", seed, "word_vectors_bilstm", kind, *vectors,
-                      *every_stage(epochs=4, evaluations=5), teachers=ensemble)  # fmt: skip
+                      *every_stage(epochs=4, evaluations=5), "--no-export", teachers=ensemble)  # fmt: skip
 
 
 def tasks(seed: int) -> Iterator[Job]:
-    """mrpc (accuracy) and stsb (Pearson), one student with three layers and two heads, from the pretrained model; 3 epochs at 1e-4."""
+    """stsb (Pearson) and mrpc (accuracy): three layers of the teacher of stsb, alternate; one student with two heads, or one each."""
+    three = [
+        *set_(student__layers="[0,2,4]"),
+        *every_stage(epochs=3, learning_rate="1e-4", evaluations=5),
+        "--no-export",
+    ]
+    known = {"stsb": ("similarity", OUT / "regression"), "mrpc": ("classification", OUT / "pairs")}
     given = []
-    for name, group, task in (("mrpc", "pairs", "classification"), ("stsb", "regression", "similarity")):
-        there = files(name)
-        given += ["--task", f"{name}={task}", "--teacher", f"{name}={OUT / group / 'teacher-0'}"]
-        given += [part if part.startswith("--") else f"{name}={part}" for part in there]
-        given += ["--store", f"{name}={OUT / group / 'teacher_outputs'}"]
-    first = [*FROM_PRETRAINED, "--student", "teacher_layers", *set_(student__layers="first")]
-    first += every_stage(epochs=3, learning_rate="1e-4", evaluations=5)
+    for name, (task, group) in known.items():
+        given += ["--task", f"{name}={task}", "--teacher", f"{name}={group / 'teacher-0'}"]
+        given += [part if part.startswith("--") else f"{name}={part}" for part in files(name)]
+        given += ["--store", f"{name}={group / 'teacher_outputs'}"]
     for recipe in ("bam", "mt_dnn"):
-        yield Job("tasks", recipe, seed, ("distill", recipe, *given, *first, "--seed", str(seed)))
+        yield Job("tasks", recipe, seed,
+                  ("distill", recipe, *given, "--student", "teacher_layers", *three, "--seed", str(seed)))  # fmt: skip
+    start = ["--pretrained", str(OUT / "regression" / "teacher-0")]
+    for name, recipe, (task, group) in zip(known, ("tang", "hinton"), known.values(), strict=True):
+        yield student("tasks", f"{recipe}_{name}", name, seed, recipe, "teacher_layers", *start, *three, "--task", task,
+                      teachers=[str(group / "teacher-0")])  # fmt: skip
 
 
 GROUPS: Groups = {
     one.__name__: one
-    for one in (three_layers, tang, siamese, small, language, distilbert, tinybert, itself, tasks, word_vectors)
+    for one in (
+        tang,
+        siamese,
+        word_vectors,
+        three_layers,
+        questions,
+        paraphrase,
+        entailment,
+        small,
+        language,
+        distilbert,
+        tinybert,
+        tasks,
+    )
 }
 
 if __name__ == "__main__":
