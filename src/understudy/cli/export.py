@@ -19,6 +19,15 @@ def command(
     data: Annotated[
         str | None, typer.Option(help="Rows to compare the export on; without it, the run's validation rows.")
     ] = None,
+    prune: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prune", help="Keep only the tokens that the texts of this file use, as the training rows. Repeatable."
+        ),
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Fit a temperature on the rows, so that probabilities can be believed.")
+    ] = False,
     column: options.Column = None,
     allow_loss: Annotated[
         bool, typer.Option("--allow-loss", help="Keep an export that does not answer as the model does.")
@@ -31,12 +40,13 @@ def command(
     \b
     understudy export runs/first --out exports/first --int8
     understudy export path/to/model --data rows.csv --column text=review --column label=stars --out exports/model
+    understudy export runs/first --out exports/small --int8 --prune train.csv --prune unlabelled.txt --calibrate
     """
     from understudy.exporting import export_model
 
     found = export_model(
-        model, out, int8=int8, data=data, columns=options.columns(column), allow_loss=allow_loss, overwrite=overwrite,
-        say=options.say,
+        model, out, int8=int8, data=data, columns=options.columns(column), prune=prune or (), calibrate=calibrate,
+        allow_loss=allow_loss, overwrite=overwrite, say=options.say,
     )  # fmt: skip
     if json:
         print(json_.dumps({"folder": str(found.folder), "parity": found.parity}, ensure_ascii=False))
