@@ -12,11 +12,16 @@ import torch
 
 from tiny import LABELS, tiny_rows, write_rows
 from understudy import controls, pipeline
+from understudy.data.tables import identity
 from understudy.errors import RecipeError
+from understudy.evaluate.calibration import fit_temperature, reliability
+from understudy.evaluate.predictions import PREDICTIONS, read_predictions
 from understudy.pipeline import distill, teach
 from understudy.preparation import prepare, resolve
 from understudy.recipe import Recipe, load_recipe
+from understudy.teachers.capture import logits_of
 from understudy.teachers.store import Store
+from understudy.text_model import TextModel
 
 pytestmark = pytest.mark.usefixtures("quick")
 SMALL = {
@@ -163,6 +168,46 @@ def test_without_a_control_nobody_knows(world, tmp_path, understudy):
     facts = json.loads((tmp_path / "run" / "facts.json").read_text())
     assert facts["gain_over_alone"] is None and "student_alone" not in facts["models"]
     assert not (tmp_path / ".controls").exists()
+
+
+def counted_again(run) -> None:
+    """Every figure of the facts that single answers decide, from the answers that the run folder holds."""
+    facts, lines = run.facts, read_predictions(run.folder / PREDICTIONS)
+    assert [line["identity"] for line in lines] == [identity(line["text"], None) for line in lines] and len(lines) == 30
+    assert lines[0]["models"].keys() == facts["models"].keys()
+    for name, entry in facts["models"].items():
+        said = [line["models"][name] for line in lines]
+        right = np.array([one["label"] == line["label"] for one, line in zip(said, lines, strict=True)])
+        assert right.mean() == entry["quality"]["accuracy"]["value"]
+        for kind, error in (("probability", "ece"), ("scaled_probability", "ece_scaled")):
+            sure = np.array([one[kind] for one in said])
+            bins = reliability(sure, right)
+            again = sum(one["rows"] * abs(one["accuracy"] - one["confidence"]) for one in bins) / len(lines)
+            assert again == pytest.approx(entry["calibration"][error], abs=1e-5)
+    same = [line["models"]["student"]["label"] == line["models"]["teacher"]["label"] for line in lines]
+    assert np.mean(same) == facts["agreement_with_teacher"]
+
+
+def test_the_folder_holds_what_every_model_said(world, tmp_path):
+    run = distill(recipe(world), tmp_path / "run")
+    counted_again(run)
+    plan = prepare(resolve(recipe(world)))
+    for name, entry in run.facts["models"].items():
+        model = TextModel.load(world.teacher if name == "teacher" else run.folder / name)
+        logits = logits_of(model, plan.rows.validation, device="cpu")
+        # The two were run in other batches, which moves logits a little.
+        fitted = fit_temperature(logits, np.asarray(plan.rows.validation["label"]))
+        assert entry["calibration"]["temperature"] == pytest.approx(fitted, rel=1e-3)
+        assert entry["calibration"]["fitted_on"] == "validation"
+    before = (run.folder / PREDICTIONS).read_bytes()
+    assert (distill(recipe(world), tmp_path / "again").folder / PREDICTIONS).read_bytes() == before
+
+
+def test_a_temperature_that_was_fitted_on_the_test_says_so(world, tmp_path):
+    run = distill(recipe(world, data__test=None, control=[], stages__0__train__max_steps=2), tmp_path / "run")
+    assert run.facts["data"]["test_is_validation"]
+    assert {entry["calibration"]["fitted_on"] for entry in run.facts["models"].values()} == {"test"}
+    counted_again(run)
 
 
 # --- stages

@@ -63,8 +63,9 @@ def finetune(
         return run
     model.save_into(out)
     test = labelled(rows.test)
-    facts = compare({"student": Measured((model,), (out,), trained.seconds)}, test, task,
-                    metric=settings.selection_metric, label_names=rows.label_names, device=device, speed=False)  # fmt: skip
+    facts = compare({"student": Measured((model,), (out,), trained.seconds)}, test, task, metric=settings.selection_metric,
+                    label_names=rows.label_names, validation=test if rows.test_is_validation else labelled(rows.validation),
+                    device=device, speed=False)  # fmt: skip
     run.record({
         "understudy": __version__, "task": settings.task, "recipe": "finetune", "seed": settings.seed, "command": command,
         "label_names": rows.label_names, "data": rows.facts(), "primary_metric": settings.selection_metric,

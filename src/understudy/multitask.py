@@ -21,11 +21,10 @@ from understudy.errors import RecipeError, UserError
 from understudy.evaluate.measure import Measured
 from understudy.evaluate.summary import summarise_tasks
 from understudy.export.shipping import ship
-from understudy.pipeline import facts_of, fill_store
+from understudy.pipeline import fill_store, prove
 from understudy.preparation import Plan, check, filled_in, gather, under_new_head
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import ObjectivePart, Recipe, Stage, make_objectives
-from understudy.report.page import write_page
 from understudy.run import METRICS, Run, Say, write_whole
 from understudy.run import check as check_folder
 from understudy.students import Blueprint
@@ -82,10 +81,9 @@ def distill_tasks(
     for task, plan in together.plans.items():
         measured = {name: one[task] for name, one in models.items()}
         shipped = ship(plan, measured["student"], runs[task].folder, shelf, device=device, say=_about(task, say))
-        _about(task, say)("Measuring on the test rows")
-        runs[task].record(facts_of(plan, measured, stores.get(task), device, command, shipped))
-        shipped.tell_card(runs[task].facts)
-        write_page(runs[task].folder)
+        prove(
+            runs[task], plan, measured, stores.get(task), shipped, device=device, command=command, say=_about(task, say)
+        )
     run.record({
         "understudy": __version__, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind, "command": command,
         "parameters": together.parameters, **summarise_tasks({task: one.facts for task, one in runs.items()}),

@@ -18,6 +18,7 @@ from understudy.data.masking import MaskedRows
 from understudy.data.rows import labelled
 from understudy.errors import RecipeError, UserError
 from understudy.evaluate.measure import Measured, compare
+from understudy.evaluate.predictions import PREDICTIONS, predictions, write_predictions
 from understudy.export.shipping import Shipped, ship
 from understudy.preparation import Plan, prepare, resolve
 from understudy.processes import is_helper, main_process_first
@@ -83,10 +84,7 @@ def distill(
     if is_helper():
         return run
     shipped = ship(plan, models["student"], run.folder, shelf, device=device, say=say)
-    say("Measuring on the test rows")
-    run.record(facts_of(plan, models, store, device, command, shipped))
-    shipped.tell_card(run.facts)
-    write_page(run.folder)
+    prove(run, plan, models, store, shipped, device=device, command=command, say=say)
     return run
 
 
@@ -172,23 +170,32 @@ def fill_store(plan: Plan, folder: Path, device: str, say: Say) -> Store:
     return store
 
 
-def facts_of(
-    plan: Plan, models: Mapping[str, Measured], store: Store | None, device: str, command: str, shipped: Shipped
-) -> dict[str, Any]:
-    """What facts.json says: of the data, and of all models on the test rows. Without a store there is no teacher."""
-    recipe, test = plan.recipe, labelled(plan.rows.test)
+def prove(
+    run: Run, plan: Plan, models: Mapping[str, Measured], store: Store | None, shipped: Shipped, *, device: str, command: str, say: Say
+) -> None:  # fmt: skip
+    """Measure all models on the test rows, and write what was found: every answer, then the facts, the card and the page.
+
+    Without a store there is no teacher.
+    """
+    say("Measuring on the test rows")
+    recipe, names, test = plan.recipe, plan.rows.label_names, labelled(plan.rows.test)
+    validation = test if plan.rows.test_is_validation else labelled(plan.rows.validation)
     if store is not None:
-        teacher = Measured(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders),
-                           store.logits(test) if plan.teacher_knows(test) else None)  # fmt: skip
+        said = [store.logits(rows) if plan.teacher_knows(rows) else None for rows in (test, validation)]
+        teacher = Measured(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders), *said)
         models = {"teacher": teacher, **models}
-    compared = compare({**models, **shipped.models}, test, plan.task, metric=recipe.selection_metric, label_names=plan.rows.label_names,
+    models = {name: one.answered(test, validation, device) for name, one in {**models, **shipped.models}.items()}
+    compared = compare(models, test, plan.task, metric=recipe.selection_metric, label_names=names, validation=validation,
                        device=device, seed=recipe.seed)  # fmt: skip
-    return {
+    write_predictions(run.folder / PREDICTIONS, predictions(test, models, names, compared["models"]))
+    run.record({
         "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
-        "command": command, "label_names": plan.rows.label_names, "data": plan.rows.facts(),
+        "command": command, "label_names": names, "data": plan.rows.facts(),
         "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.at(stage).layer_maps(stage))},
         **compared, "exports": shipped.parity,
-    }  # fmt: skip
+    })  # fmt: skip
+    shipped.tell_card(run.facts)
+    write_page(run.folder)
 
 
 def _train_student(work: _Work) -> Measured:

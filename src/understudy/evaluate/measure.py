@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from understudy.evaluate.calibration import calibration
 from understudy.evaluate.fidelity import agreement
 from understudy.evaluate.quality import quality
 from understudy.evaluate.significance import gain
@@ -34,18 +35,25 @@ class Measured:
         folders: where they lie, for their size.
         seconds: of training, where known.
         logits: of the test rows, (rows, outputs), where they are known already; None asks the one model.
+        validation_logits: of the validation rows, likewise.
     """
 
     models: tuple[TextModel | Predictor, ...]
     folders: tuple[Path | None, ...] = ()
     seconds: float | None = None
     logits: np.ndarray | None = None
+    validation_logits: np.ndarray | None = None
 
-    def answered(self, test: datasets.Dataset, device: str) -> Measured:
+    def answered(self, test: datasets.Dataset, validation: datasets.Dataset | None, device: str) -> Measured:
         """With its logits, as far as they can be known."""
-        if self.logits is not None or len(self.models) != 1:
+        if len(self.models) != 1:
             return self
-        return replace(self, logits=answers_of(self.models[0], test, device))
+        logits, validation_logits = self.logits, self.validation_logits
+        if logits is None:
+            logits = answers_of(self.models[0], test, device)
+        if validation_logits is None and validation is not None:
+            validation_logits = logits if validation is test else answers_of(self.models[0], validation, device)
+        return replace(self, logits=logits, validation_logits=validation_logits)
 
 
 def answers_of(model: TextModel | Predictor, rows: datasets.Dataset, device: str = "cpu") -> np.ndarray:
@@ -63,22 +71,23 @@ def texts_of(rows: datasets.Dataset) -> list[tuple[str, str | None]]:
 
 def compare(
     models: Mapping[str, Measured], test: datasets.Dataset, task: Task, *, metric: str, label_names: tuple[str, ...] | None,
-    device: str = "cpu", seed: int = 0, speed: bool = True,
+    validation: datasets.Dataset | None = None, device: str = "cpu", seed: int = 0, speed: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
-    """The part of facts.json that speaks of models: quality with intervals, size, speed, the gain over the controls, agreement.
+    """The part of facts.json that speaks of models: quality with intervals, calibration, size, speed, the gains, agreement.
 
     Args:
         models: by their names in facts.json; `student` among them.
         test: labelled rows.
+        validation: labelled rows that temperatures are fitted on; `test` itself where there are no others, None fits none.
         speed: False leaves latency and throughput out.
     """
-    models = {name: one.answered(test, device) for name, one in models.items()}
+    models = {name: one.answered(test, validation, device) for name, one in models.items()}
     labels = np.asarray(test["label"])
     texts = texts_of(test)
     members = {f"{name} {number}": model for name, one in models.items() for number, model in enumerate(one.models)}
     timings = measure_all(members, texts, device=device) if speed and members else {}
     entries = {
-        name: _entry(one, task, labels, label_names, seed)
+        name: _entry(one, task, test, validation, label_names, seed)
         | _in_turn([timings[f"{name} {number}"] for number, _ in enumerate(one.models) if timings])
         for name, one in models.items()
     }
@@ -100,14 +109,20 @@ def compare(
 
 
 def _entry(
-    one: Measured, task: Task, labels: np.ndarray, label_names: tuple[str, ...] | None, seed: int
-) -> dict[str, Any]:
+    one: Measured, task: Task, test: datasets.Dataset, validation: datasets.Dataset | None, label_names: tuple[str, ...] | None, seed: int
+) -> dict[str, Any]:  # fmt: skip
+    labels = np.asarray(test["label"])
     sizes = [size(model, folder) for model, folder in zip_longest(one.models, one.folders[: len(one.models)])]
     entry: dict[str, Any] = {key: sum(each[key] for each in sizes) or None for key in ("parameters", "size_mib")}
     if one.logits is not None:
         entry["quality"] = quality(task, one.logits, labels, seed=seed)
         if label_names and hasattr(task, "per_class"):
             entry["per_class"] = task.per_class(task.predictions(one.logits), labels, label_names)
+        if task.label_type == "class":
+            known = None if validation is None else np.asarray(validation["label"])
+            entry["calibration"] = calibration(one.logits, labels, one.validation_logits, known)
+            fitted_on = "test" if validation is test else "validation"
+            entry["calibration"]["fitted_on"] = fitted_on if entry["calibration"]["temperature"] else None
     return entry | {"seconds": one.seconds}
 
 
