@@ -57,7 +57,9 @@ def export_model(
     precisions: tuple[Precision, ...] = ("float32", "int8") if int8 else ("float32",)
     wanted, pruning = expected(loaded, rows), None
     if prune:
-        small = pruned(loaded, (text for file in prune for row in stream_rows(file, columns or {}) for text in row if text))
+        small = pruned(
+            loaded, (text for file in prune for row in stream_rows(file, columns or {}) for text in row if text)
+        )
         say(f"Pruned to {len(small.tokenizer):,} of {len(loaded.tokenizer):,} tokens ({small.parameters:,} parameters)")
         pruning = effect(loaded, small, wanted, task, allow_loss=allow_loss)
         loaded, wanted = small, expected(small, rows)

@@ -298,7 +298,8 @@ class Recipe(_Frozen):
         description="forms of the student that are written and measured beside it; [] for none",
     )
     calibrate: bool = Field(
-        default=False, description="exports give probabilities scaled by a temperature that the validation rows fit best"
+        default=False,
+        description="exports give probabilities scaled by a temperature that the validation rows fit best",
     )
     report_to: tuple[str, ...] = Field(default=(), description="tensorboard, mlflow, … as in transformers")
 

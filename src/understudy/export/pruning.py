@@ -28,7 +28,10 @@ def pruned(model: TextModel, texts: Iterable[str]) -> TextModel:
     if not texts:
         raise DataError("no texts to keep the tokens of; give a file with at least one row")
     tokenizer, kept = reduce_vocabulary(model.tokenizer, texts)
-    tokenizer.model_input_names, tokenizer.truncation_side = model.tokenizer.model_input_names, model.tokenizer.truncation_side
+    tokenizer.model_input_names, tokenizer.truncation_side = (
+        model.tokenizer.model_input_names,
+        model.tokenizer.truncation_side,
+    )
     network = copy.deepcopy(model.model)
     keep_rows(network, kept)
     return TextModel(network, tokenizer, model.max_length)
