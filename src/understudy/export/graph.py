@@ -61,8 +61,12 @@ def write_graph(model: TextModel, path: Path, *, pair: bool, fused: bool = False
     program.save(str(path))
 
 
-def write_int8(path: Path, quantized: Path) -> None:
+def write_int8(path: Path, quantized: Path, *, spare: bool = False) -> None:
     """Quantize a graph: weights and embeddings in 8 bits, one scale a column, activations as they come (dynamic).
+
+    Args:
+        spare: leave the maps from wide to narrow in float32, a feed-forward layer's second one among them: what comes out of a wide
+            layer has the outliers that 8 bits serve worst.
 
     Raises:
         ModelError: the extra `export` is not installed.
@@ -72,6 +76,11 @@ def write_int8(path: Path, quantized: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     graph = onnx.load(path)
+    sizes = {one.name: one.dims for one in graph.graph.initializer}
+    narrowing = [
+        node.name for node in graph.graph.node
+        if node.op_type in ("MatMul", "Gemm") and len(size := sizes.get(node.input[1], ())) == 2 and size[0] > size[1]
+    ]  # fmt: skip
     del graph.graph.value_info[:]  # shapes as the torch exporter wrote them stop the quantizer, which infers its own
     with _quietly():
         # Weights in 7 of the 8 bits: processors without VNNI instructions overflow on all 8, and an export may be run anywhere. On nine
@@ -82,6 +91,7 @@ def write_int8(path: Path, quantized: Path) -> None:
             per_channel=True,
             weight_type=QuantType.QInt8,
             reduce_range=True,
+            nodes_to_exclude=narrowing if spare else [],
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )  # of what fused operators give
 
