@@ -152,7 +152,9 @@ class Batcher:
             answers = iter(self._predict([row for part in parts for row in part]))
             return [list(islice(answers, len(part))) for part in parts]
         except Exception as error:
-            return [error] if len(parts) == 1 else [self._ask([part])[0] for part in parts]
+            if len(parts) == 1:
+                return [error]
+        return [self._ask([part])[0] for part in parts]
 
     def _deliver(self, request: _Request, answers: list[Answer] | Exception) -> None:
         if not isinstance(answers, Exception):

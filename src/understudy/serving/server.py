@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from understudy.errors import ModelError, RecipeError
 from understudy.runtime import Predictor
@@ -70,6 +70,16 @@ def create_server(export: Predictor, limits: Limits, listening: Callable[[], Non
 
     from understudy.serving.app import PROBE, ask, create_app
 
+    stopping = False
+
+    async def program(scope: Any, receive: Any, send: Any) -> None:
+        async def noting(message: Any) -> None:
+            if stopping and message["type"] == "http.response.start":
+                message = message | {"headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        await app(scope, receive, noting)
+
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -77,9 +87,10 @@ def create_server(export: Predictor, limits: Limits, listening: Callable[[], Non
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             """Nobody new; those who are here may finish their sentence, and are told that it is their last."""
+            nonlocal stopping
+            stopping = True
             for server in self.servers:
                 server.close()
-            self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
             await asyncio.sleep(_LAST_WORDS_S)
             await super().shutdown(sockets)
             app.state.batcher.close()
@@ -91,14 +102,13 @@ def create_server(export: Predictor, limits: Limits, listening: Callable[[], Non
     app = create_app(export, limits)
     # h11 is the parser that the tests run with; others that may be installed treat broken requests otherwise.
     settings = uvicorn.Config(
-        app, http="h11", ws="none", lifespan="off", log_config=None, log_level="error", access_log=False,
+        program, http="h11", ws="none", lifespan="off", log_config=None, log_level="error", access_log=False,
         proxy_headers=False, server_header=False, timeout_graceful_shutdown=_STOP_S,
     )  # fmt: skip
     return Server(settings)
 
 
-@contextmanager
-def bound(host: str, port: int) -> Iterator[socket.socket]:
+def bound(host: str, port: int) -> socket.socket:
     """A socket at an address, which does not listen yet: so trouble is found before a model is loaded.
 
     Raises:
@@ -109,14 +119,15 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError, OverflowError) as error:
         raise RecipeError(f"{where}: no such address ({error})") from None
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        try:
-            if os.name == "posix":  # a server that was stopped a moment ago is no obstacle
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-        except OSError as error:
-            raise RecipeError(f"{where}: {error.strerror or error}; give another --port, or 0 for a free one") from None
-        yield listener
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # a server that was stopped a moment ago is no obstacle
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise RecipeError(f"{where}: {error.strerror or error}; give another --port, or 0 for a free one") from None
+    return listener
 
 
 @contextmanager
