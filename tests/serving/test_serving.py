@@ -491,6 +491,12 @@ def test_the_extra_is_named_where_it_is_missing(single_export, understudy, monke
     assert said.code == 2 and "prometheus-client is not installed" in said.err and "understudy[serve]" in said.err
 
 
+def test_answers_are_sent_at_once():
+    """A socket that does not say TCP keeps Nagle's algorithm, and each answer takes 40 ms."""
+    with bound("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
 def test_limits_from_python():
     with pytest.raises(RecipeError, match="--max-characters 0"):
         Limits(max_characters=0)

@@ -116,10 +116,10 @@ def bound(host: str, port: int) -> socket.socket:
     """
     where = f"--host {host} --port {port}"
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError, OverflowError) as error:
         raise RecipeError(f"{where}: no such address ({error})") from None
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, kind, protocol)  # asyncio sends small answers at once only where it reads TCP here
     try:
         if os.name == "posix":  # a server that was stopped a moment ago is no obstacle
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
