@@ -386,7 +386,7 @@ def test_a_stop_answers_all_that_was_accepted(held):
 HIDING = """
 import sys, threading
 hidden = {"torch", "transformers", "datasets", "accelerate", "safetensors", "scipy", "sklearn", "pandas", "pyarrow",
-          "jaxtyping", "matplotlib", "rich", "jinja2", "tqdm", "onnx", "onnxscript"}
+          "jaxtyping", "matplotlib", "rich", "jinja2", "tqdm", "onnx", "onnxscript", "yaml", "huggingface_hub", "optuna"}
 class Hidden:
     def find_spec(self, name, path, target=None):
         if name.partition(".")[0] in hidden:

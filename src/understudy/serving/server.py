@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 _STOP_S = 60  # at a stop, a caller who does not take its answer by then is cut off
+_IDLE_S = 75  # longer than proxies keep a connection, which would otherwise ask on one that closes just then
 _LAST_WORDS_S = 0.1  # at a stop, what callers had sent by then is still read
 
 
@@ -103,7 +104,7 @@ def create_server(export: Predictor, limits: Limits, listening: Callable[[], Non
     # h11 is the parser that the tests run with; others that may be installed treat broken requests otherwise.
     settings = uvicorn.Config(
         program, http="h11", ws="none", lifespan="off", log_config=None, log_level="error", access_log=False,
-        proxy_headers=False, server_header=False, timeout_graceful_shutdown=_STOP_S,
+        proxy_headers=False, server_header=False, timeout_keep_alive=_IDLE_S, timeout_graceful_shutdown=_STOP_S,
     )  # fmt: skip
     return Server(settings)
 
