@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -27,6 +28,7 @@ from understudy.errors import RecipeError
 from understudy.runtime import Predictor
 from understudy.serving import app, batching
 from understudy.serving.limits import Limits
+from understudy.serving.rows import _WRITTEN
 from understudy.serving.server import bound, create_server
 
 PATIENCE_S = 20
@@ -512,6 +514,12 @@ def described(request):
         schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
         schema.config.checks.negative_data_rejection.expected_statuses = ["400", "405", "413", "422"]
         yield schema
+
+
+def test_what_is_described_as_blank_is_what_is_refused():
+    """For every character alone; fuzzing seldom draws one that is blank."""
+    for text in map(chr, [*range(0xD800), *range(0xE000, 0x11000)]):
+        assert (re.search(_WRITTEN, text) is None) == (text == "\0" or text.isspace()), repr(text)
 
 
 @pytest.mark.parametrize("which", ["single", "pair", "number"])
