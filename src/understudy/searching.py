@@ -337,6 +337,8 @@ class Trying:
         tried = ground.space.draw(trial, *teachable(self.candidates), hot=ground.hot)
         one = self._candidate(tried)
         trial.set_user_attr("tried", tried)
+        trial.set_user_attr("kind", one.kind)
+        trial.set_user_attr("parameters", one.parameters)
         trial.set_user_attr("costs", one.forms[one.within(ground.budget)[0]])
         try:
             value, form = self._value(trial, ground.plan(tried), one)
@@ -376,6 +378,8 @@ class Trying:
         train_stage(plan, student, stage, rows, kept, folder, f"trial {trial.number}", ground.device, write=heard)
         validation = labelled(plan.rows.validation)
         with tempfile.TemporaryDirectory() as exports:
+            student.save(Path(exports) / "student")
+            student = TextModel.load(Path(exports) / "student")  # in bf16, training leaves its casts in the model
             ships = shippable(plan, student, validation, Path(exports), trained=True, device=ground.device)
             form = next((form for form in one.within(ground.budget) if form in ships), None)
             logits = answers_of(ships[form] if form else student, validation, ground.device)

@@ -27,7 +27,7 @@ def command(
         str | None,
         typer.Option(help="A YAML file of students, recipes and settings to try; without it, the packaged one."),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Of the study in all, over all its workers.")] = 30,
+    trials: Annotated[int, typer.Option(help="Of the study in all, over all its workers.")] = 30,
     time: Annotated[str | None, typer.Option(help="Begin no more trials after this: 90s, 30m, 2h.")] = None,
     storage: Annotated[
         str | None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.data.rows import labelled
-from understudy.errors import ExportError
+from understudy.errors import ExportError, ModelError
 from understudy.evaluate import speed
 from understudy.evaluate.measure import texts_of
 from understudy.export.folder import Precision, write_export
@@ -107,7 +107,7 @@ def shippable(
             student, folder / "export", expected(student, rows, device=device), plan.task, precisions=list(precisions.values()),
             drop=trained, allow_loss=not trained,
         )  # fmt: skip
-    except ExportError:
+    except (ExportError, ModelError):
         return {"torch": student}
     return {
         form: Predictor(folder / "export", threads=torch.get_num_threads(), int8=precision == "int8")

@@ -10,7 +10,7 @@ import contextlib
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import ModelError, RunFolderError
@@ -52,8 +52,10 @@ def open_storage(url: str) -> RDBStorage:
     try:
         with _quietly():
             return optuna.storages.RDBStorage(
-                url, engine_kwargs=waits, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=DEAD_AFTER_SECONDS,
-                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES),
+                _with_driver(url), engine_kwargs=waits, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=DEAD_AFTER_SECONDS,
+                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(
+                    max_retry=_RETRIES, inherit_intermediate_values=True
+                ),
             )  # fmt: skip
     except Exception as error:  # of SQLAlchemy, of the driver, or of Optuna: all say that it cannot be used
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
@@ -76,6 +78,15 @@ def without_password(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return url.rpartition("@")[2]
+
+
+def _with_driver(url: str) -> str:
+    """PostgreSQL by the driver that is installed: for a plain URL SQLAlchemy asks for psycopg2, and from 2.1 on for psycopg."""
+    from importlib.util import find_spec
+
+    scheme, separator, rest = url.partition("://")
+    drivers = [name for name in ("psycopg", "psycopg2") if find_spec(name) is not None]
+    return f"postgresql+{drivers[0]}://{rest}" if scheme == "postgresql" and separator and drivers else url
 
 
 class SharedStudy:
@@ -192,17 +203,16 @@ class SharedStudy:
         """Tell how good a trial is after `step` evaluations.
 
         Raises:
-            TrialPruned: it is not worth its training; see `dominated`.
+            TrialPruned: it is not worth its training; see `unpromising`.
         """
         import optuna
 
         if (
-            step not in trial.storage.get_trial(trial._trial_id).intermediate_values
-        ):  # a trial that came again tells it again
+            step not in self._trial(trial.number).intermediate_values
+        ):  # one that was killed comes again with what it had said
             trial.report(value, step)
-        own = trial.storage.get_trial(trial._trial_id)
-        if dominated(own, [one for one in self.trials if one.state.name == "COMPLETE"]):
-            raise optuna.TrialPruned("worse than most trials of students that cost no more")
+        if unpromising(self._trial(trial.number), (one for one in self.trials if one.state.name == "COMPLETE")):
+            raise optuna.TrialPruned("worse than most trials with this kind of student, no larger")
 
     def _taken_over(self, number: int) -> bool:
         """Whether other workers took this trial for dead (a laptop that slept), and try it again."""
@@ -212,8 +222,12 @@ class SharedStudy:
         import optuna
 
         with _quietly():
-            retry = optuna.storages.RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
-            retry(self.study, next(one for one in self.study.get_trials() if one.number == number))
+            optuna.storages.RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(
+                self.study, self._trial(number)
+            )
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return next(one for one in self.study.get_trials() if one.number == number)
 
     def _sampler(self, place: int) -> Any:
         import numpy as np
@@ -233,10 +247,11 @@ def _failed() -> Any:
     return TrialState.FAIL
 
 
-def dominated(trial: FrozenTrial, others: list[FrozenTrial]) -> bool:
-    """Whether a trial is worse, at the same part of its training, than the median of those whose students cost no more.
+def unpromising(trial: FrozenTrial, others: Iterable[FrozenTrial]) -> bool:
+    """Whether a trial is worse, at the same part of its training, than the median of those with the same kind of student, no larger.
 
-    Dearer students are no measure: a small one that is worse than a large one may still be the best of its size.
+    Larger ones are no measure: a small student that is worse than a large one may still be the best of its size. Nor is latency, which
+    would not be the same in another search.
     """
     step = max(trial.intermediate_values, default=0)
     if step < _WARM_UP:
@@ -245,12 +260,13 @@ def dominated(trial: FrozenTrial, others: list[FrozenTrial]) -> bool:
     def best(one: FrozenTrial) -> float:
         return max(value for at, value in one.intermediate_values.items() if at <= step)
 
-    costs = trial.user_attrs["costs"]
+    kind, parameters = trial.user_attrs["kind"], trial.user_attrs["parameters"]
     peers = [
         best(one)
         for one in others
-        if step in one.intermediate_values
-        and all(one.user_attrs["costs"][measure] <= value for measure, value in costs.items())
+        if one.user_attrs["kind"] == kind
+        and one.user_attrs["parameters"] <= parameters
+        and step in one.intermediate_values
     ]
     return len(peers) >= _PEERS and best(trial) < statistics.median(peers)
 
