@@ -18,7 +18,7 @@ import pytest
 
 from conftest import World
 from understudy import searching
-from understudy.errors import RecipeError, RunFolderError
+from understudy.errors import ExportError, RecipeError, RunFolderError
 from understudy.search import study as studies
 from understudy.search.space import load_space
 from understudy.search.study import SharedStudy, open_storage, unpromising
@@ -144,6 +144,7 @@ def test_what_ships_is_measured_and_gated(world, tmp_path, monkeypatch):
         "export": ["onnx", "onnx_int8"],
         **{f"stages.0.train.{name}": value for name, value in train.items()},
     }
+    monkeypatch.setattr("understudy.export.shipping._teacher_on_shelf", _no_teacher)
     facts = search(values, "size_mib<=10", tmp_path / "out", space=one, trials=1).facts
     (student,), (trial,) = facts["students"], facts["trials"]
     assert (
@@ -153,6 +154,25 @@ def test_what_ships_is_measured_and_gated(world, tmp_path, monkeypatch):
     shipped = facts_in(tmp_path / "out" / "best")["models"][f"student_{trial['form']}"]
     assert facts["best"]["test"] == shipped["quality"]["accuracy"]
     assert shipped["size_mib"] == pytest.approx(trial["size_mib"], rel=0.02)
+
+
+def _no_teacher(*_):
+    raise ExportError("not of interest here, and slow")
+
+
+def test_recipes_are_tried_with_the_students_that_they_can_teach(world, tmp_path):
+    (tmp_path / "space.yaml").write_text(
+        "students: [{kind: teacher_layers, count: [1, 2]}, {kind: bilstm, hidden: 4}]\nrecipes: [tang, pkd_skip]\n",
+        "utf-8",
+    )
+    space = load_space(tmp_path / "space.yaml")
+    ground = searching.Ground.prepare(settings(world), {"size_mib": 10.0}, space, tmp_path / "out", "cpu", print)
+    found = {(one.kind, one.shape): one.recipes for one in ground.candidates(print)}
+    assert found == {
+        ("teacher_layers", "count 1"): ["tang"], ("teacher_layers", "count 2"): ["tang", "pkd_skip"],
+        ("bilstm", "as given"): ["tang"],
+    }  # fmt: skip
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_a_form_that_ships_nothing_is_the_best(world, space, tmp_path, monkeypatch):
@@ -188,19 +208,22 @@ def test_interrupted_it_says_how_to_go_on_and_goes_on_alike(whole, world, space,
     assert tried(said.json) == tried(facts_in(whole))
 
 
-# What a process of its own runs: as the command, but its first training waits until it is told to go on.
+# What a process of its own runs: as the command, but some of its trainings wait for a file.
 HELD = """
 import sys, time
 from pathlib import Path
 from understudy import searching
 from understudy.cli import main
 
-train, ready, go = searching.train_stage, Path(sys.argv[1]), Path(sys.argv[2])
+train, (folder, waits) = searching.train_stage, sys.argv[1:3]
 sys.argv[1:3] = []
+trainings = 0
 
 def held(*args, **others):
-    ready.touch()
-    while not go.exists():
+    global trainings
+    trainings += 1
+    Path(folder, f"began-{trainings}").touch()
+    while trainings <= int(waits) and not Path(folder, f"go-{trainings}").exists():
         time.sleep(0.05)
     return train(*args, **others)
 
@@ -209,9 +232,10 @@ main()
 """
 
 
-def held(ready: Path, go: Path, *given) -> subprocess.Popen[str]:
+def held(folder: Path, waits: int, *given) -> subprocess.Popen[str]:
+    folder.mkdir()
     return subprocess.Popen(
-        [sys.executable, "-c", HELD, str(ready), str(go), *map(str, given)],
+        [sys.executable, "-c", HELD, str(folder), str(waits), *map(str, given)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -223,31 +247,31 @@ def until(there: list[Path], *processes: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-def test_killed_and_shared_by_two_processes(whole, world, space, tmp_path):
-    """A killed search leaves a trial half-made. It is gone on with, and helped by another process: together they make the total."""
-    ready, go = tmp_path / "ready", tmp_path / "go"
-    killed = held(ready, go, *words(world, space, tmp_path / "out", 4))
-    until([ready], killed)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+def test_two_processes_share_the_trials_and_one_is_killed(whole, world, space, tmp_path, understudy):
+    """Both have a trial in hand at once, and make no more than the total. What the killed one was at is made when its search goes on."""
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    shared = ["--storage", url]
+    first = held(tmp_path / "a", 2, *words(world, space, tmp_path / "first", 4, *shared))
+    second = held(tmp_path / "b", 1, *words(world, space, tmp_path / "second", 4, *shared, "--worker"))
+    until([tmp_path / "a" / "began-1", tmp_path / "b" / "began-1"], first, second)
+    (tmp_path / "a" / "go-1").touch()
+    until([tmp_path / "a" / "began-2"], first, second)  # and waits there
+    (tmp_path / "b" / "go-1").touch()
+    out, err = second.communicate()
+    assert (second.returncode, out) == (0, ""), err
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    study = optuna.load_study(study_name=None, storage=url)
+    assert sorted(one.state.name for one in study.trials) == ["COMPLETE"] * 3 + ["RUNNING"]
+    assert len({one.user_attrs["worker"] for one in study.trials}) == 2
 
-    shared = f"sqlite:///{tmp_path / 'out' / 'study.db'}"
-    there = [tmp_path / "first", tmp_path / "second"]
-    first = held(there[0], go, *words(world, space, tmp_path / "out", 4, "--resume"))
-    second = held(there[1], go, *words(world, space, tmp_path / "helper", 4, "--storage", shared, "--worker"))
-    until(there, first, second)  # both have a trial in their hands
-    go.touch()
-    out, err = first.communicate()
-    helped = second.communicate()
-    assert (first.returncode, second.returncode) == (0, 0), (err, helped[1])
-    facts = json.loads(out)
-    assert len(facts["trials"]) == 4 and helped[0] == ""
-    assert tried(facts)[0] == tried(facts_in(whole))[0] or tried(facts)[1] == tried(facts_in(whole))[0]
-    assert not (tmp_path / "helper" / "best").exists()
-    loaded = optuna.load_study(study_name=None, storage=shared)
-    states = [one.state.name for one in loaded.trials]
-    assert states.count("FAIL") == 1 and states.count("COMPLETE") + states.count("PRUNED") == 4
-    assert len({one.user_attrs["worker"] for one in loaded.trials if one.state.name != "FAIL"}) == 2
+    said = understudy(*words(world, space, tmp_path / "first", 4, *shared, "--resume"))
+    assert said.code == 0, said.err
+    assert len(said.json["trials"]) == 4 and not (tmp_path / "second" / "best").exists()
+    killed = next(one for one in study.get_trials() if one.state.name in ("RUNNING", "FAIL"))
+    assert sorted(one.state.name for one in study.trials) == ["COMPLETE"] * 4 + ["FAIL"]
+    again = study.trials[-1]
+    assert again.params == killed.params and again.state.name == "COMPLETE"
 
 
 def shared_study(url: str, worker: str = "me") -> SharedStudy:

@@ -256,9 +256,8 @@ class Ground:
                 f"--budget {shown(self.budget)}: no student of the space is within it; the nearest is {near.kind} ({near.shape}) with "
                 f"{shown(_least(near, self.budget))}. Raise the budget, or give smaller students with --space FILE"
             )
-        if not any(teachable(within)):
+        if not teachable(within):
             self._fitting(within[0], refuse=True)
-            raise RecipeError("no recipe of the space can teach all students of one kind; give them in a --space each")
         say(f"{len(within)} of {len(found)} students are within the budget")
         return found
 
@@ -334,7 +333,7 @@ class Trying:
         from optuna import TrialPruned
 
         ground, started = self.ground, time.perf_counter()
-        tried = ground.space.draw(trial, *teachable(self.candidates), hot=ground.hot)
+        tried = ground.space.draw(trial, teachable(self.candidates), hot=ground.hot)
         one = self._candidate(tried)
         trial.set_user_attr("tried", tried)
         trial.set_user_attr("kind", one.kind)

@@ -25,10 +25,13 @@ def table(facts: Facts) -> Table:
     from rich import box
     from rich.table import Table
 
-    header, *rows = cells(facts, [one for one in ranked(facts) if one["number"] in facts["front"]])
+    header, *rows = (
+        row[:-2] for row in cells(facts, [one for one in ranked(facts) if one["number"] in facts["front"]])
+    )  # the page has room for all columns
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for number, name in enumerate(header):
-        drawn.add_column(name, justify="left" if number in (1, 2) else "right", overflow="fold")
+        wide = number in (1, 2)
+        drawn.add_column(name, justify="left" if wide else "right", overflow="fold", no_wrap=not wide)
     for row in rows:
         drawn.add_row(*row, style="bold" if row[0] == str(facts["best"]["trial"]) else None)
     return drawn
@@ -133,8 +136,8 @@ def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] 
     return {
         "title": f"{metric_name(facts['primary_metric'])} over {_AXES[measure]}", "width": _WIDTH, "height": _HEIGHT,
         "left": _LEFT, "right": _WIDTH - _RIGHT, "top": _TOP, "bottom": _HEIGHT - _BOTTOM,
-        "up": [{"at": y(value), "text": f"{value:.3f}"} for value in _spread(*up)],
-        "across": [{"at": x(math.exp(cost)), "text": f"{math.exp(cost):.2g}"} for cost in _spread(*across)],
+        "up": [{"at": y(value), "text": f"{value:g}"} for value in _ticks(*up)],
+        "across": [{"at": x(cost), "text": f"{cost:g}"} for cost in _decades(*map(math.exp, across))],
         "limit": x(limit) if limit and across[0] <= math.log(limit) <= across[1] else None,
         "line": " ".join(f"{a:.1f},{b:.1f}" for a, b in stairs[1:]),
         "dots": [
@@ -143,7 +146,7 @@ def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] 
                 "front": one["number"] in facts["front"], "best": one["number"] == facts["best"]["trial"],
                 "said": f"trial {one['number']}: {', '.join(words_of(one['tried']))}: {one['value']:.3f}",
             }
-            for one in done
+            for one in sorted(done, key=lambda one: one["number"] in facts["front"])  # the front is drawn over the others
         ],
     }  # fmt: skip
 
@@ -155,8 +158,27 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _spread(low: float, high: float, count: int = 4) -> list[float]:
-    return [low + (high - low) * step / (count - 1) for step in range(count)]
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two, at most six.
+
+    >>> _ticks(0.743, 0.903)
+    [0.75, 0.8, 0.85, 0.9]
+    """
+    power = 10 ** math.floor(math.log10((high - low) / 5))
+    step = power * next(factor for factor in (1, 2, 5, 10) if (high - low) / (factor * power) <= 5)
+    return [round(count * step, 12) for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Round numbers between two for an axis by the logarithm; of a short span, any round ones.
+
+    >>> _decades(0.04, 0.22)
+    [0.05, 0.1, 0.2]
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [round(factor * 10.0**power, 12) for power in powers for factor in (1, 2, 5)]
+    found = [one for one in found if low <= one <= high]
+    return found if len(found) > 2 else _ticks(low, high)
 
 
 def _place(value: float, ends: tuple[float, float], start: float, stop: float) -> float:

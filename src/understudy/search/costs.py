@@ -56,15 +56,13 @@ class Candidate:
         return asdict(self)
 
 
-def teachable(candidates: Sequence[Candidate]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Kind → its shapes, and kind → the recipes that can teach all of these; kinds that none can teach are left out."""
-    shapes: dict[str, list[str]] = {}
-    recipes: dict[str, list[str]] = {}
+def teachable(candidates: Sequence[Candidate]) -> dict[str, dict[str, list[str]]]:
+    """Kind → shape → the recipes that can teach it; students that none can teach are left out."""
+    found: dict[str, dict[str, list[str]]] = {}
     for one in candidates:
-        shapes.setdefault(one.kind, []).append(one.shape)
-        recipes[one.kind] = [name for name in recipes.get(one.kind, one.recipes) if name in one.recipes]
-    kinds = [kind for kind in shapes if recipes[kind]]
-    return {kind: shapes[kind] for kind in kinds}, {kind: recipes[kind] for kind in kinds}
+        if one.recipes:
+            found.setdefault(one.kind, {})[one.shape] = one.recipes
+    return found
 
 
 def measure(plan: Plan, budget: Budget, device: str) -> dict[str, dict[str, float]]:

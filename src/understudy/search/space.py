@@ -131,18 +131,20 @@ class Space(BaseModel):
         return next(one for one in self.students if one.kind == kind).shapes[name]
 
     def draw(
-        self, trial: Trial, shapes: Mapping[str, list[str]], recipes: Mapping[str, list[str]], *, hot: Mapping[str, bool]
-    ) -> dict[str, Any]:  # fmt: skip
+        self, trial: Trial, teachable: Mapping[str, Mapping[str, list[str]]], *, hot: Mapping[str, bool]
+    ) -> dict[str, Any]:
         """What one trial tries: `student`, `shape`, `recipe`, and `settings` of its training.
 
         Args:
-            shapes: kind → the shapes that fit the budget.
-            recipes: kind → the recipes that its students can be taught by.
+            teachable: kind → shape → recipes that can teach it, all within the budget.
             hot: recipe → whether it has a temperature.
         """
-        kind = trial.suggest_categorical("student", list(shapes))
-        shape = trial.suggest_categorical(kind, shapes[kind])
-        recipe = trial.suggest_categorical(f"{kind}.recipe", recipes[kind])
+        kind = trial.suggest_categorical("student", list(teachable))
+        shape = trial.suggest_categorical(kind, list(teachable[kind]))
+        recipes = teachable[kind][shape]
+        recipe = trial.suggest_categorical(
+            f"{kind} by {' or '.join(recipes)}", recipes
+        )  # a parameter's choices are fixed
         train = next(one for one in self.students if one.kind == kind).train
         settings = {name: choice.draw(trial, f"{kind}.{name}") for name, choice in train.items()}
         if self.temperature is not None and hot[recipe]:
