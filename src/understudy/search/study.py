@@ -7,6 +7,7 @@ students within it a cheaper one is no better, and latency, being measured, woul
 from __future__ import annotations
 
 import contextlib
+import re
 import statistics
 import time
 import warnings
@@ -49,7 +50,8 @@ def open_storage(url: str) -> RDBStorage:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     waits = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-    try:
+
+    def connect() -> RDBStorage:
         with _quietly():
             return optuna.storages.RDBStorage(
                 _with_driver(url), engine_kwargs=waits, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=DEAD_AFTER_SECONDS,
@@ -57,6 +59,15 @@ def open_storage(url: str) -> RDBStorage:
                     max_retry=_RETRIES, inherit_intermediate_values=True
                 ),
             )  # fmt: skip
+
+    try:
+        try:
+            return connect()
+        except Exception as error:
+            if not re.search("exist|unique", str(error), re.IGNORECASE):
+                raise
+            time.sleep(2)  # two workers made the tables at once; those of the other are there now
+            return connect()
     except Exception as error:  # of SQLAlchemy, of the driver, or of Optuna: all say that it cannot be used
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise RunFolderError(
