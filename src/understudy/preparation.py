@@ -219,10 +219,7 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
     """
     task, rows, teacher = gather(recipe, say)
     pretrained = _load_pretrained(recipe)
-    blueprint = Blueprint(
-        texts=rows.texts, label_names=rows.label_names, pair=rows.pair, max_length=recipe.data.max_length, seed=recipe.seed,
-        teacher=under_new_head(recipe, rows) if pretrained else teacher.model,
-    )  # fmt: skip
+    blueprint = blueprint_of(recipe, rows, teacher)
     kind_of_student = recipe.student.make()
     student = kind_of_student.build(blueprint)
     if teacher.model is not None and student.parameters > teacher.model.parameters:
@@ -250,27 +247,46 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
     return plan
 
 
+def blueprint_of(recipe: Recipe, rows: Rows, teacher: Teacher) -> Blueprint:
+    """What the students of a recipe are built from."""
+    return Blueprint(
+        texts=rows.texts, label_names=rows.label_names, pair=rows.pair, max_length=recipe.data.max_length, seed=recipe.seed,
+        teacher=under_new_head(recipe, rows) if recipe.teacher.pretrained else teacher.model,
+    )  # fmt: skip
+
+
 def check(plan: Plan, device: str) -> None:
     """Refuse a plan whose teacher does not know its task, or whose stages cannot be trained.
 
     Raises:
         UserError: with what does not fit.
     """
-    validation = labelled(plan.rows.validation)
-    if plan.teacher_knows(validation):
-        _check_teacher(plan, plan.teacher.logits(validation, device=device), np.asarray(validation["label"]))
+    check_teacher(plan, device)
+    check_stages(plan)
+
+
+def check_stages(plan: Plan) -> None:
+    """Refuse a plan whose stages cannot be trained on its student.
+
+    Raises:
+        UserError: with what does not fit.
+    """
     for stage in plan.recipe.stages:
         plan.stage_rows(stage)
         _check_inside(plan.at(stage), stage)
         check_trainable(plan.at(stage).student, stage.train, plan.recipe.report_to)
 
 
-def _check_teacher(plan: Plan, logits: np.ndarray, labels: np.ndarray) -> None:
-    """Refuse a teacher that knows less of the validation rows than the most frequent answer does.
+def check_teacher(plan: Plan, device: str) -> None:
+    """Refuse a teacher that knows less of the validation rows than the most frequent answer does; a black box may not know them.
 
     Raises:
         ModelError: with both figures.
     """
+    validation = labelled(plan.rows.validation)
+    if not plan.teacher_knows(validation):
+        return
+    logits, labels = plan.teacher.logits(validation, device=device), np.asarray(validation["label"])
     found = plan.task.metrics(plan.task.predictions(logits), labels)
     name = plan.recipe.teacher.models[0]
     if plan.task.label_type == "number":

@@ -51,6 +51,7 @@ _GOING_ON = {
     "finetune": "What is done is kept: the same command with --resume goes on from there.",
     "teach": "What is done is kept: the same command goes on from there.",
     "demo": "What is done is kept: the same command goes on from there.",
+    "search": "What is done is kept: the same command with --resume goes on from there.",
 }
 
 
@@ -74,7 +75,9 @@ def main() -> None:
         if refusal is None:
             raise
         again = (
-            "go on with --resume" if _command_name() in ("distill", "finetune", "pretrain") else "run the command again"
+            "go on with --resume"
+            if _command_name() in ("distill", "finetune", "pretrain", "search")
+            else "run the command again"
         )
         print(f"understudy: {refusal}. Make room (or give another --out), then {again}.", file=sys.stderr)
         sys.exit(1)

@@ -1,0 +1,104 @@
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from understudy.cli import _options as options
+from understudy.errors import RecipeError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def command(
+    budget: Annotated[
+        str, typer.Option(help="The most that what ships may cost, as in 'latency_ms<=1, size_mib<=10'.")
+    ],
+    teacher: Annotated[
+        list[str] | None, typer.Option(help="Fine-tuned model folder, or a file with logits. Repeat for an ensemble.")
+    ] = None,
+    task: options.Task = None,
+    train: options.Train = None,
+    validation: options.Validation = None,
+    test: options.Test = None,
+    transfer: options.Transfer = None,
+    out: options.Out = Path("runs/search"),
+    space: Annotated[
+        str | None,
+        typer.Option(help="A YAML file of students, recipes and settings to try; without it, the packaged one."),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Of the study in all, over all its workers.")] = 30,
+    time: Annotated[str | None, typer.Option(help="Begin no more trials after this: 90s, 30m, 2h.")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="UNDERSTUDY_STORAGE",
+            show_envvar=False,
+            help="A database that several workers share, as in postgresql://user@host/database (or in UNDERSTUDY_STORAGE).",
+        ),
+    ] = None,
+    worker: Annotated[
+        bool,
+        typer.Option("--worker", help="Make trials of a study in --storage only; another process distils the best."),
+    ] = False,
+    column: options.Column = None,
+    set_: options.Set = None,
+    seed: options.Seed = None,
+    store: Annotated[str | None, typer.Option(help="Folder of kept teacher outputs, to share among runs.")] = None,
+    no_export: Annotated[
+        bool, typer.Option("--no-export", help="Ship the student in torch, and hold that to the budget.")
+    ] = False,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    device: options.Device = None,
+    json: options.Json = False,
+) -> None:
+    """Try students, recipes and settings, and distil the best that costs no more than a budget.
+
+    \b
+    understudy search --teacher runs/teacher --train train.csv --budget 'latency_ms<=1, size_mib<=10' --out runs/search
+    understudy search --teacher runs/teacher --train train.csv --budget 'size_mib<=5' --trials 60 --time 2h --resume
+    understudy search --teacher runs/teacher --train train.csv --budget 'size_mib<=5' --space mine.yaml \\
+        --storage postgresql://me@host/studies --worker --out runs/worker
+    """  # fmt: skip
+    from understudy.run import command_line
+    from understudy.searching import search
+
+    settings = options.overrides(
+        task=task, train=train, validation=validation, test=test, column=column, seed=seed, set_=set_,
+        **{"data.transfer": transfer, "teacher.models": teacher, "teacher.store": store, "export": [] if no_export else None},
+    )  # fmt: skip
+    run = search(
+        settings, budget, out, space=space, trials=trials, seconds=_seconds(time), storage=storage, worker=worker,
+        resume=resume, overwrite=overwrite, device=device, command=command_line(), say=options.say,
+    )  # fmt: skip
+    if not run.finished:
+        return
+    if json:
+        options.show(run.facts, as_json=True)
+        return
+    from rich.console import Console
+
+    from understudy.report.search import table, verdict
+
+    console = Console()
+    console.print(table(run.facts))
+    console.print(verdict(run.facts), soft_wrap=True)
+    console.print(f"The page: {run.folder / 'report.html'}", soft_wrap=True)
+
+
+def _seconds(text: str | None) -> float | None:
+    """`30m` → 1800.
+
+    Raises:
+        RecipeError: not a number with a unit.
+
+    >>> _seconds("1.5h")
+    5400.0
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if not found or not float(found[1]):
+        raise RecipeError(f"--time {text}: write it as a number above 0 with a unit, as in 90s, 30m or 2h")
+    return float(found[1]) * _UNITS[found[2]]

@@ -1,0 +1,189 @@
+"""A search: its table, its sentence, and one self-contained page with the front of quality over cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from understudy.report.table import metric_name
+from understudy.run import Run, write_whole
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    Facts = Mapping[str, Any]
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 440, 240, 48, 16, 12, 28
+_AXES = {"latency_ms": "milliseconds a row", "size_mib": "MiB on disk"}
+FORMS = {"onnx_int8": "int8", "onnx": "ONNX", "torch": "torch"}
+
+
+def table(facts: Facts) -> Table:
+    """The trials of the front, the best first."""
+    from rich import box
+    from rich.table import Table
+
+    header, *rows = (
+        row[:-2] for row in cells(facts, [one for one in ranked(facts) if one["number"] in facts["front"]])
+    )  # the page has room for all columns
+    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for number, name in enumerate(header):
+        wide = number in (1, 2)
+        drawn.add_column(name, justify="left" if wide else "right", overflow="fold", no_wrap=not wide)
+    for row in rows:
+        drawn.add_row(*row, style="bold" if row[0] == str(facts["best"]["trial"]) else None)
+    return drawn
+
+
+def cells(facts: Facts, trials: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Trials as text: a header, then a row for each."""
+    metric = metric_name(facts["primary_metric"])
+    rows = [["trial", "student", "recipe and training", metric, "ms (p50)", "MiB", "ships as", "s"]]
+    for one in trials:
+        value = one["ended"] if one["value"] is None else f"{one['value']:.3f}"
+        costs = (_number(one.get("latency_ms"), 2), _number(one.get("size_mib"), 1), FORMS.get(one["form"], "–"))
+        rows.append([str(one["number"]), *words_of(one["tried"]), value, *costs, _number(one["seconds"], 0)])
+    return rows
+
+
+def words_of(tried: Mapping[str, Any]) -> tuple[str, str]:
+    """What a trial tries: its student, and its training.
+
+    >>> words_of({"student": "bilstm", "shape": "hidden 64", "recipe": "hinton", "settings": {"epochs": 5, "learning_rate": 0.00123}})
+    ('bilstm, hidden 64', 'hinton, epochs 5, learning rate 0.00123')
+    """
+    settings = (
+        f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
+        for name, value in tried["settings"].items()
+    )
+    return f"{tried['student']}, {tried['shape']}", ", ".join([tried["recipe"], *settings])
+
+
+def ranked(facts: Facts) -> list[Mapping[str, Any]]:
+    """All trials, the best first; those without a value come last."""
+    return sorted(facts["trials"], key=lambda one: (one["value"] is None, -(one["value"] or 0.0), one["number"]))
+
+
+def verdict(facts: Facts) -> str:
+    """What the search found, in two sentences or three."""
+    best, metric = facts["best"], metric_name(facts["primary_metric"])
+    teacher = f", the teacher {best['teacher_test']['value']:.3f}" if best["teacher_test"] else ""
+    low, high = best["test"]["ci95"]
+    within = "within the budget" if best["within_budget"] else "beyond the budget, as measured now"
+    said = (
+        f"Trial {best['trial']} of {len(facts['trials'])} is the best within the budget ({budget(facts)}): {best['student']}, "
+        f"{best['shape']}, by recipe {best['recipe']}, with {metric} {best['validation']:.3f} on validation. Distilled again and measured "
+        f"once on the test rows it reaches {best['test']['value']:.3f} (95 % interval {low:.3f}–{high:.3f}){teacher}, at "
+        f"{best['latency_ms']:.2f} ms a row and {best['size_mib']:.1f} MiB: {within}."
+    )
+    if facts["data"]["test_is_validation"]:
+        said += (
+            " No test rows were given: these are the validation rows, which also chose it, so the figure is too good."
+        )
+    return said
+
+
+def budget(facts: Facts) -> str:
+    """The limits, in words."""
+    return " and ".join(f"{name} ≤ {limit:g}" for name, limit in facts["budget"].items())
+
+
+def write_page(folder: Path) -> Path:
+    """Write `report.html` into the folder of a search, from its facts."""
+    from jinja2 import Environment, PackageLoader
+
+    facts = Run(folder, fresh=False).facts
+    template = Environment(
+        loader=PackageLoader("understudy", "report"), autoescape=True, trim_blocks=True
+    ).get_template("search.html")
+    kinds = list(dict.fromkeys(one["kind"] for one in facts["students"]))
+    beyond = [one for one in facts["students"] if not one["within_budget"]]
+    text = template.render(
+        facts=facts, verdict=verdict(facts), budget=budget(facts), metric=metric_name(facts["primary_metric"]), kinds=kinds,
+        plots=[plot for measure in _AXES if (plot := scatter(facts, measure, kinds)) is not None],
+        trials=cells(facts, ranked(facts)), beyond=beyond, best=str(facts["best"]["trial"]), front=[str(one) for one in facts["front"]],
+        number=_number, forms=FORMS,
+    )  # fmt: skip
+    write_whole(folder / "report.html", text)
+    return folder / "report.html"
+
+
+def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] | None:
+    """Coordinates of quality over a cost, which is drawn by its logarithm; None where no trial came to its end."""
+    done = [one for one in facts["trials"] if one["value"] is not None]
+    if not done:
+        return None
+    costs, values = [one[measure] for one in done], [one["value"] for one in done]
+    limit = facts["budget"].get(measure)
+    across = _ends([math.log(cost) for cost in costs])
+    up = _ends(values)
+
+    def x(cost: float) -> float:
+        return _place(math.log(cost), across, _LEFT, _WIDTH - _RIGHT)
+
+    def y(value: float) -> float:
+        return _place(value, up, _HEIGHT - _BOTTOM, _TOP)
+
+    # The line is the best that can be had for at most so much of this one cost.
+    stairs, reached = [], -math.inf
+    for one in sorted(done, key=lambda one: (one[measure], -one["value"])):
+        if one["value"] > reached:
+            stairs += [(x(one[measure]), y(max(reached, up[0]))), (x(one[measure]), y(one["value"]))]
+            reached = one["value"]
+    stairs.append((_WIDTH - _RIGHT, y(reached)))
+    return {
+        "title": f"{metric_name(facts['primary_metric'])} over {_AXES[measure]}", "width": _WIDTH, "height": _HEIGHT,
+        "left": _LEFT, "right": _WIDTH - _RIGHT, "top": _TOP, "bottom": _HEIGHT - _BOTTOM,
+        "up": [{"at": y(value), "text": f"{value:g}"} for value in _ticks(*up)],
+        "across": [{"at": x(cost), "text": f"{cost:g}"} for cost in _decades(*map(math.exp, across))],
+        "limit": x(limit) if limit and across[0] <= math.log(limit) <= across[1] else None,
+        "line": " ".join(f"{a:.1f},{b:.1f}" for a, b in stairs[1:]),
+        "dots": [
+            {
+                "x": x(one[measure]), "y": y(one["value"]), "kind": kinds.index(one["tried"]["student"]),
+                "front": one["number"] in facts["front"], "best": one["number"] == facts["best"]["trial"],
+                "said": f"trial {one['number']}: {', '.join(words_of(one['tried']))}: {one['value']:.3f}",
+            }
+            for one in sorted(done, key=lambda one: one["number"] in facts["front"])  # the front is drawn over the others
+        ],
+    }  # fmt: skip
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """The span of an axis: the values with some room around them."""
+    low, high = min(values), max(values)
+    room = (high - low) * 0.08 or abs(high) * 0.05 or 0.05
+    return low - room, high + room
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two, at most six.
+
+    >>> _ticks(0.743, 0.903)
+    [0.75, 0.8, 0.85, 0.9]
+    """
+    power = 10 ** math.floor(math.log10((high - low) / 5))
+    step = power * next(factor for factor in (1, 2, 5, 10) if (high - low) / (factor * power) <= 5)
+    return [round(count * step, 12) for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Round numbers between two for an axis by the logarithm; of a short span, any round ones.
+
+    >>> _decades(0.04, 0.22)
+    [0.05, 0.1, 0.2]
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [round(factor * 10.0**power, 12) for power in powers for factor in (1, 2, 5)]
+    found = [one for one in found if low <= one <= high]
+    return found if len(found) > 2 else _ticks(low, high)
+
+
+def _place(value: float, ends: tuple[float, float], start: float, stop: float) -> float:
+    return round(start + (value - ends[0]) / (ends[1] - ends[0]) * (stop - start), 1)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
