@@ -135,7 +135,7 @@ def reliability_plots(lines: Sequence[Line]) -> list[dict[str, Any]]:
             bins = reliability(np.array([one[key] for one, _ in said]), right)
             most = max(one["rows"] for one in bins)
             series.append((title, [(one["confidence"], one["accuracy"], one["rows"] / most) for one in bins]))
-        plots.append(square(model_name(name), name, (0, 0.25, 0.5, 0.75, 1), series))
+        plots.append(square(model_name(name), name, (0, 0.5, 1), series))
     return plots
 
 
