@@ -41,8 +41,9 @@ def test_confusion_as_scikit_learn_counts_it():
     assert cells == (student - teacher).tolist()
     assert set(found["classes"]) == set(CLASSES) and found["all_classes"] == 3
     for pair in found["pairs"]:
-        assert pair["student"] - pair["teacher"] == pair["difference"] != 0
-    assert sum(abs(pair["difference"]) for pair in found["pairs"]) == sum(abs(cell) for row in cells for cell in row)
+        assert pair["student"] - pair["teacher"] == pair["difference"] != 0 and pair["label"] != pair["said"]
+    apart = sum(abs(cell) for place, row in enumerate(cells) for other, cell in enumerate(row) if place != other)
+    assert sum(abs(pair["difference"]) for pair in found["pairs"]) == apart
 
 
 def test_of_many_classes_those_that_differ_most_are_shown():

@@ -51,8 +51,8 @@ def confusion_differences(lines: Sequence[Line]) -> dict[str, Any] | None:
     """How often the student gives a class to the rows of another, less how often the teacher does.
 
     Returns:
-        `cells` over the `classes` that differ most, of `all_classes`; `pairs`, the single largest differences. None where nothing is
-        known, or nothing differs.
+        `cells` over the `classes` that differ most, of `all_classes`; `pairs`, the confusions of two classes that differ most. None
+        where nothing is known, or nothing differs.
     """
     lines = [line for line in lines if "label" in (line["models"].get("teacher") or {}) and "student" in line["models"]]
     counts = {
@@ -68,12 +68,13 @@ def confusion_differences(lines: Sequence[Line]) -> dict[str, Any] | None:
         return None
     moved: Counter[str] = Counter()
     for (label, said), difference in different.items():
-        moved[label] += abs(difference)
-        moved[said] += abs(difference)
+        for one in {label, said}:
+            moved[one] += abs(difference)
     known = {label for pair in counts["student"] | counts["teacher"] for label in pair}
     classes = sorted(known, key=lambda label: (-moved[label], label))[:MOST_CLASSES]
     most = max(map(abs, different.values()))
-    largest = sorted(different.items(), key=lambda item: -abs(item[1]))[:_MOST_PAIRS]
+    confused = [(pair, difference) for pair, difference in different.items() if pair[0] != pair[1]]
+    largest = sorted(confused, key=lambda item: -abs(item[1]))[:_MOST_PAIRS]
     return {
         "classes": classes,
         "all_classes": len(known),
