@@ -128,11 +128,12 @@ def tasks_content(
     facts: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], links: Mapping[str, str]
 ) -> dict[str, Any]:
     """What the template shows of a run of several tasks."""
-    charts = _charts(metrics, "mean", "mean of the tasks on validation rows")
+    charts = []
     for task, one in facts["tasks"].items():
         title = f"{task}: {metric_name(one['primary_metric'])} on validation rows"
         chart = _chart(title, metrics, f"validation/{task}/{one['primary_metric']}")
         charts += [chart] if chart else []
+    charts += _charts(metrics, "mean", "mean of the tasks on validation rows")
     return {
         "title": f"{facts.get('recipe')} · {len(facts['tasks'])} tasks",
         "verdict": tasks.verdict(facts),
