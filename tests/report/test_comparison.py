@@ -8,7 +8,16 @@ import yaml
 
 from example_run import FACTS, HOSTILE, entry, write_run
 from understudy.errors import RunFolderError
-from understudy.report.comparison import differences, front_by, notes, read_runs, table_cells, verdict, write_comparison
+from understudy.report.comparison import (
+    choices,
+    differences,
+    front_by,
+    notes,
+    read_runs,
+    table_cells,
+    verdict,
+    write_comparison,
+)
 
 
 def run(folder, value, *, latency, recipe, int8=None, **changes):
@@ -48,6 +57,16 @@ def test_the_best_of_what_they_ship_comes_first(folders):
     assert {len(row) for row in rows} == {len(header)}
     assert [row[header.index("of the teacher")] for row in rows] == ["88 %", "62 %", "50 %"]
     assert [row[-1] for row in rows] == ["latency, size", "latency, size", "size"]
+
+
+def test_what_was_not_measured_is_left_out(folders):
+    facts = json.loads((folders[0] / "facts.json").read_text())
+    facts["models"]["student"] = {"quality": {"accuracy": {"value": 0.7}}}
+    (folders[0] / "facts.json").write_text(json.dumps(facts))
+    runs = read_runs(folders)
+    assert verdict(runs) == "The best of 3 runs is slow: accuracy 0.700 as it ships (student)."
+    assert table_cells(runs)[1][:4] == ["slow", "student", "0.700", "–"]
+    assert {one.mark for one in choices(runs, "latency")} == {"2", "3", "T"}
 
 
 def test_only_settings_that_differ(folders):

@@ -132,14 +132,10 @@ def verdict(runs: Sequence[Compared]) -> str:
     said = (
         f"The best of {len(runs)} runs is {best.name}: {name} {best.value:.3f} as it ships ({model_name(best.form)})."
     )
-    front = front_by(runs, "latency")
-    cheaper = [one for one in front if one is not best]
-    if cheaper:
-        quickest = cheaper[0]
-        said += (
-            f" The fastest on the Pareto front is {quickest.name}: {quickest.value:.3f}, "
-            f"{cost_of(quickest.shipped, 'latency'):.2f} ms a row against {cost_of(best.shipped, 'latency'):.2f}."
-        )
+    others, latency = [one for one in front_by(runs, "latency") if one is not best], cost_of(best.shipped, "latency")
+    if others and latency is not None:
+        own = cost_of(others[0].shipped, "latency")
+        said += f" The fastest on the Pareto front is {others[0].name}: {others[0].value:.3f}, {own:.2f} ms a row against {latency:.2f}."
     return said
 
 
@@ -151,12 +147,12 @@ def choices(runs: Sequence[Compared], cost: str) -> list[Choice]:
         if spent := cost_of(one.shipped, cost):
             quality, said = one.shipped["quality"][metric], f"{one.name}, {model_name(one.form)}"
             found[(number,)] = Choice(str(number), said, one.form, spent, quality["value"], quality.get("ci95") or ())
-    for one in runs:
+    # Its speed is measured anew in every run; it is one model all the same, and both its forms come from one run.
+    for one in sorted(runs, key=lambda one: "teacher_onnx_int8" not in one.facts["models"]):
         for name, mark in _TEACHERS.items():
             entry = one.facts["models"].get(name) or {}
             quality, spent = (entry.get("quality") or {}).get(metric), cost_of(entry, cost)
             if quality and spent:
-                # Its speed is measured anew in every run; it is one model all the same.
                 key = (name, quality["value"], entry.get("size_mib"))
                 choice = Choice(mark, model_name(name), name, spent, quality["value"], quality.get("ci95") or ())
                 found.setdefault(key, choice)

@@ -14,7 +14,7 @@ _WIDTH, _HEIGHT = 440, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 10, 26
 _TALL = 270  # of the plots of quality against cost
 _SQUARE = 220
-_MARK = 17  # two marks nearer than this would hide each other
+_MARK = 19  # two marks nearer than this would hide each other
 _MAX_POINTS = 400
 
 
