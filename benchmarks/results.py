@@ -27,6 +27,7 @@ OUT = Path("runs/results")
 SEEDS = (0, 1, 2)
 RECORD = Path(__file__).with_name("results.jsonl")
 GAINS = ("gain_over_alone", "gain_over_pseudo_labels")
+BY_CLASS = ("word_vectors",)  # groups whose classes and run times are shown too
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,17 @@ def note(job: Job) -> None:
             **{f"{name}_{key}": facts[name][key] for name in GAINS if facts.get(name) for key in ("value", "p_value")},
             **{name: round(facts[name], 2) for name in ("times_smaller", "times_faster") if facts.get(name)},
         }  # fmt: skip
+        if job.group in BY_CLASS:
+            line["by_class"] = {
+                name: [[one["label"], *(round(one[key], 3) for key in ("precision", "recall", "f1")), one["support"]]
+                       for one in model["per_class"]]
+                for name, model in facts["models"].items()
+            }  # fmt: skip
+            line["run_time"] = {
+                name: {key: round(value, 3) for key, value in
+                       (("rows_per_second", model.get("rows_per_second")), *(model.get("latency_ms") or {}).items()) if value}
+                for name, model in facts["models"].items()
+            }  # fmt: skip
         with RECORD.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -260,6 +272,9 @@ def table(groups: Groups, path: Path) -> None:
                 found.setdefault(" ".join([label, *([run["task"]] if "task" in run else [])]), []).append(run)
         if found:
             page += [f"### {group.replace('_', ' ').capitalize()}", "", make.__doc__ or "", "", *rows(found), ""]
+            for label, runs in found.items():
+                if "by_class" in runs[0]:
+                    page += [*by_class(label, runs[0]), ""]
     start = path.read_text("utf-8").partition("<!-- tables -->")[0]
     path.write_text(start + "<!-- tables -->\n\n" + "\n".join(page).rstrip() + "\n", "utf-8")
 
@@ -268,8 +283,10 @@ def rows(found: dict[str, list[dict]]) -> list[str]:
     """A row a student: means and standard deviations over the seeds, and each seed's p-values."""
     metric = next(iter(found.values()))[0]["metric"]
     pseudo = any("student_pseudo_labels" in one["values"] for runs in found.values() for one in runs)
+    against = any(plain(label, found) for label in found)
     heads = ["run", "seeds", f"{metric}: teacher", "alone", *(["pseudo-labels"] if pseudo else []), "distilled", "over alone", "p a seed",
-             *(["over pseudo-labels", "p a seed"] if pseudo else []), "smaller", "faster"]  # fmt: skip
+             *(["over pseudo-labels", "p a seed"] if pseudo else []), *(["over plain"] if against else []),
+             "smaller", "faster"]  # fmt: skip
     models = ("teacher", "student_alone", *(("student_pseudo_labels",) if pseudo else ()), "student")
     lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
     for label, runs in found.items():
@@ -284,9 +301,45 @@ def rows(found: dict[str, list[dict]]) -> list[str]:
                 spread(values(f"{gain}_value"), signed=True),
                 ", ".join(f"{p:.2g}" for p in values(f"{gain}_p_value")) or "–",
             ]
+        if against:
+            same = {one["seed"]: one["values"]["student"] for one in plain(label, found)}
+            cells.append(
+                spread(
+                    [
+                        one["values"]["student"] - same[one["seed"]]
+                        for one in runs
+                        if one["values"].get("student") and one["seed"] in same
+                    ],
+                    signed=True,
+                )
+            )
         cells += [times(values(name)) for name in ("times_smaller", "times_faster")]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def plain(label: str, found: dict[str, list[dict]]) -> list[dict]:
+    """The runs of plain distillation with the same student: `hinton` or `tang` of the group, or of the labels that start alike."""
+    ends = [(one, one.removesuffix(end)) for one in found for end in ("hinton", "tang") if one.endswith(end)]
+    nearest = max((one for one, start in ends if label.startswith(start)), key=len, default=label)
+    return [] if nearest == label else found[nearest]
+
+
+def by_class(label: str, run: dict) -> list[str]:
+    """Precision, recall and F1 of each class, and run times, of one run."""
+    models = list(run["by_class"])
+    lines = [f"{label.replace('_', ' ').capitalize()}, seed {run['seed']}: precision, recall and F1 of each class.", ""]
+    lines.append("| class | rows | " + " | ".join(name.replace("_", " ") for name in models) + " |")
+    lines.append("| --- | ---: |" + " ---: |" * len(models))
+    for place, (name, *_, support) in enumerate(run["by_class"][models[0]]):
+        cells = [" / ".join(f"{value:.3f}" for value in run["by_class"][model][place][1:4]) for model in models]
+        lines.append(f"| {name} | {support:,} | " + " | ".join(cells) + " |")
+    said = [
+        f"{name.replace('_', ' ')} {one['rows_per_second']:,.0f} rows a second, {one['p50']:.2f} ms a row (p50)"
+        for name, one in run["run_time"].items()
+        if "p50" in one
+    ]
+    return [*lines, *(["", "Run times: " + "; ".join(said) + "."] if said else [])]
 
 
 def spread(values: list[float], *, signed: bool = False) -> str:

@@ -56,6 +56,46 @@ def tiny_teacher(*, label_names: tuple[str, ...] | None = LABELS, layers: int = 
         return TextModel(BertForSequenceClassification(config).eval(), tokenizer, 64)
 
 
+SIZES = {
+    "vocab_size": len(tiny_tokenizer()), "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
+    "intermediate_size": 32, "max_position_embeddings": 64, "pad_token_id": 0, "initializer_range": 0.2,
+}  # fmt: skip
+DISTILBERT = {
+    "vocab_size": SIZES["vocab_size"],
+    "dim": 16,
+    "n_layers": 3,
+    "n_heads": 2,
+    "hidden_dim": 32,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+}
+CONFIGS = {
+    "Bert": SIZES,
+    "Roberta": SIZES,
+    "XLMRoberta": SIZES,
+    "DistilBert": DISTILBERT,
+    "Electra": SIZES | {"embedding_size": 8},
+    "MPNet": SIZES,
+    "ModernBert": SIZES | {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3},
+    "DebertaV2": SIZES,
+}
+
+
+def family(name: str) -> TextModel:
+    """A tiny model of a family of `transformers`, with the tokenizer of them all."""
+    import transformers
+    from transformers import AutoModelForSequenceClassification
+
+    config = getattr(transformers, f"{name}Config")(**CONFIGS[name], num_labels=2, id2label=dict(enumerate(LABELS)))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(config, dtype="float32").eval()
+    tokenizer = tiny_tokenizer()
+    if name in ("Roberta", "XLMRoberta", "DistilBert", "MPNet", "ModernBert"):
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    return TextModel(model, tokenizer, 32)
+
+
 def tiny_rows(count: int, *, seed: int = 0, pair: bool = False, number: bool = False) -> list[dict]:
     """Rows of the tiny task, as many good as bad, no text twice.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from understudy import parts
 from understudy.data.rows import read_one
+from understudy.data.streams import stream_rows
 from understudy.errors import ModelError
 from understudy.export.folder import Exported, Precision, check_out, write_export
 from understudy.export.graph import need_exporter
 from understudy.export.origin import Origin
 from understudy.export.parity import expected
+from understudy.export.pruning import effect, pruned
 from understudy.recipe import DataSettings
 from understudy.run import Say
 from understudy.tasks import Task
@@ -19,7 +22,8 @@ from understudy.text_model import TextModel
 
 def export_model(
     model: str | Path, out: str | Path, *, int8: bool = False, data: str | None = None, columns: dict[str, str] | None = None,
-    allow_loss: bool = False, overwrite: bool = False, say: Say = lambda line: None,
+    prune: Sequence[str] = (), calibrate: bool = False, allow_loss: bool = False, overwrite: bool = False,
+    say: Say = lambda line: None,
 ) -> Exported:  # fmt: skip
     """Write a model as ONNX, with all that predictions need, after comparing its answers with the model's.
 
@@ -29,6 +33,8 @@ def export_model(
         int8: write the quantized model too.
         data: rows to compare on; None takes the validation rows that the run folder names.
         columns: our name → the file's name.
+        prune: files of texts; tokens that none of them uses are left out. None: all stay.
+        calibrate: fit a temperature on the rows, for probabilities that can be believed.
         allow_loss: keep an export that does not answer as the model does.
         overwrite: replace an export that is there.
 
@@ -49,9 +55,17 @@ def export_model(
         rows = read_one(data, settings, task, label_names=loaded.label_names, labels=None)
     say(f"Exporting {origin.model} ({loaded.parameters:,} parameters), and comparing it on {len(rows):,} rows")
     precisions: tuple[Precision, ...] = ("float32", "int8") if int8 else ("float32",)
+    wanted, pruning = expected(loaded, rows), None
+    if prune:
+        small = pruned(
+            loaded, (text for file in prune for row in stream_rows(file, columns or {}) for text in row if text)
+        )
+        say(f"Pruned to {len(small.tokenizer):,} of {len(loaded.tokenizer):,} tokens ({small.parameters:,} parameters)")
+        pruning = effect(loaded, small, wanted, task, allow_loss=allow_loss)
+        loaded, wanted = small, expected(small, rows)
     return write_export(
-        loaded, out, expected(loaded, rows), task, precisions=precisions, origin=origin, allow_loss=allow_loss,
-        overwrite=overwrite,
+        loaded, out, wanted, task, precisions=precisions, origin=origin, allow_loss=allow_loss, overwrite=overwrite,
+        calibrate=calibrate, pruning=pruning,
     )  # fmt: skip
 
 

@@ -297,6 +297,10 @@ class Recipe(_Frozen):
         default=("onnx", "onnx_int8"),
         description="forms of the student that are written and measured beside it; [] for none",
     )
+    calibrate: bool = Field(
+        default=False,
+        description="exports give probabilities scaled by a temperature that the validation rows fit best",
+    )
     report_to: tuple[str, ...] = Field(default=(), description="tensorboard, mlflow, … as in transformers")
 
     @model_validator(mode="before")

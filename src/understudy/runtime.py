@@ -129,7 +129,8 @@ class Predictor:
         names = self.label_names
         if names is None:
             return [one | {"value": value} for one, value in zip(given, logits[:, 0].tolist(), strict=True)]
-        probabilities = _softmax(logits)
+        # A temperature above 1 makes a model that is too sure of itself less so; no label changes.
+        probabilities = _softmax(logits / (self.about.get("calibration") or {}).get("temperature", 1.0))
         best = probabilities.argmax(axis=-1).tolist()
         return [
             one | {"label": names[top], "probability": row[top], "probabilities": dict(zip(names, row, strict=True))}

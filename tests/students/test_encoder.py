@@ -6,47 +6,13 @@ import transformers
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from tiny import LABELS, TEXTS, logits, tiny_tokenizer
+from tiny import CONFIGS, LABELS, SIZES, TEXTS, family, logits
 from understudy import encoder
 from understudy.errors import ModelError
 from understudy.students import Blueprint
 from understudy.students.narrow import Narrow
 from understudy.students.teacher_layers import TeacherLayers
 from understudy.text_model import TextModel
-
-SIZES = {
-    "vocab_size": len(tiny_tokenizer()), "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
-    "intermediate_size": 32, "max_position_embeddings": 64, "pad_token_id": 0, "initializer_range": 0.2,
-}  # fmt: skip
-DISTILBERT = {
-    "vocab_size": SIZES["vocab_size"],
-    "dim": 16,
-    "n_layers": 3,
-    "n_heads": 2,
-    "hidden_dim": 32,
-    "max_position_embeddings": 64,
-}
-CONFIGS = {
-    "Bert": SIZES,
-    "Roberta": SIZES,
-    "XLMRoberta": SIZES,
-    "DistilBert": DISTILBERT,
-    "Electra": SIZES | {"embedding_size": 8},
-    "MPNet": SIZES,
-    "ModernBert": SIZES | {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3},
-    "DebertaV2": SIZES,
-}
-
-
-def family(name: str) -> TextModel:
-    config = getattr(transformers, f"{name}Config")(**CONFIGS[name], num_labels=2, id2label=dict(enumerate(LABELS)))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = AutoModelForSequenceClassification.from_config(config, dtype="float32").eval()
-    tokenizer = tiny_tokenizer()
-    if name in ("Roberta", "XLMRoberta", "DistilBert", "MPNet", "ModernBert"):
-        tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    return TextModel(model, tokenizer, 32)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -1,6 +1,6 @@
 import json as json_
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,15 @@ def command(
     data: Annotated[
         str | None, typer.Option(help="Rows to compare the export on; without it, the run's validation rows.")
     ] = None,
+    prune: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prune", help="Keep only the tokens that the texts of this file use, as the training rows. Repeatable."
+        ),
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Fit a temperature on the rows, so that probabilities can be believed.")
+    ] = False,
     column: options.Column = None,
     allow_loss: Annotated[
         bool, typer.Option("--allow-loss", help="Keep an export that does not answer as the model does.")
@@ -31,25 +40,43 @@ def command(
     \b
     understudy export runs/first --out exports/first --int8
     understudy export path/to/model --data rows.csv --column text=review --column label=stars --out exports/model
+    understudy export runs/first --out exports/small --int8 --prune train.csv --prune unlabelled.txt --calibrate
     """
     from understudy.exporting import export_model
+    from understudy.runtime import read_description
 
     found = export_model(
-        model, out, int8=int8, data=data, columns=options.columns(column), allow_loss=allow_loss, overwrite=overwrite,
-        say=options.say,
+        model, out, int8=int8, data=data, columns=options.columns(column), prune=prune or (), calibrate=calibrate,
+        allow_loss=allow_loss, overwrite=overwrite, say=options.say,
     )  # fmt: skip
+    assert found.folder is not None
+    about = read_description(found.folder)
+    more = {name: about[name] for name in ("pruning", "calibration") if name in about}
     if json:
-        print(json_.dumps({"folder": str(found.folder), "parity": found.parity}, ensure_ascii=False))
+        print(json_.dumps({"folder": str(found.folder), "parity": found.parity, **more}, ensure_ascii=False))
         return
+    if "pruning" in more:
+        kept, whole = more["pruning"]["tokens"][::-1]
+        print(f"pruned to {kept:,} of {whole:,} tokens: {said(more['pruning'])}")
     for precision, figures in found.parity.items():
-        metric = (
-            f", {figures['metric']} {figures['export']:.4f} of {figures['model']:.4f}"
-            if figures.get("model") is not None
-            else ""
-        )
+        print(f"{precision}: {said(figures)}")
+    if "calibration" in more:
+        one = more["calibration"]
         print(
-            f"{precision}: agrees on {100 * figures['agreement']:.2f} % of {figures['rows']:,} rows, logits within "
-            f"{figures['largest_logit_difference']:.2g}{metric}"
-            + ("" if figures["passed"] else "  (more than is allowed)")
+            f"calibrated: temperature {one['temperature']:.3g}; expected calibration error {one['ece_scaled']:.3f}, before "
+            f"{one['ece']:.3f}, on the {one['rows']:,} rows that it was fitted on"
         )
     print(f"The export lies in {found.folder}")
+
+
+def said(figures: dict[str, Any]) -> str:
+    """The figures of a comparison in a line."""
+    metric = (
+        ""
+        if figures.get("model") is None
+        else f", {figures['metric']} {figures['export']:.4f} of {figures['model']:.4f}"
+    )
+    return (
+        f"agrees on {100 * figures['agreement']:.2f} % of {figures['rows']:,} rows, logits within "
+        f"{figures['largest_logit_difference']:.2g}{metric}" + ("" if figures["passed"] else "  (more than is allowed)")
+    )

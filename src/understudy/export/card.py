@@ -127,7 +127,19 @@ def _parity(about: Mapping[str, Any]) -> str:
             f"| {100 * figures['agreement']:.2f} % | {metric} |"
         )
     lost = [about["files"][name] for name, figures in about["parity"].items() if not figures["passed"]]
-    return "\n".join(lines) + (
+    notes = []
+    if pruning := about.get("pruning"):
+        kept, whole = pruning["tokens"][::-1]
+        notes.append(
+            f"Its vocabulary was pruned to {kept:,} of {whole:,} tokens first: the same label on {100 * pruning['agreement']:.2f} % "
+            "of the rows. The table compares with the pruned model."
+        )
+    if calibrated := about.get("calibration"):
+        notes.append(
+            f"For probabilities divide the logits by {calibrated['temperature']:.4g} before the softmax, as `understudy` does: "
+            f"the temperature that {calibrated['rows']:,} rows fit best."
+        )
+    return "\n\n".join(["\n".join(lines), *notes]) + (
         f"\n\n**{', '.join(lost)} differs more than is allowed; it was exported all the same.**" if lost else ""
     )
 

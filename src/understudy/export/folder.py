@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy import __version__
-from understudy.errors import ExportError, ModelError, RunFolderError
+from understudy.errors import DataError, ExportError, ModelError, RunFolderError
+from understudy.evaluate.calibration import calibration
+from understudy.export.attention import can_fuse
 from understudy.export.card import card
 from understudy.export.graph import OPSET, model_inputs, write_graph, write_int8
 from understudy.export.origin import Origin
-from understudy.export.parity import Expected, complaints, parity
+from understudy.export.parity import Expected, complaints, labelled_places, parity
 from understudy.run import write_whole
 from understudy.runtime import DESCRIPTION, FORMAT, Predictor, is_export, read_description
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "int8"]
 FILES: dict[str, str] = {"float32": "model.onnx", "int8": "model.int8.onnx"}
+_FUSED = "fused.onnx"  # what is quantized, where attention can be one operator
 _VERSIONS = ("understudy", "torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -70,7 +73,8 @@ def check_out(out: Path, *, overwrite: bool) -> None:
 
 def write_export(
     model: TextModel, out: Path, wanted: Expected, task: Task, *, precisions: Sequence[Precision] = ("float32", "int8"),
-    origin: Origin | None = None, allow_loss: bool = False, drop: bool = False, overwrite: bool = False,
+    origin: Origin | None = None, allow_loss: bool = False, drop: bool = False, overwrite: bool = False, calibrate: bool = False,
+    pruning: dict[str, Any] | None = None,
 ) -> Exported:  # fmt: skip
     """Write a model as a folder that stands alone, and compare each file of it with the model.
 
@@ -82,8 +86,11 @@ def write_export(
         allow_loss: keep a file that does not answer as the model does, marked so.
         drop: leave such a file out, and nothing at all where none is left, rather than fail.
         overwrite: replace an export that is there.
+        calibrate: fit a temperature on the rows in `wanted`, which the runtime then divides logits by.
+        pruning: what `pruning.effect` says of a model whose vocabulary was pruned.
 
     Raises:
+        DataError: `calibrate` without labelled rows, or for numbers.
         ExportError: a file does not answer as the model does; with the figures. Nothing is left behind.
         RunFolderError: something is there already.
         ModelError: the extra `export` is not installed, or the task is of another kind than the model.
@@ -92,6 +99,7 @@ def write_export(
     if (model.label_names is None) != (task.label_type == "number"):
         raise ModelError(f"a model with {model.outputs} outputs does not fit the task {type(task).__name__.lower()}")
     origin = origin or Origin("a model")
+    more = {"calibration": _calibration(wanted, task) if calibrate else None, "pruning": pruning}
     new = out.with_name(f".{out.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     try:
@@ -111,7 +119,7 @@ def write_export(
             return found
         for precision in dropped:
             _remove(new / FILES[precision])
-        _write_description(new, model, wanted, task, kept)
+        _write_description(new, model, wanted, task, kept, **more)
         write_card(new, origin)
         _put_in_place(new, out)
     finally:
@@ -132,24 +140,44 @@ def _fill(
     tokenizer.no_padding()  # the runtime pads and cuts, as export.json says
     tokenizer.no_truncation()
     (new / "tokenizer.json").write_text(tokenizer.to_str(pretty=False), "utf-8")
-    graph = new / FILES["float32"]
-    write_graph(model, graph, pair="text_pair" in wanted.rows.column_names)
+    graph, pair = new / FILES["float32"], "text_pair" in wanted.rows.column_names
+    fuse = can_fuse(model.model)  # the float32 file keeps to standard operators, which any runtime has
+    if "float32" in precisions or not fuse:
+        write_graph(model, graph, pair=pair)
     if "int8" in precisions:
-        write_int8(graph, new / FILES["int8"])
+        if fuse:
+            write_graph(model, new / _FUSED, pair=pair, fused=True)
+        write_int8(new / _FUSED if fuse else graph, new / FILES["int8"])
+    _write_description(new, model, wanted, task, {precision: {} for precision in precisions})
+    found = {precision: _gate(new, precision, wanted, task) for precision in precisions}
+    if "int8" in found and not found["int8"]["passed"]:
+        write_int8(new / _FUSED if fuse else graph, new / FILES["int8"], spare=True)
+        found["int8"] = _gate(new, "int8", wanted, task) | {"spared": True}
+    _remove(new / _FUSED)
     if "float32" not in precisions:
         _remove(graph)
-    _write_description(new, model, wanted, task, {precision: {} for precision in precisions})
-    found = {}
-    for precision in precisions:
-        figures = parity(wanted, Predictor(new, threads=1, int8=precision == "int8"), task)
-        held = complaints(figures, precision)
-        found[precision] = figures | ({"passed": False, "complaints": held} if held else {"passed": True})
     return found
 
 
+def _gate(folder: Path, precision: str, wanted: Expected, task: Task) -> dict[str, Any]:
+    """The figures of a file, and whether it may pass."""
+    figures = parity(wanted, Predictor(folder, threads=1, int8=precision == "int8"), task)
+    held = complaints(figures, precision)
+    return figures | ({"passed": False, "complaints": held} if held else {"passed": True})
+
+
+def _calibration(wanted: Expected, task: Task) -> dict[str, Any]:
+    """The temperature, and what it does to the rows that it was fitted on."""
+    which, labels = labelled_places(wanted)
+    if task.label_type != "class" or not len(which):
+        raise DataError("calibrating needs rows with classes as labels; give some, or leave it out")
+    logits = wanted.logits[which]
+    return {"rows": len(which), **calibration(logits, labels, logits, labels)}
+
+
 def _write_description(
-    folder: Path, model: TextModel, wanted: Expected, task: Task, figures: dict[str, dict[str, Any]]
-) -> None:
+    folder: Path, model: TextModel, wanted: Expected, task: Task, figures: dict[str, dict[str, Any]], **more: dict[str, Any] | None
+) -> None:  # fmt: skip
     pair = "text_pair" in wanted.rows.column_names
     about = {
         "format": FORMAT,
@@ -167,6 +195,7 @@ def _write_description(
         "model_type": model.model.config.model_type,
         "versions": {name: version(name) for name in _VERSIONS},
         "parity": figures,
+        **{name: found for name, found in more.items() if found},
     }
     write_whole(folder / DESCRIPTION, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 

@@ -68,8 +68,8 @@ def expected(model: TextModel, rows: Dataset, *, device: str = "cpu", logits: np
     return Expected(rows, found, stretched, logits_of(model, stretched, device=device))
 
 
-def parity(wanted: Expected, export: Predictor, task: Task, metric: str | None = None) -> dict[str, Any]:
-    """Figures of how an export's answers differ from the model's.
+def parity(wanted: Expected, export: Predictor | TextModel, task: Task, metric: str | None = None) -> dict[str, Any]:
+    """Figures of how the answers of an export, or of a changed model, differ from the model's.
 
     Args:
         metric: None takes the task's primary one.
@@ -92,9 +92,8 @@ def parity(wanted: Expected, export: Predictor, task: Task, metric: str | None =
             task, np.concatenate([in_batches, one_by_one]), np.concatenate([wanted.logits, wanted.logits[alone]])
         ),
     }
-    known = labelled(wanted.rows.add_column("row", np.arange(len(wanted.rows))))  # type: ignore[call-arg]
-    if len(known):
-        which, labels = np.asarray(known["row"]), np.asarray(known["label"])
+    which, labels = labelled_places(wanted)
+    if len(which):
         value = {
             name: task.metrics(task.predictions(logits[which]), labels).get(metric)
             for name, logits in (("model", wanted.logits), ("export", in_batches))
@@ -103,8 +102,14 @@ def parity(wanted: Expected, export: Predictor, task: Task, metric: str | None =
     return figures
 
 
+def labelled_places(wanted: Expected) -> tuple[np.ndarray, np.ndarray]:
+    """Where among the rows those with a label are, and their labels."""
+    known = labelled(wanted.rows.add_column("row", np.arange(len(wanted.rows))))  # type: ignore[call-arg]
+    return np.asarray(known["row"], dtype=int), np.asarray(known["label"])
+
+
 def complaints(figures: dict[str, Any], precision: str) -> list[str]:
-    """What the gate holds against an export; nothing if it may pass.
+    """What the gate holds against an export; nothing if it may pass. Only of float32 are the same logits asked.
 
     >>> complaints({"largest_logit_difference": 0.2, "agreement": 0.97, "metric": "accuracy", "model": 0.9, "export": 0.895}, "int8")
     ['it agrees on 97.0 % of the rows, 98 % are needed']
