@@ -139,8 +139,12 @@ def test_each_task_is_a_run_folder_that_works_alone(words, tmp_path, understudy,
         (run / task / "report.html").unlink()
         assert understudy("report", run / task).code == 0 and (run / task / "report.html").read_text() == page
         (run / task / "report.html").unlink()
+    whole = (run / "report.html").read_text()
+    assert 'href="mood/report.html"' in whole and "loss: likeness: annealed targets" in whole
+    (run / "report.html").unlink()
     again = understudy("report", run)
     assert again.code == 0 and (run / "mood" / "report.html").is_file() and (run / "likeness" / "report.html").is_file()
+    assert (run / "report.html").read_text() == whole and f"{run}/report.html" in again.out.replace("\n", "")
     assert "likeness" in again.out and str(run) in again.out.replace("\n", "")
     said = understudy("evaluate", run / "mood" / "student", "--data", world.test, "--json")
     own = json.loads((run / "mood" / "facts.json").read_text())

@@ -25,6 +25,7 @@ from understudy.pipeline import fill_store, prove
 from understudy.preparation import Plan, check, filled_in, gather, under_new_head
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import ObjectivePart, Recipe, Stage, make_objectives
+from understudy.report.page import write_page
 from understudy.run import METRICS, Run, Say, write_whole
 from understudy.run import check as check_folder
 from understudy.students import Blueprint
@@ -88,6 +89,7 @@ def distill_tasks(
         "understudy": __version__, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind, "command": command,
         "parameters": together.parameters, **summarise_tasks({task: one.facts for task, one in runs.items()}),
     })  # fmt: skip
+    write_page(run.folder)
     return run
 
 

@@ -105,7 +105,7 @@ def show(facts: dict[str, Any], *, as_json: bool, page: Path | None = None) -> N
         console.print(tasks.table(facts))
         console.print(tasks.verdict(facts), soft_wrap=True)
         if page is not None:
-            console.print(f"The pages: {page.parent}/*/{page.name}", soft_wrap=True)
+            console.print(f"The page: {page}", soft_wrap=True)
         return
     from understudy.report.table import table, verdict
 

@@ -1,3 +1,4 @@
+import json as json_
 from pathlib import Path
 from typing import Annotated
 
@@ -6,20 +7,47 @@ import typer
 from understudy.cli import _options as options
 
 
-def command(run: Annotated[Path, typer.Argument(help="A run folder.")], json: options.Json = False) -> None:
-    """Write the page of a run again from its folder, and print its table.
+def command(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared on one page.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page to write; of one run, without it, report.html in its folder.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that --out names.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Write the page of a run again from its folder, and print its table; or compare several runs on one page.
 
     \b
     understudy report runs/first
+    understudy report runs/first runs/second runs/third --out comparison.html
     """
     from understudy.errors import RunFolderError
-    from understudy.report.page import write_page
-    from understudy.run import FACTS, Run
+    from understudy.report.page import read_facts, write_page
 
-    if not (run / FACTS).is_file():
-        raise RunFolderError(
-            f"{run}: no {FACTS} in it: not a run folder, or a run that is not finished (go on with --resume)"
-        )
-    facts = Run(run, fresh=False).facts
-    pages = [write_page(folder) for folder in ([run / task for task in facts["tasks"]] if "tasks" in facts else [run])]
-    options.show(facts, as_json=json, page=run / pages[0].name)
+    if out is not None and out.is_dir():
+        raise RunFolderError(f"{out}: is a folder; --out names a file")
+    if out is not None and out.exists() and not overwrite:
+        raise RunFolderError(f"{out}: is there; replace it with --overwrite, or give another --out")
+    if len(runs) == 1:
+        (run,) = runs
+        facts = read_facts(run)
+        for task in facts.get("tasks", ()):
+            write_page(run / task)
+        page = write_page(run, out)
+        options.show(facts, as_json=json, page=page)
+        return
+    from rich.console import Console
+
+    from understudy.report import comparison
+
+    if out is None:
+        raise RunFolderError(f"{len(runs)} runs: name the page that compares them, as in --out comparison.html")
+    compared = comparison.read_runs(runs)
+    page = comparison.write_comparison(compared, out)
+    if json:
+        print(json_.dumps(comparison.facts(compared, page), ensure_ascii=False))
+        return
+    console = Console()
+    console.print(comparison.table(compared))
+    for line in (comparison.verdict(compared), *comparison.notes(compared), f"The page: {page}"):
+        console.print(line, soft_wrap=True, markup=False)

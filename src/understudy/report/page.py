@@ -1,15 +1,22 @@
-"""One self-contained page from a run folder: no network, no script, readable on a phone, in the dark and on paper."""
+"""One self-contained page from a run folder: no network, readable on a phone, in the dark, on paper and without its script."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from understudy.errors import RunFolderError
+from understudy.evaluate.predictions import PREDICTIONS, read_predictions
+from understudy.evaluate.summary import metric_value
+from understudy.report import rows, tasks
+from understudy.report.plots import Choice, line_chart, trade_off
 from understudy.report.table import (
     MODEL_NAMES,
     gain_is_shown,
@@ -18,22 +25,22 @@ from understudy.report.table import (
     model_name,
     p_value,
     points,
-    short_count,
     table_cells,
     verdict,
 )
 
-# Charts are drawn in a fixed box; the page scales them. The template draws, here are only the coordinates.
-_WIDTH, _HEIGHT = 440, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 10, 26
-_ROW = 46  # of the dot plot: a model's name above its dot
-_MAX_POINTS = 400
+PAGE = "report.html"
+COSTS = {"latency": "latency of one row, ms (p50)", "size": "size, MiB"}
 
 
-def write_page(folder: str | Path) -> Path:
-    """Write `report.html` into a run folder, from what lies there and nothing else.
+def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Write the page of a run from what lies in its folder and nothing else.
 
-    `facts.json` must be there; `recipe.yaml`, `metrics.jsonl` and `environment.json` are told where they are.
+    `facts.json` must be there; `recipe.yaml`, `metrics.jsonl`, `environment.json` and `predictions.jsonl.gz` are told where they are.
+
+    Args:
+        folder: of a run; one of several tasks gets a page that sums up, and each of its tasks has its own.
+        out: where to write the page; None: `report.html` in the folder.
 
     Returns:
         the page.
@@ -41,48 +48,64 @@ def write_page(folder: str | Path) -> Path:
     Raises:
         RunFolderError: no facts.json, or files in the folder that cannot be read.
     """
-    from jinja2 import Environment, PackageLoader
-
     folder = Path(folder)
-    facts = _read_json(folder / "facts.json")
-    if facts is None:
-        raise RunFolderError(
-            f"{folder}: no facts.json in it: not a run folder, or the run is not finished; go on with --resume"
-        )
-    metrics, environment = read_metrics(folder / "metrics.jsonl"), _read_json(folder / "environment.json")
-    recipe = _read(folder / "recipe.yaml")
+    page = Path(out or folder / PAGE)
+    facts = read_facts(folder)
+    metrics = read_metrics(folder / "metrics.jsonl")
+    recipe, environment = _read(folder / "recipe.yaml"), read_environment(folder)
+    said = read_predictions(folder / PREDICTIONS)
     try:
-        content = page_content(facts, metrics, environment, recipe)
+        if "tasks" in facts:
+            links = {task: os.path.relpath(folder / task / PAGE, page.parent) for task in facts["tasks"]}
+            content, template = tasks_content(facts, metrics, links), "tasks.html"
+        else:
+            content, template = page_content(facts, metrics, said), "run.html"
     except (KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(
             f"{folder / 'facts.json'}: not the facts of a run ({error!r}); measure it again"
         ) from error
-    loader = PackageLoader("understudy", "report")
-    templates = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = folder / "report.html"
-    beside = page.with_suffix(".html.new")
-    beside.write_text(templates.get_template("page.html").render(content), "utf-8")
-    os.replace(beside, page)
+    write(page, template, {"facts": facts, "recipe": recipe, "environment": environment, **content})
     return page
 
 
+def write(page: Path, template: str, content: Mapping[str, Any]) -> None:
+    """Fill a template, and write the page whole."""
+    from jinja2 import Environment, PackageLoader
+    from markupsafe import Markup
+
+    loader = PackageLoader("understudy", "report")
+    templates = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    # The page allows this very script and no other, so that no text in it can ever run.
+    script = files("understudy.report").joinpath("page.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    text = templates.get_template(template).render({**content, "script": Markup(script), "script_digest": digest})
+    page.parent.mkdir(parents=True, exist_ok=True)
+    beside = page.with_name(f".{page.name}.new")
+    beside.write_text(text, "utf-8", errors="replace")  # a lone surrogate, which JSON may hold and UTF-8 may not
+    os.replace(beside, page)
+
+
 def page_content(
-    facts: Mapping[str, Any],
-    metrics: Sequence[Mapping[str, Any]] = (),
-    environment: Mapping[str, Any] | None = None,
-    recipe: str | None = None,
+    facts: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]] = (), said: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Everything the template shows, as plain values; what a run does not have is None or empty."""
+    """What the template shows of one task, as plain values; what a run does not have is None or empty."""
     metric, models, data = facts["primary_metric"], measured_models(facts), facts.get("data") or {}
     return {
-        "facts": facts,
         "title": " · ".join(str(facts[key]) for key in ("recipe", "task") if facts.get(key)),
         "verdict": verdict(facts),
         "table": table_cells(facts),
         "metric": metric_name(metric),
-        "dots": dot_plot(models, metric),
+        "trade_offs": list(filter(None, (
+            trade_off(title, model_choices(models, metric, cost)) for cost, title in COSTS.items()
+        ))),
         "charts": _charts(metrics, metric),
-        "classes": _classes(models),
+        "classes": rows.class_table(models),
+        "confusion": rows.confusion_differences(said),
+        "calibration": rows.calibration_table(models),
+        "reliability": rows.reliability_plots(said),
+        "number_plots": rows.number_plots(said),
+        "flipped": rows.flipped(said),
+        "predictions": PREDICTIONS,
         "gains": [
             {"over": other, "said": f"{points(gain)}, {p_value(gain['p_value'])}", "test": gain.get("test"),
              "shown": gain_is_shown(gain)}
@@ -93,107 +116,72 @@ def page_content(
             if (gain := facts.get(fact))
         ],
         "agreement": facts.get("agreement_with_teacher"),
+        "test_is_validation": data.get("test_is_validation"),
         "data": [
             {"split": split} | data[split] for split in ("train", "validation", "test", "transfer", "raw") if data.get(split)
         ],
         "notes": data.get("notes") or [],
-        "recipe": recipe,
-        "environment": environment or {},
     }  # fmt: skip
 
 
-def _charts(metrics: Sequence[Mapping[str, Any]], metric: str) -> list[dict[str, Any]]:
+def tasks_content(
+    facts: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], links: Mapping[str, str]
+) -> dict[str, Any]:
+    """What the template shows of a run of several tasks."""
+    charts = []
+    for task, one in facts["tasks"].items():
+        title = f"{task}: {metric_name(one['primary_metric'])} on validation rows"
+        chart = _chart(title, metrics, f"validation/{task}/{one['primary_metric']}")
+        charts += [chart] if chart else []
+    charts += _charts(metrics, "mean", "mean of the tasks on validation rows")
+    return {
+        "title": f"{facts.get('recipe')} · {len(facts['tasks'])} tasks",
+        "verdict": tasks.verdict(facts),
+        "table": tasks.table_cells(facts),
+        "links": links,
+        "charts": charts,
+    }
+
+
+def model_choices(models: Mapping[str, Any], metric: str, cost: str) -> list[Choice]:
+    """The models of a run whose quality and cost are known, numbered as in the table."""
+    found = []
+    for number, (name, entry) in enumerate(models.items(), start=1):
+        quality, spent = (entry.get("quality") or {}).get(metric), cost_of(entry, cost)
+        if quality and spent:
+            found.append(
+                Choice(str(number), model_name(name), name, spent, quality["value"], quality.get("ci95") or ())
+            )
+    return found
+
+
+def cost_of(entry: Mapping[str, Any], cost: str) -> float | None:
+    """What a model of facts.json takes: `latency` in ms, or `size` in MiB."""
+    return (entry.get("latency_ms") or {}).get("p50") if cost == "latency" else entry.get("size_mib")
+
+
+def shipped(models: Mapping[str, Any], metric: str) -> str:
+    """The form of the student that a run ships: the smallest that was measured."""
+    forms = ("student_onnx_int8", "student_onnx")
+    return next((form for form in forms if metric_value(models.get(form), metric) is not None), "student")
+
+
+def _charts(metrics: Sequence[Mapping[str, Any]], metric: str, title: str | None = None) -> list[dict[str, Any]]:
     """Validation first, then every term of the loss; the whole loss only where no terms were logged."""
-    flat = [
-        {**line, **{f"validation/{name}": value for name, value in (line.get("validation") or {}).items()}}
-        for line in metrics
-    ]
-    terms = sorted({key for line in flat for key in line if key.startswith("loss/")}) or ["loss"]
-    titles = {f"validation/{metric}": f"{metric_name(metric)} on validation rows"}
+    terms = sorted({key for line in metrics for key in line if key.startswith("loss/")}) or ["loss"]
+    titles = {f"validation/{metric}": title or f"{metric_name(metric)} on validation rows"}
     titles["validation/masked_accuracy"] = "share of hidden words found in held-out text"
     titles |= {term: term.replace("/", ": ").replace("_", " ") for term in terms}
-    charts = [
-        line_chart(title, {name: _points(flat, name, key) for name in MODEL_NAMES}) for key, title in titles.items()
-    ]
+    charts = [_chart(title, metrics, key) for key, title in titles.items()]
     return [chart for chart in charts if chart]
 
 
-def dot_plot(models: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
-    """Coordinates of one dot a model, with its 95 % interval as a line; None when nothing was measured."""
-    measured = {name: (entry.get("quality") or {}).get(metric) for name, entry in models.items()}
-    rows = [(name, quality) for name, quality in measured.items() if quality]
-    if not rows:
-        return None
-    ends = [number for _, quality in rows for number in (quality["value"], *(quality.get("ci95") or ()))]
-    ticks = nice_ticks(min(ends), max(ends))
-    bottom = _TOP + _ROW * len(rows)
-    return {
-        "width": _WIDTH,
-        "height": bottom + _BOTTOM,
-        "bottom": bottom,
-        "ticks": [{"at": _scale(tick, ticks, _RIGHT, _WIDTH - _RIGHT), "text": f"{tick:g}"} for tick in ticks],
-        "rows": [
-            {
-                "kind": name,
-                "name": model_name(name),
-                "y": _TOP + _ROW * (index + 0.6),
-                "x": _scale(quality["value"], ticks, _RIGHT, _WIDTH - _RIGHT),
-                "ends": [_scale(end, ticks, _RIGHT, _WIDTH - _RIGHT) for end in quality.get("ci95") or ()],
-                "said": f"{model_name(name)}: {quality['value']:.3f}",
-            }
-            for index, (name, quality) in enumerate(rows)
-        ],
-    }
-
-
-def line_chart(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Any] | None:
-    """Coordinates of one line a model over training steps; None when no line has a point."""
-    curves = {name: points for name, points in curves.items() if points}
-    if not curves:
-        return None
-    steps = [step for curve in curves.values() for step, _ in curve]
-    values = [value for curve in curves.values() for _, value in curve]
-    across, up = nice_ticks(0, max(steps)), nice_ticks(min(values), max(values))
-
-    def place(point: tuple[float, float]) -> tuple[float, float]:
-        return _scale(point[0], across, _LEFT, _WIDTH - _RIGHT), _scale(point[1], up, _HEIGHT - _BOTTOM, _TOP)
-
-    return {
-        "title": title,
-        "width": _WIDTH,
-        "height": _HEIGHT,
-        "left": _LEFT,
-        "right": _WIDTH - _RIGHT,
-        "bottom": _HEIGHT - _BOTTOM,
-        "across": [{"at": _scale(tick, across, _LEFT, _WIDTH - _RIGHT), "text": short_count(tick)} for tick in across],
-        "up": [{"at": _scale(tick, up, _HEIGHT - _BOTTOM, _TOP), "text": f"{tick:g}"} for tick in up],
-        "lines": [
-            {
-                "kind": name,
-                "name": model_name(name),
-                "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, _thinned(curve))),
-                "last": place(curve[-1]),
-            }
-            for name, curve in curves.items()
-        ],
-    }
-
-
-def nice_ticks(low: float, high: float) -> list[float]:
-    """Round numbers that span a range, about five.
-
-    >>> nice_ticks(0.83, 0.91)
-    [0.82, 0.84, 0.86, 0.88, 0.9, 0.92]
-    """
-    spread = (high - low) or abs(high) / 10 or 1.0
-    unit = 10 ** math.floor(math.log10(spread / 4))
-    step = unit * next(factor for factor in (1, 2, 5, 10) if factor * unit * 4.5 >= spread)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]
+def _chart(title: str, metrics: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any] | None:
+    return line_chart(title, {name: _points(metrics, name, key) for name in MODEL_NAMES})
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl in order; a step logged again after a resume counts once, as it was logged last."""
+    """The lines of metrics.jsonl in order, validation flattened; a step logged again after a resume counts once, as it was logged last."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for line in (_read(path) or "").splitlines():
         try:
@@ -201,7 +189,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue  # a run that was killed may leave half a line
         if isinstance(entry, dict) and "model" in entry and "step" in entry:
-            found[entry["model"], entry.get("stage"), entry["step"], "validation" in entry] = entry
+            validation = entry.pop("validation", None) or {}
+            key = (entry["model"], entry.get("stage"), entry["step"], bool(validation))
+            found[key] = entry | {f"validation/{name}": value for name, value in validation.items()}
     return list(found.values())
 
 
@@ -221,21 +211,38 @@ def _points(metrics: Iterable[Mapping[str, Any]], model: str, key: str) -> list[
     return sorted(points)
 
 
-def _classes(models: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The student's numbers of every class, with the teacher's F1 beside them where it is known."""
-    per_class = {name: (models.get(name) or {}).get("per_class") or [] for name in ("teacher", "student")}
-    teacher_f1 = {entry["label"]: entry["f1"] for entry in per_class["teacher"]}
-    return [entry | {"teacher_f1": teacher_f1.get(entry["label"])} for entry in per_class["student"]]
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The facts of a run.
+
+    Raises:
+        RunFolderError: none, or a file that cannot be read.
+    """
+    facts = _read_json(folder / "facts.json")
+    if facts is None:
+        raise RunFolderError(
+            f"{folder}: no facts.json in it: not a run folder, or a run that is not finished (go on with --resume)"
+        )
+    return facts
 
 
-def _scale(value: float, ticks: Sequence[float], start: float, end: float) -> float:
-    return round(start + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (end - start), 1)
+def read_environment(folder: Path) -> dict[str, Any]:
+    """The machine and the versions of a run; nothing where the folder does not say."""
+    return _read_json(folder / "environment.json") or {}
 
 
-def _thinned(curve: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    """Every n-th point and the last one: a page needs no more than the eye can tell apart."""
-    every = -(-len(curve) // _MAX_POINTS)
-    return [*curve[:-1:every], curve[-1]]
+def read_recipe(folder: Path) -> dict[str, Any]:
+    """The resolved recipe of a run; nothing where the folder does not say.
+
+    Raises:
+        RunFolderError: a file that is no YAML.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(_read(folder / "recipe.yaml") or "")
+    except yaml.YAMLError as error:
+        raise RunFolderError(f"{folder / 'recipe.yaml'}: damaged: {error}") from error
+    return found if isinstance(found, dict) else {}
 
 
 def _read(path: Path) -> str | None:

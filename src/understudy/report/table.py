@@ -164,7 +164,7 @@ def points(gain: Mapping[str, Any]) -> str:
     >>> points({"value": 0.021, "ci95": [-0.0012, 0.034]})
     '+2.1 points, 95 % interval −0.1 to +3.4'
     """
-    value, low, high = (_signed(100 * number) for number in (gain["value"], *gain["ci95"]))
+    value, low, high = map(signed_points, (gain["value"], *gain["ci95"]))
     return f"{value} points, 95 % interval {low} to {high}"
 
 
@@ -265,5 +265,10 @@ def _number(value: float | None, digits: int) -> str:
     return _UNKNOWN if value is None else f"{value:,.{digits}f}".replace("-", "−")
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
+def signed_points(value: float) -> str:
+    """A difference in points: hundredths of the metric.
+
+    >>> signed_points(-0.0012)
+    '−0.1'
+    """
+    return f"{100 * value:+.1f}".replace("-", "−")
