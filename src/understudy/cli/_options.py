@@ -99,16 +99,12 @@ def show(facts: dict[str, Any], *, as_json: bool, page: Path | None = None) -> N
     from rich.console import Console
 
     console = Console()
-    if "tasks" in facts:
-        from understudy.report import tasks
-
-        console.print(tasks.table(facts))
-        console.print(tasks.verdict(facts), soft_wrap=True)
-        if page is not None:
-            console.print(f"The page: {page}", soft_wrap=True)
-        return
-    from understudy.report.table import table, verdict
-
+    if facts.get("program") == "search":
+        from understudy.report.search import table, verdict
+    elif "tasks" in facts:
+        from understudy.report.tasks import table, verdict
+    else:
+        from understudy.report.table import table, verdict
     console.print(table(facts))
     if page is not None:
         console.print(verdict(facts), soft_wrap=True)

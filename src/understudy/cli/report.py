@@ -8,7 +8,9 @@ from understudy.cli import _options as options
 
 
 def command(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared on one page.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of a run or a search; several runs are compared on one page.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="The page to write; of one run, without it, report.html in its folder.")
     ] = None,
@@ -22,6 +24,7 @@ def command(
     understudy report runs/first runs/second runs/third --out comparison.html
     """
     from understudy.errors import RunFolderError
+    from understudy.report import search
     from understudy.report.page import read_facts, write_page
 
     if out is not None and out.is_dir():
@@ -31,9 +34,12 @@ def command(
     if len(runs) == 1:
         (run,) = runs
         facts = read_facts(run)
-        for task in facts.get("tasks", ()):
-            write_page(run / task)
-        page = write_page(run, out)
+        if facts.get("program") == "search":
+            page = search.write_page(run, out)
+        else:
+            for task in facts.get("tasks", ()):
+                write_page(run / task)
+            page = write_page(run, out)
         options.show(facts, as_json=json, page=page)
         return
     from rich.console import Console

@@ -74,17 +74,7 @@ def command(
     )  # fmt: skip
     if not run.finished:
         return
-    if json:
-        options.show(run.facts, as_json=True)
-        return
-    from rich.console import Console
-
-    from understudy.report.search import table, verdict
-
-    console = Console()
-    console.print(table(run.facts))
-    console.print(verdict(run.facts), soft_wrap=True)
-    console.print(f"The page: {run.folder / 'report.html'}", soft_wrap=True)
+    options.show(run.facts, as_json=json, page=run.folder / "report.html")
 
 
 def _seconds(text: str | None) -> float | None:

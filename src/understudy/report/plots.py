@@ -59,18 +59,18 @@ def trade_off(title: str, choices: Sequence[Choice]) -> dict[str, Any] | None:
     bottom, right = _TALL - _BOTTOM, _WIDTH - _RIGHT
 
     def place(cost: float) -> float:
-        return _scale(math.log(cost), [math.log(tick) for tick in (across[0], across[-1])], _LEFT + 12, right - 12)
+        return scale(math.log(cost), [math.log(tick) for tick in (across[0], across[-1])], _LEFT + 12, right - 12)
 
     front = pareto_front(choices)
     marks: list[dict[str, Any]] = []
     for one in sorted(choices, key=lambda one: (one.cost, -one.value)):
-        x, y = place(one.cost), _scale(one.value, up, bottom, _TOP)
+        x, y = place(one.cost), scale(one.value, up, bottom, _TOP)
         while any(math.dist((x, y), (other["x"], other["y"])) < _MARK for other in marks):
             x += 6  # beside the other, with its interval
         marks.append({
             "mark": one.mark, "order": choices.index(one), "name": one.name, "kind": one.kind,
             "x": round(x, 1), "y": y, "front": one in front,
-            "ends": [_scale(end, up, bottom, _TOP) for end in one.ci95],
+            "ends": [scale(end, up, bottom, _TOP) for end in one.ci95],
             "said": f"{one.name}: {one.value:.3f} at {one.cost:.3g}",
         })  # fmt: skip
     steps = [(mark["x"], mark["y"]) for mark in marks if mark["front"]]
@@ -80,7 +80,7 @@ def trade_off(title: str, choices: Sequence[Choice]) -> dict[str, Any] | None:
     return {
         "title": title, "width": _WIDTH, "height": _TALL, "left": _LEFT, "right": right, "bottom": bottom,
         "across": [{"at": place(tick), "text": f"{tick:g}"} for tick in across],
-        "up": [{"at": _scale(tick, up, bottom, _TOP), "text": f"{tick:g}"} for tick in up],
+        "up": [{"at": scale(tick, up, bottom, _TOP), "text": f"{tick:g}"} for tick in up],
         "front": " ".join(f"{x:.1f},{y:.1f}" for x, y in line), "marks": marks,
     }  # fmt: skip
 
@@ -95,7 +95,7 @@ def line_chart(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) 
     across, up = nice_ticks(0, max(steps)), nice_ticks(min(values), max(values))
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
-        return _scale(point[0], across, _LEFT, _WIDTH - _RIGHT), _scale(point[1], up, _HEIGHT - _BOTTOM, _TOP)
+        return scale(point[0], across, _LEFT, _WIDTH - _RIGHT), scale(point[1], up, _HEIGHT - _BOTTOM, _TOP)
 
     return {
         "title": title,
@@ -104,8 +104,8 @@ def line_chart(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) 
         "left": _LEFT,
         "right": _WIDTH - _RIGHT,
         "bottom": _HEIGHT - _BOTTOM,
-        "across": [{"at": _scale(tick, across, _LEFT, _WIDTH - _RIGHT), "text": short_count(tick)} for tick in across],
-        "up": [{"at": _scale(tick, up, _HEIGHT - _BOTTOM, _TOP), "text": f"{tick:g}"} for tick in up],
+        "across": [{"at": scale(tick, across, _LEFT, _WIDTH - _RIGHT), "text": short_count(tick)} for tick in across],
+        "up": [{"at": scale(tick, up, _HEIGHT - _BOTTOM, _TOP), "text": f"{tick:g}"} for tick in up],
         "lines": [
             {
                 "kind": name,
@@ -132,15 +132,15 @@ def square(
 
     def dot(x: float, y: float, weight: float = 0.0) -> dict[str, float]:
         return {
-            "x": _scale(x, ticks, start, end),
-            "y": _scale(y, ticks, bottom, _TOP),
+            "x": scale(x, ticks, start, end),
+            "y": scale(y, ticks, bottom, _TOP),
             "r": round(2 + 4 * math.sqrt(weight), 1),
         }
 
     return {
         "title": title, "kind": kind, "size": _SQUARE, "start": start, "end": end, "bottom": bottom, "top": float(_TOP),
-        "across": [{"at": _scale(tick, ticks, start, end), "text": f"{tick:g}"} for tick in ticks],
-        "up": [{"at": _scale(tick, ticks, bottom, _TOP), "text": f"{tick:g}"} for tick in ticks],
+        "across": [{"at": scale(tick, ticks, start, end), "text": f"{tick:g}"} for tick in ticks],
+        "up": [{"at": scale(tick, ticks, bottom, _TOP), "text": f"{tick:g}"} for tick in ticks],
         "series": [{"name": name, "dots": [dot(*point) for point in points]} for name, points in series],
     }  # fmt: skip
 
@@ -186,5 +186,6 @@ def _thinned(curve: Sequence[tuple[float, float]]) -> Sequence[tuple[float, floa
     return [*thinned(curve[:-1]), curve[-1]]
 
 
-def _scale(value: float, ticks: Sequence[float], start: float, end: float) -> float:
+def scale(value: float, ticks: Sequence[float], start: float, end: float) -> float:
+    """Where a value lies between `start` and `end`, which the first tick and the last one have."""
     return round(start + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (end - start), 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from understudy.report.page import PAGE, read_environment, read_facts, write
+from understudy.report.plots import log_ticks, nice_ticks, scale
 from understudy.report.table import metric_name
-from understudy.run import Run, write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,24 +92,19 @@ def budget(facts: Facts) -> str:
     return " and ".join(f"{name} ≤ {limit:g}" for name, limit in facts["budget"].items())
 
 
-def write_page(folder: Path) -> Path:
-    """Write `report.html` into the folder of a search, from its facts."""
-    from jinja2 import Environment, PackageLoader
-
-    facts = Run(folder, fresh=False).facts
-    template = Environment(
-        loader=PackageLoader("understudy", "report"), autoescape=True, trim_blocks=True
-    ).get_template("search.html")
+def write_page(folder: Path, out: Path | None = None) -> Path:
+    """Write the page of a search from its folder: `report.html` there, unless `out` names another place."""
+    facts, page = read_facts(folder), out or folder / PAGE
     kinds = list(dict.fromkeys(one["kind"] for one in facts["students"]))
-    beyond = [one for one in facts["students"] if not one["within_budget"]]
-    text = template.render(
-        facts=facts, verdict=verdict(facts), budget=budget(facts), metric=metric_name(facts["primary_metric"]), kinds=kinds,
-        plots=[plot for measure in _AXES if (plot := scatter(facts, measure, kinds)) is not None],
-        trials=cells(facts, ranked(facts)), beyond=beyond, best=str(facts["best"]["trial"]), front=[str(one) for one in facts["front"]],
-        number=_number, forms=FORMS,
-    )  # fmt: skip
-    write_whole(folder / "report.html", text)
-    return folder / "report.html"
+    write(page, "search.html", {
+        "title": "search", "facts": facts, "recipe": None, "environment": read_environment(folder), "verdict": verdict(facts),
+        "budget": budget(facts), "metric": metric_name(facts["primary_metric"]), "kinds": kinds,
+        "best_page": os.path.relpath(folder / facts["best"]["folder"] / PAGE, page.parent),
+        "plots": [plot for measure in _AXES if (plot := scatter(facts, measure, kinds)) is not None],
+        "trials": cells(facts, ranked(facts)), "best": str(facts["best"]["trial"]), "front": [str(one) for one in facts["front"]],
+        "beyond": [one for one in facts["students"] if not one["within_budget"]], "forms": FORMS,
+    })  # fmt: skip
+    return page
 
 
 def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] | None:
@@ -115,16 +112,15 @@ def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] 
     done = [one for one in facts["trials"] if one["value"] is not None]
     if not done:
         return None
-    costs, values = [one[measure] for one in done], [one["value"] for one in done]
     limit = facts["budget"].get(measure)
-    across = _ends([math.log(cost) for cost in costs])
-    up = _ends(values)
+    values = [one["value"] for one in done]
+    across, up = log_ticks([one[measure] for one in done]), nice_ticks(min(values), max(values))
 
     def x(cost: float) -> float:
-        return _place(math.log(cost), across, _LEFT, _WIDTH - _RIGHT)
+        return scale(math.log(cost), [math.log(tick) for tick in across], _LEFT, _WIDTH - _RIGHT)
 
     def y(value: float) -> float:
-        return _place(value, up, _HEIGHT - _BOTTOM, _TOP)
+        return scale(value, up, _HEIGHT - _BOTTOM, _TOP)
 
     # The line is the best that can be had for at most so much of this one cost.
     stairs, reached = [], -math.inf
@@ -136,9 +132,9 @@ def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] 
     return {
         "title": f"{metric_name(facts['primary_metric'])} over {_AXES[measure]}", "width": _WIDTH, "height": _HEIGHT,
         "left": _LEFT, "right": _WIDTH - _RIGHT, "top": _TOP, "bottom": _HEIGHT - _BOTTOM,
-        "up": [{"at": y(value), "text": f"{value:g}"} for value in _ticks(*up)],
-        "across": [{"at": x(cost), "text": f"{cost:g}"} for cost in _decades(*map(math.exp, across))],
-        "limit": x(limit) if limit and across[0] <= math.log(limit) <= across[1] else None,
+        "up": [{"at": y(value), "text": f"{value:g}"} for value in up],
+        "across": [{"at": x(cost), "text": f"{cost:g}"} for cost in across],
+        "limit": x(limit) if limit and across[0] <= limit <= across[-1] else None,
         "line": " ".join(f"{a:.1f},{b:.1f}" for a, b in stairs[1:]),
         "dots": [
             {
@@ -149,40 +145,6 @@ def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] 
             for one in sorted(done, key=lambda one: one["number"] in facts["front"])  # the front is drawn over the others
         ],
     }  # fmt: skip
-
-
-def _ends(values: Sequence[float]) -> tuple[float, float]:
-    """The span of an axis: the values with some room around them."""
-    low, high = min(values), max(values)
-    room = (high - low) * 0.08 or abs(high) * 0.05 or 0.05
-    return low - room, high + room
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two, at most six.
-
-    >>> _ticks(0.743, 0.903)
-    [0.75, 0.8, 0.85, 0.9]
-    """
-    power = 10 ** math.floor(math.log10((high - low) / 5))
-    step = power * next(factor for factor in (1, 2, 5, 10) if (high - low) / (factor * power) <= 5)
-    return [round(count * step, 12) for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _decades(low: float, high: float) -> list[float]:
-    """Round numbers between two for an axis by the logarithm; of a short span, any round ones.
-
-    >>> _decades(0.04, 0.22)
-    [0.05, 0.1, 0.2]
-    """
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [round(factor * 10.0**power, 12) for power in powers for factor in (1, 2, 5)]
-    found = [one for one in found if low <= one <= high]
-    return found if len(found) > 2 else _ticks(low, high)
-
-
-def _place(value: float, ends: tuple[float, float], start: float, stop: float) -> float:
-    return round(start + (value - ends[0]) / (ends[1] - ends[0]) * (stop - start), 1)
 
 
 def _number(value: float | None, digits: int) -> str:
