@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ROUNDS = 5
 _SAMPLE_ROWS = 2048
+_MANY = 16  # batches that an export is given at once
 _MIB = 2**20
 
 
@@ -43,8 +44,9 @@ def measure_all(
     """Latency of one row (ms) and throughput in batches (rows per second) of several models, from text to logits.
 
     After a warm-up the models take turns, A B C A B C, so that a machine that slows down does so for all of them.
-    Throughput is over batches of rows of like length, in random order of length, and the median of the rounds. Torch models and exports
-    go through the same code. Give both the same threads: `torch.get_num_threads()` for `Predictor(threads=…)`.
+    Throughput is over batches of rows of like length, in random order of length, and the median of the rounds; an export, which makes
+    its batches itself, is given many at once, as `predict` does. Give both the same threads: `torch.get_num_threads()` for
+    `Predictor(threads=…)`.
 
     Args:
         models: torch models or exports, by name.
@@ -66,7 +68,12 @@ def measure_all(
     sample = random.Random(0).sample(list(texts), min(len(texts), _SAMPLE_ROWS))
     batches = _batches(sample, batch_size)
     lone = {name: cycle(sample) for name in models}
-    turns: dict[str, Iterator[list[Text]]] = {name: cycle(batches) for name in models}
+    many = [
+        [row for batch in batches[start : start + _MANY] for row in batch] for start in range(0, len(batches), _MANY)
+    ]
+    turns: dict[str, Iterator[list[Text]]] = {
+        name: cycle(many if isinstance(model, Predictor) else batches) for name, model in models.items()
+    }
     answers = {name: answering(model, device) for name, model in models.items()}
     for answer in answers.values():
         for batch in [sample[:1]] * 3 + batches[:1]:
