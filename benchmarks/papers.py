@@ -13,7 +13,7 @@ from pathlib import Path
 from results import DATA, OUT, SEEDS, Groups, Job, files, main, set_, student, teacher
 
 from understudy.demo import minilm
-from understudy.recipe import load_recipe
+from understudy.recipe_file import load_recipe
 
 SST2 = str(OUT / "default_teacher" / "teacher-0")  # MiniLM fine-tuned on sst2_sentences at the default rate
 FROM_PRETRAINED = ["--pretrained", str(minilm())]

@@ -10,7 +10,7 @@ import torch
 
 from tiny import LABELS, TEXTS, tiny_rows, tiny_teacher, write_rows
 from understudy.preparation import resolve
-from understudy.recipe import load_recipe
+from understudy.recipe_file import load_recipe
 
 ROWS = tiny_rows(60)
 

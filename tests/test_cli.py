@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tiny import LABELS, tiny_rows, write_rows
 from understudy.cli import app
 from understudy.errors import UnderstudyError
-from understudy.recipe import for_several_tasks, load_recipe, packaged
+from understudy.recipe_file import for_several_tasks, load_recipe, packaged
 
 SHORT = ["--set", "stages.0.train.max_steps=2"]
 LONG = ["--set", "stages.0.train.epochs=20", "--set", "stages.0.train.learning_rate=1e-2"]

@@ -15,7 +15,8 @@ from understudy import parts
 from understudy.cli import _options as options
 from understudy.cli import app
 from understudy.cli._recipe import recipe_from
-from understudy.recipe import ENCODER_TRAINING, FinetuneSettings, Recipe, build
+from understudy.recipe import ENCODER_TRAINING, FinetuneSettings, Recipe
+from understudy.recipe_file import build
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]

@@ -18,7 +18,8 @@ from understudy.evaluate.calibration import fit_temperature, reliability
 from understudy.evaluate.predictions import PREDICTIONS, read_predictions
 from understudy.pipeline import distill, teach
 from understudy.preparation import prepare, resolve
-from understudy.recipe import Recipe, load_recipe
+from understudy.recipe import Recipe
+from understudy.recipe_file import load_recipe
 from understudy.teachers.capture import logits_of
 from understudy.teachers.store import Store
 from understudy.text_model import TextModel

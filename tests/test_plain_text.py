@@ -16,7 +16,8 @@ from understudy.data.rows import held_out_texts, read_texts, single_texts
 from understudy.errors import DataError, ModelError, RecipeError
 from understudy.objectives.soft_targets import SoftTargets
 from understudy.pipeline import distill
-from understudy.recipe import DataSettings, SelfAverage, load_recipe
+from understudy.recipe import DataSettings, SelfAverage
+from understudy.recipe_file import load_recipe
 from understudy.signals import Needs, Signals
 from understudy.teachers.capture import signals_of
 from understudy.text_model import TextModel

@@ -8,16 +8,8 @@ import yaml
 from tiny import LABELS
 from understudy import parts
 from understudy.errors import RecipeError
-from understudy.recipe import (
-    RECIPES,
-    FinetuneSettings,
-    Recipe,
-    build,
-    dump_yaml,
-    load_recipe,
-    packaged,
-    parse_overrides,
-)
+from understudy.recipe import FinetuneSettings, Recipe, dump_yaml
+from understudy.recipe_file import RECIPES, build, load_recipe, packaged, parse_overrides
 
 LEAST = {
     "name": "least",

@@ -16,7 +16,8 @@ from understudy import multitask
 from understudy.errors import RecipeError
 from understudy.multitask import prepare_tasks, resolve_tasks
 from understudy.pipeline import distill, teach
-from understudy.recipe import Recipe, for_several_tasks, load_recipe, packaged
+from understudy.recipe import Recipe
+from understudy.recipe_file import for_several_tasks, load_recipe, packaged
 from understudy.text_model import TextModel
 
 pytestmark = pytest.mark.usefixtures("quick")

@@ -17,7 +17,7 @@ _PUBLIC = {
     "distill": "understudy.pipeline",
     "export_model": "understudy.exporting",
     "finetune": "understudy.finetuning",
-    "load_recipe": "understudy.recipe",
+    "load_recipe": "understudy.recipe_file",
     "predict": "understudy.inference",
     "teach": "understudy.pipeline",
 }

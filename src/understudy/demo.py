@@ -10,7 +10,8 @@ from typing import Any
 from understudy.errors import ModelError
 from understudy.finetuning import finetune
 from understudy.pipeline import distill
-from understudy.recipe import FinetuneSettings, build, load_recipe
+from understudy.recipe import FinetuneSettings
+from understudy.recipe_file import build, load_recipe
 from understudy.run import Run, Say
 
 # The official file of sentence-transformers/all-MiniLM-L6-v2.

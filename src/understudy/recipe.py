@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from understudy import parts
 from understudy.errors import RecipeError, did_you_mean
+from understudy.mistakes import told
 
 ENCODER_TRAINING = {
     "epochs": 3,
@@ -20,7 +20,6 @@ ENCODER_TRAINING = {
     "learning_rate": 5e-5,
 }  # of a pretrained encoder, where nothing else is asked for
 PRETRAINING = {"epochs": 3, "batch_size": 32, "learning_rate": 1e-4}
-RECIPES = Path(__file__).parent / "recipes"
 _TASK_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TAKEN = ("checkpoints", "tensorboard", "mean")  # folders of a run of several tasks, and its metric
 # What only one task can have: beside `tasks`, these are told apart from what counts for all of them.
@@ -61,9 +60,7 @@ class Part(_Frozen):
         except RecipeError as error:
             raise ValueError(str(error)) from error
         except ValidationError as error:
-            raise ValueError(
-                "; ".join(_mistake(model, item, known=type(self).model_fields) for item in error.errors())
-            ) from error
+            raise ValueError("; ".join(told(model, error, known=type(self).model_fields))) from error
         return values
 
 
@@ -468,136 +465,6 @@ def dump_yaml(model: BaseModel) -> str:
     return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
-def packaged() -> dict[str, str]:
-    """Names of the packaged recipes, each with the first comment line of its file."""
-    return {
-        path.stem: path.read_text("utf-8").partition("\n")[0].lstrip("# ") for path in sorted(RECIPES.glob("*.yaml"))
-    }
-
-
-def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """A packaged recipe by name, or a YAML file by path, with values set over it.
-
-    Args:
-        name: `hinton`, or `./mine.yaml`.
-        overrides: dotted keys to values, as in `{"stages.0.train.epochs": 5, "student": {"kind": "bilstm"}}`.
-
-    Raises:
-        RecipeError: unknown recipe, unknown keys or values that do not fit; all of them in one message.
-    """
-    return build(Recipe, _read(name), overrides or {}, where=str(name))
-
-
-def for_several_tasks(name: str | Path) -> bool:
-    """Whether a recipe, by name or path, teaches one student several tasks.
-
-    >>> for_several_tasks("bam"), for_several_tasks("hinton")
-    (True, False)
-    """
-    return _read(name).get("tasks") is not None
-
-
-def task_names(name: str | Path) -> list[str]:
-    """The tasks that a recipe, by name or path, names already."""
-    tasks = _read(name).get("tasks") or []
-    return [str(task.get("name")) for task in tasks if isinstance(task, dict)]
-
-
-def _read(name: str | Path) -> dict[str, Any]:
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
-    if not path.is_file():
-        if path.parent == RECIPES:
-            raise RecipeError(f"recipe '{name}' is unknown; {did_you_mean(str(name), packaged())}")
-        raise RecipeError(f"{path}: no such recipe file")
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a YAML mapping, got {type(values).__name__}")
-    return values
-
-
-def build(cls: type[BaseModel], values: dict[str, Any], overrides: Mapping[str, Any], *, where: str) -> Any:
-    """Validate values with overrides set over them.
-
-    Raises:
-        RecipeError: all mistakes together, each with its key in the user's spelling.
-    """
-    mistakes, values = [], copy.deepcopy(values)
-    for key, value in overrides.items():
-        try:
-            _set(values, key, copy.deepcopy(value))
-        except RecipeError as error:
-            mistakes.append(str(error))
-    if not mistakes:
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            items = error.errors()
-            # A list whose members are refused also counts as too short; that says nothing new.
-            mistakes = [
-                _mistake(cls, item) for item in items if item["type"] != "too_short" or not _within(item, items)
-            ]
-        except RecipeError as error:
-            mistakes = [str(error)]
-    raise RecipeError("\n".join(f"{where}: {mistake}" for mistake in mistakes))
-
-
-def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
-    """`["stages.0.train.epochs=5"]` → `{"stages.0.train.epochs": 5}`; values are YAML.
-
-    >>> parse_overrides(["student.layers=[0, 2]", "seed=3"])
-    {'student.layers': [0, 2], 'seed': 3}
-    """
-    overrides = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise RecipeError(f"--set {pair}: write it as key=value, for example --set stages.0.train.epochs=5")
-        try:
-            overrides[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--set {pair}: the value is not YAML: {error}") from error
-    return overrides
-
-
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    *path, last = key.split(".")
-    where: Any = values
-    for depth, step in enumerate(path):
-        if isinstance(where, list):
-            if not step.isdigit() or int(step) >= len(where):
-                raise RecipeError(f"{'.'.join(path[: depth + 1])}: there are {len(where)} here, numbered from 0")
-            where = where[int(step)]
-        else:
-            if where.get(step) is None:
-                where[step] = {}
-            elif not isinstance(where[step], dict | list):
-                raise RecipeError(f"{key}: {'.'.join(path[: depth + 1])} is a value, it has no keys")
-            where = where[step]
-    if isinstance(where, list):
-        if not last.isdigit() or int(last) >= len(where):
-            raise RecipeError(f"{key}: there are {len(where)} here, numbered from 0")
-        where[int(last)] = value
-    else:
-        where[last] = value
-
-
-def _mistake(cls: type[BaseModel], item: Any, known: Iterable[str] = ()) -> str:
-    """One mistake of pydantic's, in the user's spelling, with what is allowed."""
-    key = ".".join(str(step) for step in item["loc"])
-    if item["type"] == "extra_forbidden":
-        known = [*known, *_fields_at(cls, item["loc"][:-1])]
-        return f"{key} is not a setting" + (f"; {did_you_mean(str(item['loc'][-1]), known)}" if known else "")
-    if item["type"] == "missing":
-        return f"{key} is missing"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    return f"{key} is {item['input']!r}: {message[0].lower()}{message[1:]}"
-
-
 def _plain(values: Any) -> Any:
     """A setting's values as a dictionary to change freely."""
     return (
@@ -607,27 +474,3 @@ def _plain(values: Any) -> Any:
 
 def _is_default(model: type[BaseModel], name: str, value: Any) -> bool:
     return name in model.model_fields and value == model.model_fields[name].default
-
-
-def _within(item: Any, items: Sequence[Any]) -> bool:
-    """Whether another mistake lies deeper in the same place."""
-    place = item["loc"]
-    return any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in items)
-
-
-def _fields_at(cls: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """Names of the settings at a place in a model, for near misses."""
-    import typing
-
-    at: Any = cls
-    for step in location:
-        if isinstance(step, int):
-            continue
-        field = at.model_fields.get(step) if hasattr(at, "model_fields") else None
-        if field is None:
-            return []
-        candidates = [field.annotation, *typing.get_args(field.annotation)]
-        at = next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
-        if at is None:
-            return []
-    return list(at.model_fields)

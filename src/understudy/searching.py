@@ -26,7 +26,8 @@ from understudy.errors import RecipeError, RunFolderError, TrainingError, Unders
 from understudy.evaluate.measure import answers_of
 from understudy.pipeline import distill, open_store, train_stage
 from understudy.preparation import Plan, blueprint_of, check_stages, check_teacher, gather, resolve
-from understudy.recipe import Recipe, load_recipe
+from understudy.recipe import Recipe
+from understudy.recipe_file import load_recipe
 from understudy.report.search import words_of, write_page
 from understudy.run import Run, Say, check
 from understudy.search.budget import Budget, excess, parse_budget, shown

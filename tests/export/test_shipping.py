@@ -7,7 +7,7 @@ import pytest
 from tiny import LABELS
 from understudy.export import folder as export_folder
 from understudy.export import shipping
-from understudy.recipe import load_recipe
+from understudy.recipe_file import load_recipe
 from understudy.report.table import table_cells, verdict
 from understudy.runtime import Predictor
 

@@ -82,7 +82,7 @@ def overrides(
     validation: str | None = None, test: str | None = None, **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Options that were given, as dotted keys; `--set` comes last and so wins."""
-    from understudy.recipe import parse_overrides
+    from understudy.recipe_file import parse_overrides
 
     given = {
         "task": task, "data.train": train, "data.validation": validation, "data.test": test,

@@ -8,7 +8,8 @@ from typing import Any
 from understudy.cli import _options as options
 from understudy.cli._tasks import of_one_task, of_tasks
 from understudy.errors import RecipeError
-from understudy.recipe import Recipe, for_several_tasks, load_recipe
+from understudy.recipe import Recipe
+from understudy.recipe_file import for_several_tasks, load_recipe
 
 Given = Sequence[str] | str | None
 

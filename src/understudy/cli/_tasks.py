@@ -8,7 +8,8 @@ from typing import Any
 
 from understudy.cli import _options as options
 from understudy.errors import RecipeError, did_you_mean
-from understudy.recipe import check_task_name, for_several_tasks, packaged, task_names
+from understudy.recipe import check_task_name
+from understudy.recipe_file import for_several_tasks, packaged, task_names
 
 # Option → its key in a task, and what comes after NAME=.
 _KEYS = {

@@ -34,7 +34,8 @@ def command(
         --set train.epochs=3 --set train.last_layers=4 --out runs/teacher
     """
     from understudy.finetuning import finetune
-    from understudy.recipe import FinetuneSettings, build
+    from understudy.recipe import FinetuneSettings
+    from understudy.recipe_file import build
     from understudy.run import command_line
 
     values = options.overrides(

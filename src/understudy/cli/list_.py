@@ -19,7 +19,7 @@ def command(
     understudy list students
     """
     from understudy.parts import kinds
-    from understudy.recipe import packaged
+    from understudy.recipe_file import packaged
 
     found = packaged() if what == "recipes" else kinds(what)
     if json:

@@ -28,7 +28,8 @@ def command(
     understudy pretrain path/to/encoder --raw reviews.csv --column text=review --set train.epochs=3 --out runs/pretrained
     """
     from understudy.pretraining import pretrain
-    from understudy.recipe import PretrainSettings, build
+    from understudy.recipe import PretrainSettings
+    from understudy.recipe_file import build
     from understudy.run import command_line
 
     given = options.overrides(column=column, seed=seed, set_=set_, **{"data.raw": raw})

@@ -12,7 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from understudy.errors import RecipeError
-from understudy.recipe import Recipe, StudentPart, TrainSettings, build
+from understudy.recipe import Recipe, StudentPart, TrainSettings
+from understudy.recipe_file import build
 
 if TYPE_CHECKING:
     from optuna import Trial

@@ -1,0 +1,59 @@
+"""What pydantic holds against settings, in the user's spelling and with what is allowed."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from understudy.errors import did_you_mean
+
+
+def told(cls: type[BaseModel], error: ValidationError, known: Iterable[str] = ()) -> list[str]:
+    """Each mistake in a sentence.
+
+    Args:
+        cls: whose settings they are.
+        known: settings beside those of `cls`, for near misses.
+    """
+    items = error.errors()
+    # A list whose members are refused also counts as too short; that says nothing new.
+    return [_mistake(cls, item, known) for item in items if item["type"] != "too_short" or not _within(item, items)]
+
+
+def _mistake(cls: type[BaseModel], item: Any, known: Iterable[str] = ()) -> str:
+    """One mistake of pydantic's, in the user's spelling, with what is allowed."""
+    key = ".".join(str(step) for step in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = [*known, *_fields_at(cls, item["loc"][:-1])]
+        return f"{key} is not a setting" + (f"; {did_you_mean(str(item['loc'][-1]), known)}" if known else "")
+    if item["type"] == "missing":
+        return f"{key} is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key} is {item['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _within(item: Any, items: Sequence[Any]) -> bool:
+    """Whether another mistake lies deeper in the same place."""
+    place = item["loc"]
+    return any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in items)
+
+
+def _fields_at(cls: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """Names of the settings at a place in a model, for near misses."""
+    at: Any = cls
+    for step in location:
+        if isinstance(step, int):
+            continue
+        field = at.model_fields.get(step) if hasattr(at, "model_fields") else None
+        if field is None:
+            return []
+        candidates = [field.annotation, *typing.get_args(field.annotation)]
+        at = next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
+        if at is None:
+            return []
+    return list(at.model_fields)

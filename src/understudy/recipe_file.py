@@ -1,0 +1,129 @@
+"""A recipe's file, packaged or of one's own: found, overridden, and its mistakes told in the user's words."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from understudy.errors import RecipeError, did_you_mean
+from understudy.mistakes import told
+from understudy.recipe import Recipe
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def packaged() -> dict[str, str]:
+    """Names of the packaged recipes, each with the first comment line of its file."""
+    return {
+        path.stem: path.read_text("utf-8").partition("\n")[0].lstrip("# ") for path in sorted(RECIPES.glob("*.yaml"))
+    }
+
+
+def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A packaged recipe by name, or a YAML file by path, with values set over it.
+
+    Args:
+        name: `hinton`, or `./mine.yaml`.
+        overrides: dotted keys to values, as in `{"stages.0.train.epochs": 5, "student": {"kind": "bilstm"}}`.
+
+    Raises:
+        RecipeError: unknown recipe, unknown keys or values that do not fit; all of them in one message.
+    """
+    return build(Recipe, _read(name), overrides or {}, where=str(name))
+
+
+def for_several_tasks(name: str | Path) -> bool:
+    """Whether a recipe, by name or path, teaches one student several tasks.
+
+    >>> for_several_tasks("bam"), for_several_tasks("hinton")
+    (True, False)
+    """
+    return _read(name).get("tasks") is not None
+
+
+def task_names(name: str | Path) -> list[str]:
+    """The tasks that a recipe, by name or path, names already."""
+    tasks = _read(name).get("tasks") or []
+    return [str(task.get("name")) for task in tasks if isinstance(task, dict)]
+
+
+def _read(name: str | Path) -> dict[str, Any]:
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        if path.parent == RECIPES:
+            raise RecipeError(f"recipe '{name}' is unknown; {did_you_mean(str(name), packaged())}")
+        raise RecipeError(f"{path}: no such recipe file")
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: a recipe is a YAML mapping, got {type(values).__name__}")
+    return values
+
+
+def build(cls: type[BaseModel], values: dict[str, Any], overrides: Mapping[str, Any], *, where: str) -> Any:
+    """Validate values with overrides set over them.
+
+    Raises:
+        RecipeError: all mistakes together, each with its key in the user's spelling.
+    """
+    mistakes, values = [], copy.deepcopy(values)
+    for key, value in overrides.items():
+        try:
+            _set(values, key, copy.deepcopy(value))
+        except RecipeError as error:
+            mistakes.append(str(error))
+    if not mistakes:
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            mistakes = told(cls, error)
+        except RecipeError as error:
+            mistakes = [str(error)]
+    raise RecipeError("\n".join(f"{where}: {mistake}" for mistake in mistakes))
+
+
+def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """`["stages.0.train.epochs=5"]` → `{"stages.0.train.epochs": 5}`; values are YAML.
+
+    >>> parse_overrides(["student.layers=[0, 2]", "seed=3"])
+    {'student.layers': [0, 2], 'seed': 3}
+    """
+    overrides = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"--set {pair}: write it as key=value, for example --set stages.0.train.epochs=5")
+        try:
+            overrides[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {pair}: the value is not YAML: {error}") from error
+    return overrides
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    where: Any = values
+    for depth, step in enumerate(path):
+        if isinstance(where, list):
+            if not step.isdigit() or int(step) >= len(where):
+                raise RecipeError(f"{'.'.join(path[: depth + 1])}: there are {len(where)} here, numbered from 0")
+            where = where[int(step)]
+        else:
+            if where.get(step) is None:
+                where[step] = {}
+            elif not isinstance(where[step], dict | list):
+                raise RecipeError(f"{key}: {'.'.join(path[: depth + 1])} is a value, it has no keys")
+            where = where[step]
+    if isinstance(where, list):
+        if not last.isdigit() or int(last) >= len(where):
+            raise RecipeError(f"{key}: there are {len(where)} here, numbered from 0")
+        where[int(last)] = value
+    else:
+        where[last] = value
