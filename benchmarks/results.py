@@ -335,11 +335,11 @@ def by_class(label: str, run: dict) -> list[str]:
         cells = [" / ".join(f"{value:.3f}" for value in run["by_class"][model][place][1:4]) for model in models]
         lines.append(f"| {name} | {support:,} | " + " | ".join(cells) + " |")
     said = [
-        f"{name.replace('_', ' ')} {one['rows_per_second']:,.0f} rows a second, {one['p50']:.2f} ms a row (p50)"
+        f"- {name.replace('_', ' ')}: {one['rows_per_second']:,.0f} rows a second, {one['p50']:.2f} ms a row (p50)"
         for name, one in run["run_time"].items()
         if "p50" in one
     ]
-    return [*lines, *(["", "Run times: " + "; ".join(said) + "."] if said else [])]
+    return [*lines, "", *said]
 
 
 def spread(values: list[float], *, signed: bool = False) -> str:
