@@ -503,6 +503,17 @@ def test_augmented_rows_are_taught_and_learned_from(world, tmp_path, trainings):
     )
 
 
+def test_stages_with_the_same_augmentation_share_its_rows(world):
+    stages = [stage.model_dump(mode="json") for stage in recipe(world).stages]
+    augment = {"copies": 1, "steps": [{"kind": "masking", "probability": 0.3}]}
+    other = {"copies": 2, "steps": [{"kind": "masking", "probability": 0.3}]}
+    three = [stages[0] | {"name": name, "augment": one} for name, one in (("a", augment), ("b", augment), ("c", other))]
+    said = []
+    made = prepare(resolve(recipe(world, stages=three)), say=said.append).augmented
+    assert made["b"] is made["a"] and len(made["c"]) > len(made["a"])
+    assert [line.split(":")[0] for line in said if "rows made" in line] == ["Stage a", "Stage c"]
+
+
 def test_a_recipe_says_how_chinese_is_cut(world, tmp_path):
     pytest.importorskip("jieba", reason="jieba (extra chinese) is not installed")
     transfer = write_rows(tmp_path / "transfer.jsonl", [{"text": "我喜欢北京演员"}])

@@ -236,6 +236,11 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
         if stage.masked_lm is not None:
             plan = replace(plan, texts={**plan.texts, stage.name: held_out_texts(plan.stage_rows(stage))})
         if stage.augment is not None:
+            made_already = [one for one in recipe.stages if one.name in plan.augmented]
+            alike = next((one for one in made_already if (one.rows, one.augment) == (stage.rows, stage.augment)), None)
+            if alike is not None:
+                plan = replace(plan, augmented={**plan.augmented, stage.name: plan.augmented[alike.name]})
+                continue
             steps = [step.make() for step in stage.augment.steps]
             made = augmented(
                 plan.stage_rows(stage), steps, copies=stage.augment.copies, seed=recipe.seed, teacher=teacher.model,

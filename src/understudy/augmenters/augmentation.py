@@ -40,6 +40,8 @@ def augmented(
 
     Source: Tang et al. 2019, arXiv:1903.12136, section 3.3.
     """
+    from tqdm.auto import tqdm
+
     pair = "text_pair" in rows.column_names
     columns = [rows[name][:] for name in (("text", "text_pair") if pair else ("text",))]
     material = Material([text for column in columns for text in column], teacher, words)
@@ -47,7 +49,8 @@ def augmented(
         step.prepare(material)
     seen = set(rows["identity"])
     found: dict[str, list] = {"identity": [], **{name: [] for name in (("text", "text_pair") if pair else ("text",))}}
-    for known, *texts in zip(rows["identity"][:], *columns, strict=True):
+    each = zip(rows["identity"][:], *columns, strict=True)
+    for known, *texts in tqdm(each, "making rows", len(rows), unit="row", leave=False, dynamic_ncols=True, delay=2):
         cut = [material.pieces(text) for text in texts]
         for copy in range(copies):
             draw = Random(f"{seed} {known} {copy}")

@@ -109,14 +109,22 @@ class WordReplacement(Augmenter):
             padding=True,
             return_tensors="pt",
         )
-        with torch.inference_mode():
-            logits = self._model(**batch).logits
+        masks = batch["input_ids"] == tokenizer.mask_token_id
+        first = masks.int().argmax(dim=1)  # the second text may hold the mask's own word; 0 where the mask was cut off
+        # Of all tokens only the masked one goes through the vocabulary's map, which would cost as much as the encoder.
+        hook = self._model.get_output_embeddings().register_forward_pre_hook(
+            lambda _, inputs: (inputs[0][torch.arange(len(first)), first],)
+        )
+        try:
+            with torch.inference_mode():
+                logits = self._model(**batch).logits
+        finally:
+            hook.remove()
         found = {}
         for row, place in enumerate(places):
-            where = (batch["input_ids"][row] == tokenizer.mask_token_id).nonzero()
-            if not len(where):
+            if not masks[row].any():
                 continue  # cut off
-            likely = logits[row, where[0, 0]].topk(min(3 * self.candidates, logits.shape[-1])).indices.tolist()
+            likely = logits[row].topk(min(3 * self.candidates, logits.shape[-1])).indices.tolist()
             words = [tokenizer.convert_ids_to_tokens(token).lstrip("Ġ▁") for token in likely]
             fit = [word for word in words if word.isalpha() and word.lower() != pieces[place].strip().lower()]
             found[place] = tuple(fit[: self.candidates])
