@@ -76,7 +76,7 @@ def test_exports_and_torch_models_take_turns(world, single_export, monkeypatch):
 
     monkeypatch.setattr(type(model.model), "forward", noted)
     measure_all({"torch": model, "export": Recorder(single_export, threads=1)}, TEXTS, latency_rows=5, seconds=0.01)
-    changes = [name for name, before in zip(calls[8:], ["", *calls[8:]], strict=False) if name != before]
+    changes = [name for name, before in zip(calls[10:], ["", *calls[10:]], strict=False) if name != before]
     assert changes == ["torch", "export"] * 10
 
 

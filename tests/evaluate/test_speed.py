@@ -48,11 +48,11 @@ def test_models_take_turns(model):
     calls = []
     recorders = {name: TextModel(Recorder(name, calls), model.tokenizer, 16) for name in "ab"}
     measure_all(recorders, TEXTS, batch_size=2, latency_rows=10, seconds=1)
-    warm, turns = calls[:8], [name for name, _ in calls[8:]]
-    assert [name for name, _ in warm] == ["a"] * 4 + ["b"] * 4
+    warm, turns = calls[:10], [name for name, _ in calls[10:]]
+    assert [name for name, _ in warm] == ["a"] * 5 + ["b"] * 5
     changes = [name for name, before in zip(turns, ["", *turns], strict=False) if name != before]
     assert changes == ["a", "b"] * 10  # five rounds of latency and of throughput
-    alone = {name: sum(rows == 1 for who, rows in calls[8:] if who == name) for name in "ab"}
+    alone = {name: sum(rows == 1 for who, rows in calls[10:] if who == name) for name in "ab"}
     assert min(alone.values()) >= 10
 
 

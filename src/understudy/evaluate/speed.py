@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _ROUNDS = 5
 _SAMPLE_ROWS = 2048
-_MANY = 16  # batches that an export is given at once
+_MANY = 128  # batches that an export is given at once, at most; predict gives it as many
 _MIB = 2**20
 
 
@@ -68,16 +68,11 @@ def measure_all(
     sample = random.Random(0).sample(list(texts), min(len(texts), _SAMPLE_ROWS))
     batches = _batches(sample, batch_size)
     lone = {name: cycle(sample) for name in models}
-    many = [
-        [row for batch in batches[start : start + _MANY] for row in batch] for start in range(0, len(batches), _MANY)
-    ]
-    turns: dict[str, Iterator[list[Text]]] = {
-        name: cycle(many if isinstance(model, Predictor) else batches) for name, model in models.items()
-    }
     answers = {name: answering(model, device) for name, model in models.items()}
-    for answer in answers.values():
-        for batch in [sample[:1]] * 3 + batches[:1]:
-            _seconds(answer, batch)
+    turns = {
+        name: _turns(model, batches, seconds / _ROUNDS / _warmed(answers[name], batches))
+        for name, model in models.items()
+    }
 
     latencies: dict[str, list[list[float]]] = {name: [] for name in models}
     throughputs: dict[str, list[float]] = {name: [] for name in models}
@@ -147,6 +142,21 @@ def _batches(sample: list[Text], batch_size: int) -> list[list[Text]]:
     batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     random.Random(0).shuffle(batches)
     return batches
+
+
+def _warmed(answer: Callable[[Sequence[Text]], Any], batches: list[list[Text]]) -> float:
+    """Seconds that a batch takes, after a few."""
+    for rows in (*[batches[0][:1]] * 3, batches[0]):
+        answer(rows)
+    return _seconds(answer, batches[0])
+
+
+def _turns(model: Model, batches: list[list[Text]], affordable: float) -> Iterator[list[Text]]:
+    """What a model is given at once, without end: a batch; an export as many as a round has time for."""
+    endless = cycle(batches)
+    many = max(1, min(_MANY, int(affordable))) if isinstance(model, Predictor) else 1
+    while True:
+        yield [row for batch in islice(endless, many) for row in batch]
 
 
 def answering(model: Model, device: Any = "cpu") -> Callable[[Sequence[Text]], Any]:
