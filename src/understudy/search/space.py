@@ -40,9 +40,9 @@ class Range(BaseModel):
         return self.low, self.high
 
     def draw(self, trial: Trial, name: str) -> Any:
-        whole = isinstance(self.low, int) and isinstance(self.high, int)
-        suggest = trial.suggest_int if whole else trial.suggest_float
-        return suggest(name, self.low, self.high, log=True)  # type: ignore[arg-type]
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(name, self.low, self.high, log=True)
+        return trial.suggest_float(name, self.low, self.high, log=True)
 
 
 class Choice(BaseModel):

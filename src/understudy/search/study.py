@@ -171,7 +171,8 @@ class SharedStudy:
     @property
     def best(self) -> float | None:
         """The best value so far."""
-        return max((one.value for one in self.trials if one.state.name == "COMPLETE"), default=None)  # type: ignore[type-var]
+        done = [one.value for one in self.trials if one.state.name == "COMPLETE" and one.value is not None]
+        return max(done, default=None)
 
     def recover(self) -> None:
         """Have the trials that this worker left running tried again."""
