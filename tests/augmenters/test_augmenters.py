@@ -256,6 +256,17 @@ def test_words_that_the_model_expects(masked_lm):
     assert {one[1] for one in found} == set(expected) and {one[3] for one in found} == {"thinnest"}
 
 
+def test_the_model_reads_only_words_that_change_and_each_once(masked_lm):
+    one = WordReplacement(masked_lm=masked_lm, probability=0.5)
+    one.prepare(Material(TEXTS))
+    read: list[int] = []
+    one._model.register_forward_pre_hook(lambda _, __, batch: read.append(len(batch["input_ids"])), with_kwargs=True)
+    pieces = pieces_of("the film is dull the film is dull the film is dull")
+    changed = [one.change(pieces, Random(seed)) for seed in range(3)]
+    differ = {place for found in changed for place, piece in enumerate(found) if piece != pieces[place]}
+    assert differ and sum(read) == len(differ)
+
+
 def test_words_near_in_meaning(tmp_path):
     path = tmp_path / "vectors.txt"
     path.write_text("good 1 0\nfine 0.9 0.1\nbad -1 0\nfilm 0 1\nplot 0.1 0.9\n")

@@ -17,8 +17,8 @@ class WordReplacement(Augmenter):
     """Each word is replaced, with a probability, by one of the likeliest words in its place.
 
     A word that is one token of the masked language model gives way to what the model expects there, with the whole text to read beside
-    the masked one; a word of several tokens, or where no model is given, to the nearest in word vectors. All words of a text go
-    through the model as one batch. Numbers are left alone.
+    the masked one; a word of several tokens, or where no model is given, to the nearest in word vectors. The words of a text that are
+    to change go through the model as one batch. Numbers are left alone.
 
     Args:
         masked_lm: folder of a masked language model, or None.
@@ -50,7 +50,8 @@ class WordReplacement(Augmenter):
             )
         self.masked_lm, self.vectors = masked_lm, vectors
         self.probability, self.candidates = probability, candidates
-        self._expected = lru_cache(maxsize=1)(self._ask)  # copies of a row come one after the other
+        self._asked_of: tuple[str, ...] = ()
+        self._answers: dict[int, tuple[str, ...]] = {}
         self._near = lru_cache(maxsize=None)(self._nearest)
 
     def prepare(self, material: Material) -> None:
@@ -66,16 +67,23 @@ class WordReplacement(Augmenter):
             self._model, self._tokenizer = _load(Path(self.masked_lm))
 
     def change(self, pieces: list[str], draw: Random) -> list[str]:
-        expected = self._expected(tuple(pieces)) if self.masked_lm is not None else {}
-        found = []
-        for place, piece in enumerate(pieces):
-            word = piece.strip()
-            if not is_word(piece) or not any(letter.isalpha() for letter in word) or draw.random() >= self.probability:
-                found.append(piece)
-                continue
+        chosen = [place for place, piece in enumerate(pieces)
+                  if is_word(piece) and any(letter.isalpha() for letter in piece) and draw.random() < self.probability]  # fmt: skip
+        expected = self._expected(tuple(pieces), chosen) if self.masked_lm is not None else {}
+        found = list(pieces)
+        for place in chosen:
+            word = pieces[place].strip()
             choice = expected.get(place) or (self._near(word.lower()) if self.vectors is not None else ())
-            found.append(put(_cased(draw.choice(choice), word), piece) if choice else piece)
+            if choice:
+                found[place] = put(_cased(draw.choice(choice), word), pieces[place])
         return found
+
+    def _expected(self, pieces: tuple[str, ...], chosen: list[int]) -> dict[int, tuple[str, ...]]:
+        """What the model expects in the places chosen; copies of a text come one after the other and share what was asked."""
+        if pieces != self._asked_of:
+            self._asked_of, self._answers = pieces, {}
+        self._answers |= self._ask(pieces, [place for place in chosen if place not in self._answers])
+        return self._answers
 
     def _nearest(self, word: str) -> tuple[str, ...]:
         place = self._place.get(word)
@@ -85,17 +93,16 @@ class WordReplacement(Augmenter):
         nearness[place] = -np.inf
         return tuple(self._words[other] for other in np.argsort(-nearness, kind="stable")[: self.candidates])
 
-    def _ask(self, pieces: tuple[str, ...]) -> dict[int, tuple[str, ...]]:
-        """What the model expects in the place of each word that is one of its tokens."""
+    def _ask(self, pieces: tuple[str, ...], chosen: list[int]) -> dict[int, tuple[str, ...]]:
+        """What the model expects in each of the places; nothing where the word is not one of its tokens."""
         import torch
 
         tokenizer = self._tokenizer
-        places = [
-            place for place, piece in enumerate(pieces)
-            if is_word(piece) and len(tokenizer.tokenize(piece.strip())) == 1 and tokenizer.tokenize(piece.strip()) != [tokenizer.unk_token]
-        ]  # fmt: skip
+        found: dict[int, tuple[str, ...]] = dict.fromkeys(chosen, ())
+        tokens = {place: tokenizer.tokenize(pieces[place].strip()) for place in chosen}
+        places = [place for place in chosen if len(tokens[place]) == 1 and tokens[place] != [tokenizer.unk_token]]
         if not places:
-            return {}
+            return found
         masked = [
             "".join([*pieces[:place], put(tokenizer.mask_token, pieces[place]), *pieces[place + 1 :]])
             for place in places
@@ -120,7 +127,6 @@ class WordReplacement(Augmenter):
                 logits = self._model(**batch).logits
         finally:
             hook.remove()
-        found = {}
         for row, place in enumerate(places):
             if not masks[row].any():
                 continue  # cut off
