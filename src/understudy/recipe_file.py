@@ -58,12 +58,24 @@ def _read(name: str | Path) -> dict[str, Any]:
         if path.parent == RECIPES:
             raise RecipeError(f"recipe '{name}' is unknown; {did_you_mean(str(name), packaged())}")
         raise RecipeError(f"{path}: no such recipe file")
+    return read_mapping(path, "a recipe")
+
+
+def read_mapping(path: Path, what: str) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Args:
+        what: the file holds, in the user's words.
+
+    Raises:
+        RecipeError: not YAML, or no mapping.
+    """
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not YAML: {error}") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a YAML mapping, got {type(values).__name__}")
+        raise RecipeError(f"{path}: {what} is a YAML mapping, got {type(values).__name__}")
     return values
 
 

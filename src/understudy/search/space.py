@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from understudy.errors import RecipeError
 from understudy.recipe import Recipe, StudentPart, TrainSettings
-from understudy.recipe_file import build
+from understudy.recipe_file import build, read_mapping
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -173,13 +172,7 @@ def load_space(path: str | Path | None) -> Space:
     path = Path(path or DEFAULT)
     if not path.is_file():
         raise RecipeError(f"--space {path}: no such file")
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a space is a YAML mapping, got {type(values).__name__}")
-    return build(Space, values, {}, where=str(path))
+    return build(Space, read_mapping(path, "a space"), {}, where=str(path))
 
 
 def check_searchable(recipe: Recipe) -> None:
