@@ -91,7 +91,8 @@ def small(seed: int) -> Iterator[Job]:
 
 
 def tinybert(seed: int) -> Iterator[Job]:
-    """sst2_sentences: a narrow student, 4 × 192; all stages, and with some of them left out or on augmented rows."""
+    """sst2_sentences: a narrow student, 4 × 192; all stages, and with some of them left out or on augmented rows;
+    and plain distillation, from random weights as these, or from a projection of the teacher's."""
     stages = {stage.name: stage.model_dump(mode="json") for stage in load_recipe("tinybert").stages}
     for stage, epochs in (("general", 2), ("intermediate", 4), ("prediction", 3)):
         stages[stage]["train"] |= {"epochs": epochs, "evaluations": 5}
@@ -101,6 +102,10 @@ def tinybert(seed: int) -> Iterator[Job]:
         "vectors": str(DATA / "glove_6b_50d_3k" / "vectors.npz"),
     }
     copies = {"augment": {"copies": 2, "steps": [replaced]}}
+    seven = every_stage(epochs=7, learning_rate="5e-4", evaluations=5)  # plain distillation, as long as `no_general`
+    for label, start in (("hinton", "random"), ("hinton_projected", "projection")):
+        shape = f"{{kind: narrow, layers: 4, width: 192, heads: 12, initialize: {start}}}"
+        yield on_sst2("tinybert", label, seed, "hinton", None, *set_(student=shape), *seven)
     for label, kept in (
         ("all_stages", list(stages.values())),
         ("no_general", [stages["intermediate"], stages["prediction"]]),
@@ -130,7 +135,7 @@ def distilbert(seed: int) -> Iterator[Job]:
 
 
 def questions(seed: int) -> Iterator[Job]:
-    """trec6: as `three_layers`; and a student of the teacher's own shape, from the pretrained model."""
+    """trec6: as `three_layers`, the last two for ten epochs too; and a student of the teacher's own shape, from the pretrained model."""
     if seed == SEEDS[0]:
         yield teacher("questions", "trec6", seed, *set_(train__learning_rate="5e-5"))
 
@@ -144,6 +149,9 @@ def questions(seed: int) -> Iterator[Job]:
         yield on_trec6(recipe, recipe, "teacher_layers", *first, *every_stage(**three), "--no-control")
     halves = every_stage(2, **{**three, "epochs": 1.5})
     yield on_trec6("minilm", "minilm", "teacher_layers", *first, *halves, "--no-control")
+    ten, fives = every_stage(**{**three, "epochs": 10}), every_stage(2, **{**three, "epochs": 5})
+    yield on_trec6("ten_epochs_hinton", "hinton", "teacher_layers", *first, *ten)
+    yield on_trec6("ten_epochs_minilm", "minilm", "teacher_layers", *first, *fives, "--no-control")
 
     own_shape = "{kind: teacher_layers, layers: all, pooler: false}"
     whole, same = set_(student=own_shape), {**three, "learning_rate": "5e-5"}
@@ -172,7 +180,8 @@ def _pairs(group: str, name: str, seed: int, model: str) -> Iterator[Job]:
         "--no-export",
     ]
     yield student(group, "hinton", name, seed, "hinton", "teacher_layers", *first, teachers=[model])
-    yield student(group, "pkd_skip", name, seed, "pkd_skip", "teacher_layers", *first, "--no-control", teachers=[model])
+    for recipe in ("pkd_skip", "pkd_last"):
+        yield student(group, recipe, name, seed, recipe, "teacher_layers", *first, "--no-control", teachers=[model])
 
 
 def word_vectors(seed: int) -> Iterator[Job]:

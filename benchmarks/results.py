@@ -10,6 +10,7 @@ What each found is a line of benchmarks/results.jsonl, with the commit that ran;
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import shlex
@@ -271,7 +272,7 @@ def table(groups: Groups, path: Path) -> None:
             for run in runs:
                 found.setdefault(" ".join([label, *([run["task"]] if "task" in run else [])]), []).append(run)
         if found:
-            page += [f"### {group.replace('_', ' ').capitalize()}", "", make.__doc__ or "", "", *rows(found), ""]
+            page += [f"### {group.replace('_', ' ').capitalize()}", "", inspect.getdoc(make) or "", "", *rows(found), ""]
             for label, runs in found.items():
                 if "by_class" in runs[0]:
                     page += [*by_class(label, runs[0]), ""]
