@@ -17,9 +17,10 @@ import optuna
 import pytest
 
 from conftest import World
-from understudy import searching
-from understudy.errors import ExportError, RecipeError, RunFolderError
+from understudy.errors import ExportError, RecipeError, RunFolderError, UnderstudyError
 from understudy.search import study as studies
+from understudy.search import trials
+from understudy.search.ground import Ground
 from understudy.search.space import load_space
 from understudy.search.study import SharedStudy, open_storage, unpromising
 from understudy.searching import search
@@ -115,18 +116,18 @@ def test_it_ends_with_a_run_of_the_best(whole, world, space, understudy):
 
 def test_no_trial_sees_the_test_rows(world, space, tmp_path, monkeypatch):
     hidden = {json.loads(line)["text"] for line in Path(world.test).read_text("utf-8").splitlines()}
-    seen, train = [], searching.train_stage
+    seen, train = [], trials.train_stage
 
     def noted(plan, student, stage, rows, *more, **others):
         seen.append({*rows["text"], *plan.rows.validation["text"], *plan.rows.test["text"]})
         return train(plan, student, stage, rows, *more, **others)
 
-    monkeypatch.setattr(searching, "train_stage", noted)
+    monkeypatch.setattr(trials, "train_stage", noted)
 
     def over(*_):
         raise InterruptedError("the trials are over")
 
-    monkeypatch.setattr(searching.Trying, "distil", over)
+    monkeypatch.setattr(trials.Trying, "distil", over)
     with pytest.raises(InterruptedError):
         search(settings(world), BUDGET, tmp_path / "out", space=space, trials=1)
     assert len(seen) == 1 and not seen[0] & hidden and len(seen[0]) == 90
@@ -173,7 +174,7 @@ def test_recipes_are_tried_with_the_students_that_they_can_teach(world, tmp_path
         "utf-8",
     )
     space = load_space(tmp_path / "space.yaml")
-    ground = searching.Ground.prepare(settings(world), {"size_mib": 10.0}, space, tmp_path / "out", "cpu", print)
+    ground = Ground.prepare(settings(world), {"size_mib": 10.0}, space, tmp_path / "out", "cpu", print)
     found = {(one.kind, one.shape): one.recipes for one in ground.candidates(print)}
     assert found == {
         ("teacher_layers", "count 1"): ["tang"], ("teacher_layers", "count 2"): ["tang", "pkd_skip"],
@@ -184,9 +185,9 @@ def test_recipes_are_tried_with_the_students_that_they_can_teach(world, tmp_path
 
 def test_without_a_form_that_ships_nothing_is_the_best(world, space, tmp_path, monkeypatch):
     """A form that does not answer as the student does cannot be counted on."""
-    monkeypatch.setattr(searching, "shippable", lambda *_, **__: {})
+    monkeypatch.setattr(trials, "shippable", lambda *_, **__: {})
     said: list[str] = []
-    with pytest.raises(searching.UnderstudyError, match="none of 1 trials came to its end within the budget"):
+    with pytest.raises(UnderstudyError, match="none of 1 trials came to its end within the budget"):
         search(settings(world), BUDGET, tmp_path / "out", space=space, trials=1, say=said.append)
     assert any("over budget: no form of it that fits the budget answers as the student does" in line for line in said)
 
@@ -195,7 +196,7 @@ def test_without_a_form_that_ships_nothing_is_the_best(world, space, tmp_path, m
 
 
 def test_interrupted_it_says_how_to_go_on_and_goes_on_alike(whole, world, space, tmp_path, understudy, monkeypatch):
-    calls, train = [], searching.train_stage
+    calls, train = [], trials.train_stage
 
     def interrupted(*args, **others):
         calls.append(1)
@@ -205,7 +206,7 @@ def test_interrupted_it_says_how_to_go_on_and_goes_on_alike(whole, world, space,
 
     given = words(world, space, tmp_path / "out", 3)
     with monkeypatch.context() as patch:
-        patch.setattr(searching, "train_stage", interrupted)
+        patch.setattr(trials, "train_stage", interrupted)
         said = understudy(*given)
     assert (said.code, said.out) == (130, "") and "with --resume goes on from there" in said.err
     refused = understudy(*given)
@@ -219,10 +220,10 @@ def test_interrupted_it_says_how_to_go_on_and_goes_on_alike(whole, world, space,
 HELD = """
 import sys, time
 from pathlib import Path
-from understudy import searching
+from understudy.search import trials
 from understudy.cli import main
 
-train, (folder, waits) = searching.train_stage, sys.argv[1:3]
+train, (folder, waits) = trials.train_stage, sys.argv[1:3]
 sys.argv[1:3] = []
 trainings = 0
 
@@ -234,7 +235,7 @@ def held(*args, **others):
         time.sleep(0.05)
     return train(*args, **others)
 
-searching.train_stage = held
+trials.train_stage = held
 main()
 """
 

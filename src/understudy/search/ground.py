@@ -1,0 +1,207 @@
+"""What all trials stand on: the data and the teacher, read once, and the students and recipes that are chosen from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from understudy import __version__, parts
+from understudy.data.rows import Rows
+from understudy.errors import RecipeError, UserError
+from understudy.pipeline import open_store
+from understudy.preparation import Plan, blueprint_of, check_stages, check_teacher, gather, resolve
+from understudy.recipe import Recipe
+from understudy.recipe_file import load_recipe
+from understudy.run import Say
+from understudy.search.budget import Budget, excess, shown
+from understudy.search.costs import Candidate, measure, teachable
+from understudy.search.space import Space, check_searchable, temperatures
+from understudy.tasks import Task
+from understudy.teachers.store import Store
+from understudy.teachers.teacher import Teacher
+from understudy.text_model import TextModel
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What all trials stand on: the data and the teacher, read once, and what is chosen from.
+
+    Args:
+        rows: the trials'; where test rows were given, or split off, they are not among them.
+        recipes: by name, with the student that they come with.
+        overrides: what the user set in every recipe.
+        test_is_validation: no test rows were given.
+    """
+
+    budget: Budget
+    space: Space
+    recipes: dict[str, Recipe]
+    overrides: dict[str, Any]
+    task: Task
+    rows: Rows
+    teacher: Teacher
+    device: str
+    facts: dict[str, Any]
+
+    @classmethod
+    def prepare(
+        cls, settings: Mapping[str, Any], budget: Budget, space: Space, out: Path, device: str, say: Say
+    ) -> Ground:
+        """Read and check all of it; writes nothing.
+
+        Raises:
+            UserError: anything that does not fit.
+        """
+        overrides = {"teacher.store": str(out / "teacher_outputs"), **settings}
+        named = next((key for key in overrides if key.partition(".")[0] == "student"), None)
+        if named is not None:
+            raise RecipeError(f"--set {named}: the space names the students; give one of your own with --space FILE")
+        recipes = {}
+        for name in space.recipes:
+            recipe = load_recipe(name, overrides)
+            check_searchable(recipe)
+            recipes[name] = resolve(recipe)
+        first = next(iter(recipes.values()))
+        task, rows, teacher = gather(first, say)
+        return cls(
+            budget, space, recipes, overrides, task, replace(rows, test=rows.validation), teacher, device, rows.facts()
+        )
+
+    @property
+    def first(self) -> Recipe:
+        return next(iter(self.recipes.values()))
+
+    @property
+    def seed(self) -> int:
+        return self.first.seed
+
+    @property
+    def metric(self) -> str:
+        return self.first.selection_metric
+
+    @property
+    def hot(self) -> dict[str, bool]:
+        """Which recipes have a temperature."""
+        return {name: bool(temperatures(recipe)) for name, recipe in self.recipes.items()}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """All that decides the trials: a folder, and a study, is gone on with only under an equal one."""
+        stages = {name: recipe.model_dump(mode="json")["stages"] for name, recipe in self.recipes.items()}
+        return {
+            "search": {
+                "understudy": __version__, "task": self.first.task, "metric": self.metric, "seed": self.seed, "budget": dict(self.budget),
+                "export": list(self.first.export), "max_length": self.first.data.max_length,
+            },
+            "data": {split: self.facts[split]["sha256"] for split in ("train", "validation", "transfer") if split in self.facts},
+            "teacher": self.teacher.fingerprint, "space": self.space.model_dump(mode="json"), "stages": stages,
+        }  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        """Of the study: another one wherever anything that decides its trials is different."""
+        return f"understudy-{hashlib.sha256(json.dumps(self.described, sort_keys=True).encode()).hexdigest()[:16]}"
+
+    def recipe(self, tried: Mapping[str, Any]) -> Recipe:
+        """The recipe of a trial: with a student of the space, and with the settings drawn; what the user set wins."""
+        kind, name = tried["student"], tried["recipe"]
+        values: dict[str, Any] = {"student": {"kind": kind, **self.space.shape(kind, tried["shape"]).settings}}
+        for setting, value in tried["settings"].items():
+            if setting == "temperature":
+                values |= dict.fromkeys(temperatures(self.recipes[name]), value)
+            else:
+                values[f"stages.0.train.{setting}"] = value
+        return resolve(load_recipe(name, values | self.overrides))
+
+    def plan(self, tried: Mapping[str, Any]) -> Plan:
+        """The plan of a trial."""
+        student = self._untrained(tried["student"], tried["shape"])
+        autocast = parts.part("students", tried["student"]).autocast
+        return Plan(self.recipe(tried), self.task, self.rows, self.teacher, student, autocast)
+
+    @lru_cache(maxsize=4)  # noqa: B019 (one ground a process)
+    def _untrained(self, kind: str, shape: str) -> TextModel:
+        return self.space.shape(kind, shape).make().build(blueprint_of(self.first, self.rows, self.teacher))
+
+    def candidates(self, say: Say) -> list[Candidate]:
+        """Every student of the space with its costs.
+
+        Raises:
+            UserError: the teacher does not know the task; none can be built, or taught, or is within the budget.
+        """
+        from tqdm.auto import tqdm
+
+        shapes = [(one.kind, shape) for one in self.space.students for shape in one.shapes]
+        found: list[Candidate] = []
+        refused: dict[str, str] = {}
+        say(f"Measuring {len(shapes)} students, untrained")
+        for kind, shape in tqdm(shapes, desc="measuring", unit="student", leave=False, dynamic_ncols=True):
+            try:
+                plan = self.plan(tried_of(kind, shape, self.first.name))
+            except UserError as error:
+                refused[kind] = str(error)
+                continue
+            if not found:
+                check_teacher(plan, self.device)
+            forms = measure(plan, self.budget, self.device)
+            one = Candidate(kind, shape, plan.student.parameters, forms, [])
+            found.append(replace(one, recipes=self._fitting(one)) if one.within(self.budget) else one)
+            if not one.within(self.budget):
+                say(f"Beyond the budget: {kind}, {shape}: {shown(least(one, self.budget))}")
+        for kind, reason in refused.items():
+            say(f"Left out: student {kind}: {reason}")
+        if not found:
+            raise RecipeError("no student of the space can be built:\n" + "\n".join(refused.values()))
+        within = [one for one in found if one.within(self.budget)]
+        if not within:
+            near = min(found, key=lambda one: excess(least(one, self.budget), self.budget))
+            raise RecipeError(
+                f"--budget {shown(self.budget)}: no student of the space is within it; the nearest is {near.kind} ({near.shape}) with "
+                f"{shown(least(near, self.budget))}. Raise the budget, or give smaller students with --space FILE"
+            )
+        if not teachable(within):
+            self._fitting(within[0], refuse=True)
+        say(f"{len(within)} of {len(found)} students are within the budget")
+        return found
+
+    def _fitting(self, one: Candidate, *, refuse: bool = False) -> list[str]:
+        """The recipes that can teach a student."""
+        fitting = []
+        for name in self.recipes:
+            try:
+                check_stages(self.plan(tried_of(one.kind, one.shape, name)))
+                fitting.append(name)
+            except UserError:
+                if refuse:
+                    raise
+        return fitting
+
+    def fill_store(self, candidates: Sequence[Candidate], say: Say) -> Store:
+        """The teacher's outputs for all that the trials ask, computed once."""
+        store, computed = None, 0
+        for name in self.recipes:
+            taught = next((one for one in candidates if name in one.recipes), None)
+            if taught is not None:
+                plan = self.plan(tried_of(taught.kind, taught.shape, name))
+                store = store or open_store(plan, Path(self.first.teacher.store or ""))
+                computed += sum(store.fill(self.teacher, rows, device=self.device) for rows in plan.taught_rows())
+        assert store is not None, "some student can be taught"
+        say(f"Teacher outputs: {computed:,} rows computed now, {len(store):,} kept in {store.folder}")
+        return store
+
+
+def tried_of(kind: str, shape: str, recipe: str) -> dict[str, Any]:
+    """What a trial would try, with no setting drawn."""
+    return {"student": kind, "shape": shape, "recipe": recipe, "settings": {}}
+
+
+def least(one: Candidate, budget: Budget) -> dict[str, float]:
+    """The costs of a candidate's form that is nearest to the budget."""
+    return min(
+        one.forms.values(), key=lambda costs: excess(costs, {name: budget[name] for name in budget if name in costs})
+    )
