@@ -272,7 +272,14 @@ def table(groups: Groups, path: Path) -> None:
             for run in runs:
                 found.setdefault(" ".join([label, *([run["task"]] if "task" in run else [])]), []).append(run)
         if found:
-            page += [f"### {group.replace('_', ' ').capitalize()}", "", inspect.getdoc(make) or "", "", *rows(found), ""]
+            page += [
+                f"### {group.replace('_', ' ').capitalize()}",
+                "",
+                inspect.getdoc(make) or "",
+                "",
+                *rows(found),
+                "",
+            ]
             for label, runs in found.items():
                 if "by_class" in runs[0]:
                     page += [*by_class(label, runs[0]), ""]

@@ -230,11 +230,37 @@ def test_general_distillation_needs_no_head_and_no_text_of_its_own(world, tmp_pa
     """TinyBERT's first stage hears the given teacher on the training rows where nothing else is given."""
     small = {f"stages.{stage}.train.{name}": value for stage in range(3) for name, value in SMALL_STAGE.items()}
     built = load_recipe("tinybert", world.keys | small | {
-        "control": [], "student": {"kind": "narrow", "layers": 2, "width": 8, "heads": 2, "vocabulary": "teacher"},
+        "control": [], "student": {"kind": "narrow", "layers": 2, "width": 8, "heads": 2},
     })  # fmt: skip
     run = distill(built, tmp_path / "run")
     general = [line for line in metrics(run, "student") if line["stage"] == "general" and "loss" in line]
     assert general[-1]["loss"] < general[0]["loss"]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5])
+def test_teacher_and_student_read_the_same_words_however_they_number_them(world, raw, tmp_path, monkeypatch, fraction):
+    from understudy.train import trainer
+
+    seen: list[tuple] = []
+
+    def noted(inputs, view=trainer.teacher_view):
+        seen.append((inputs["input_ids"], view(inputs)["input_ids"]))
+        return view(inputs)
+
+    monkeypatch.setattr(trainer, "teacher_view", noted)
+    small = {f"stages.{stage}.train.{name}": value for stage in range(3) for name, value in SMALL_STAGE.items()}
+    built = load_recipe("tinybert", world.keys | small | {
+        "control": [], "student": {"kind": "narrow", "layers": 2, "width": 8, "heads": 2, "vocabulary": "data"},
+        "data.raw": raw, "stages.0.masked_lm.fraction": fraction,
+    })  # fmt: skip
+    run = distill(built, tmp_path / "run")
+    student, teacher = TextModel.load(run.folder / "student").tokenizer, TextModel.load(world.teacher).tokenizer
+    assert student.get_vocab() != teacher.get_vocab()
+    read, heard = ([row for batch in view for row in batch] for view in zip(*seen, strict=True))
+    words = [student.convert_ids_to_tokens(row) for row in read]
+    assert words == [teacher.convert_ids_to_tokens(row) for row in heard]
+    hidden = sum(row.count("[MASK]") for row in words)
+    assert hidden > len(words) if fraction else hidden == 0
 
 
 @pytest.mark.parametrize(("changes", "error", "message"), [

@@ -250,8 +250,8 @@ def train_stage(
             # It has no part here, and several processes wait for every gradient; `train` gives it back at its end.
             pooler.requires_grad_(False)
         learned, held_out = (
-            MaskedRows(learner, texts, fraction=stage.masked_lm.fraction, seed=plan.recipe.seed)
-            for texts in (rows, plan.texts[stage.name][1])
+            MaskedRows(learner, texts, fraction=stage.masked_lm.fraction, seed=plan.recipe.seed, teacher=heard)
+            for texts, heard in ((rows, live), (plan.texts[stage.name][1], None))
         )
         return train(
             learner, learned, held_out, MaskedLMScores(), stage.train, make_objectives(stage.objectives), metric=METRIC,

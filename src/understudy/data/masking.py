@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy.data.batches import TokenizedRows, Tokens
+from understudy.data.batches import TEACHER_VIEW, TokenizedRows, Tokens
 from understudy.data.tables import UNLABELLED
 
 if TYPE_CHECKING:
@@ -28,17 +28,27 @@ class MaskedRows(TokenizedRows):
         rows: with `text`.
         fraction: of the tokens of a row; 0 hides nothing.
         seed: of the training.
+        teacher: asked live; its own view of the same masked rows comes along. It must cut texts as the model does, and may number
+            the tokens in another way.
 
     Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1; chosen anew in every epoch as in Liu et al. 2019, arXiv:1907.11692.
     Departs: every token is chosen alike often (DistilBERT's code chooses rare ones more often).
     """
 
-    def __init__(self, model: TextModel, rows: datasets.Dataset, *, fraction: float, seed: int) -> None:
-        super().__init__(Tokens(model, rows), np.zeros(0, dtype=np.int64))
+    def __init__(
+        self, model: TextModel, rows: datasets.Dataset, *, fraction: float, seed: int, teacher: TextModel | None = None
+    ) -> None:
+        view = Tokens(teacher, rows) if teacher else None
+        super().__init__(Tokens(model, rows), np.zeros(0, dtype=np.int64), teacher_tokens=view)
         self.fraction, self.seed, self.epoch = fraction, seed, 0
         self.mask_token = model.tokenizer.mask_token_id
         special = np.asarray(model.tokenizer.all_special_ids)
         self.ordinary = np.setdiff1d(np.arange(len(model.tokenizer)), special)
+        if teacher is not None:
+            known, unknown = teacher.tokenizer.get_vocab(), teacher.tokenizer.unk_token_id or 0
+            known[model.tokenizer.mask_token] = teacher.tokenizer.mask_token_id or unknown
+            tokens = model.tokenizer.convert_ids_to_tokens(range(len(model.tokenizer)))
+            self.as_teacher = np.asarray([known.get(token, unknown) for token in tokens])
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -52,4 +62,8 @@ class MaskedRows(TokenizedRows):
         others = draw.choice(self.ordinary, size=len(ids))
         hidden = np.where(chosen & (how < MASKED), self.mask_token, ids)
         hidden = np.where(chosen & (how >= MASKED) & (how < MASKED + REPLACED), others, hidden)
-        return {**row, "input_ids": hidden, "labels": np.where(chosen, ids, UNLABELLED)}
+        row |= {"input_ids": hidden, "labels": np.where(chosen, ids, UNLABELLED)}
+        if self.teacher_tokens is not None:
+            known = self.teacher_tokens.row(index)["input_ids"]
+            row[f"{TEACHER_VIEW}input_ids"] = np.where(hidden == ids, known, self.as_teacher[hidden])
+        return row
