@@ -347,6 +347,16 @@ def heads_that_divide_nothing(one):
     one.recipe, one.more = "minilm", ["--set", "stages.0.objectives.0.relation_heads=5"]
 
 
+@case("relations.of", "of is empty")
+def no_relation(one):
+    one.recipe, one.more = "minilm", ["--set", "stages.0.objectives.0.of=[]"]
+
+
+@case("stages.0.objectives.1.temperature", "finite number")
+def temperature_that_is_no_number(one):
+    one.more = ["--set", "stages.0.objectives.1.temperature=.nan"]
+
+
 @case("but teacher and student cut texts differently: row 1 (", "Give the student the teacher's vocabulary")
 def tokens_of_another_tokenizer(one):
     one.recipe, one.more = "minilm", ["--set", "student.vocabulary=characters"]

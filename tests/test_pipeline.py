@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from tiny import LABELS, tiny_rows, write_rows
-from understudy import controls, pipeline
+from tiny import LABELS, family, tiny_rows, write_rows
+from understudy import controls, pipeline, preparation
 from understudy.data.tables import identity
-from understudy.errors import RecipeError
+from understudy.errors import ModelError, RecipeError
 from understudy.evaluate.calibration import fit_temperature, reliability
 from understudy.evaluate.predictions import PREDICTIONS, read_predictions
 from understudy.pipeline import distill, teach
@@ -388,6 +388,61 @@ def test_stopped_between_trainings_and_resumed(world, tmp_path, monkeypatch, mom
     for name in ("student", "student_alone"):
         assert weights(run, name) == weights(whole, name) and metrics(run, name) == metrics(whole, name)
         assert run.facts["models"][name]["seconds"] > 0
+
+
+# --- what goes on inside
+
+
+def test_every_layer_map_is_said_by_the_name_of_its_objective(world):
+    """Two objectives of a kind, and those on blended rows."""
+    stage = {"kind": "hidden_states"}
+    built = recipe(world, "mixkd", student={"kind": "teacher_layers", "count": 2}, stages__0__objectives=[
+        stage | {"layers": [[1, 1]]}, stage | {"layers": [[2, 3]]}, {"kind": "labels"},
+    ], stages__0__mixup__objectives=[{"kind": "patient", "layers": "final"}])  # fmt: skip
+    plan = prepare(resolve(built))
+    assert plan.layer_maps(plan.recipe.stages[0]) == {
+        "hidden_states": [(1, 1)], "hidden_states_2": [(2, 3)], "mixed_patient": [(2, 3)],
+    }  # fmt: skip
+
+
+def test_layers_that_are_not_there_are_said_before_rows_are_made(world, tmp_path):
+    said: list[str] = []
+    objectives = [{"kind": "patient", "layers": [[1, 9]]}]
+    built = recipe(world, "tang_augmented", student={"kind": "teacher_layers"}, stages__0__objectives=objectives,
+                   stages__0__augment={"copies": 2, "steps": [{"kind": "masking"}]})  # fmt: skip
+    with pytest.raises(RecipeError, match="the teacher has no layer 9"):
+        prepare(resolve(built), said.append)
+    assert not any("rows made" in line for line in said)
+
+
+def test_first_tokens_are_compared_whatever_the_tokens_are(world, tmp_path):
+    """`patient` of the first token needs no common tokens; the mean over tokens does."""
+    student = {"kind": "narrow", "layers": 2, "width": 8, "heads": 2, "vocabulary": "characters"}
+    one = {"kind": "patient", "layers": [[1, 1]]}
+    built = recipe(world, "pkd_skip", student=student, control=[], stages__0__objectives=[{"kind": "labels"}, one])
+    assert distill(built, tmp_path / "run").finished
+    built = recipe(
+        world, "pkd_skip", student=student, stages__0__objectives=[{"kind": "labels"}, one | {"pooled": "mean"}]
+    )
+    with pytest.raises(RecipeError, match="cut texts differently"):
+        prepare(resolve(built))
+
+
+def test_attention_of_an_unknown_family_on_blended_rows(world, tmp_path, monkeypatch):
+    family("RoFormer").save(tmp_path / "roformer")
+    monkeypatch.setattr(preparation, "check_teacher", lambda *_: None)  # it learned nothing
+    built = recipe(world, "mixkd", teacher__models=[str(tmp_path / "roformer")], student={"kind": "narrow"},
+                   stages__0__mixup__objectives=[{"kind": "attention_scores", "layers": "final"}])  # fmt: skip
+    with pytest.raises(ModelError, match="RoFormerSelfAttention has queries and keys, but"):
+        prepare(resolve(built))
+
+
+def test_pseudo_labels_take_the_place_of_answers_and_not_of_what_goes_on_inside(world):
+    (stage,) = load_recipe("pkd_skip").stages
+    kinds = [(one.kind, one.weight, one.settings["target"]) for one in controls.pseudo_labelled(stage).objectives]
+    assert kinds == [("labels", 0.5, "gold"), ("labels", 0.5, "teacher")]
+    _, inside, _ = load_recipe("tinybert").stages
+    assert [(one.kind, one.weight) for one in controls.pseudo_labelled(inside).objectives] == [("labels", 1.0)]
 
 
 def chain(world) -> Recipe:

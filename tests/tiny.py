@@ -76,7 +76,8 @@ CONFIGS = {
     "DistilBert": DISTILBERT,
     "Electra": SIZES | {"embedding_size": 8},
     "MPNet": SIZES,
-    "ModernBert": SIZES | {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3},
+    "ModernBert": SIZES
+    | {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3, "local_attention": 4},
     "DebertaV2": SIZES,
 }
 
@@ -86,7 +87,8 @@ def family(name: str) -> TextModel:
     import transformers
     from transformers import AutoModelForSequenceClassification
 
-    config = getattr(transformers, f"{name}Config")(**CONFIGS[name], num_labels=2, id2label=dict(enumerate(LABELS)))
+    settings = CONFIGS.get(name, SIZES)
+    config = getattr(transformers, f"{name}Config")(**settings, num_labels=2, id2label=dict(enumerate(LABELS)))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_config(config, dtype="float32").eval()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from understudy import __version__, processes
 from understudy.data.rows import labelled
+from understudy.objectives import LayerObjective
 from understudy.preparation import Plan
 from understudy.recipe import ObjectivePart, Recipe, Stage
 
@@ -70,15 +71,18 @@ def alone(recipe: Recipe, steps: int) -> Stage:
 
 
 def pseudo_labelled(stage: Stage) -> Stage:
-    """The stage with the teacher's argmax in the place of all else that the teacher says; one on raw text stays as it is."""
+    """The stage with the teacher's argmax in the place of its other answers, and nothing from inside it; one on raw text stays."""
     if stage.masked_lm is not None:
         return stage
 
     def hardened(objectives: tuple[ObjectivePart, ...]) -> tuple[ObjectivePart, ...]:
-        return tuple(
-            _labels(one.weight, {"target": "teacher"}) if one.kind != "labels" and one.make().hears_teacher else one
-            for one in objectives
+        made = [(one, one.make()) for one in objectives]
+        answers = tuple(
+            _labels(one.weight, {"target": "teacher"}) if one.kind != "labels" and term.hears_teacher else one
+            for one, term in made
+            if not isinstance(term, LayerObjective)
         )
+        return answers or (_labels(1.0, {"target": "teacher"}),)
 
     mixup = stage.mixup and stage.mixup.model_copy(update={"objectives": hardened(stage.mixup.objectives)})
     return stage.model_copy(update={"objectives": hardened(stage.objectives), "mixup": mixup})

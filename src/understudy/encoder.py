@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert", "deberta-v2")
+# Those whose scores were found to be query · key / √width, plus what the layer is given besides; others only look alike.
+ATTENTION_FAMILIES = (
+    "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert", "ernie", "data2vec-text",
+    "megatron-bert", "rembert", "roberta-prelayernorm", "xlm-roberta-xl",
+)  # fmt: skip
 # Under a layer: the module of the attention, and its maps.
 _ATTENTION = {
     "attention.self": ("query", "key", "value"),  # bert, roberta, xlm-roberta, camembert, electra
@@ -114,6 +119,7 @@ class Projections:
         attention: the module whose call they are part of.
         query, key, value: one map each; the same one thrice where a family joins them.
         heads: how many.
+        window: how far from itself a token sees; None where it sees the whole row.
     """
 
     attention: nn.Module
@@ -121,6 +127,7 @@ class Projections:
     key: nn.Module
     value: nn.Module
     heads: int
+    window: int | None = None
 
 
 def projections(model: PreTrainedModel, layer: int) -> Projections:
@@ -131,12 +138,19 @@ def projections(model: PreTrainedModel, layer: int) -> Projections:
     """
     found = layers(model)[layer - 1]
     known = _projections(found, model.config.num_attention_heads)
+    if known is not None and model.config.model_type in ATTENTION_FAMILIES:
+        limit = getattr(known.attention, "sliding_window", None)  # modernbert, which counts the token itself
+        return known if limit is None else replace(known, window=limit - 1)
     if known is not None:
-        return known
-    looked = " or ".join(f"{path}.{names[0]}" for path, names in _ATTENTION.items())
+        reason = (
+            f"{type(known.attention).__name__} has queries and keys, but its scores may be more than their products"
+        )
+    else:
+        looked = " or ".join(f"{path}.{names[0]}" for path, names in _ATTENTION.items())
+        reason = f"no queries and keys found in {type(found).__name__}: looked for {looked}"
     raise ModelError(
-        f"{_name(model)}: no queries and keys found in {type(found).__name__}: looked for {looked}. Objectives that compare attention "
-        "know the families bert, roberta, xlm-roberta, camembert, distilbert, electra, mpnet and modernbert; hidden_states does without"
+        f"{_name(model)}: {reason}. Objectives that compare attention know the families {', '.join(ATTENTION_FAMILIES)}; "
+        "hidden_states does without"
     )
 
 
@@ -196,8 +210,12 @@ def shape(model: PreTrainedModel, name: str) -> Shape:
     language_head = getattr(model, "get_output_embeddings", lambda: None)()
     if config is not None and language_head is not None:
         outputs = config.vocab_size
-    if config is None or not has_layers(model):
+    if config is None:
         return Shape(name, outputs)
+    try:
+        layers(model)
+    except ModelError as error:
+        return Shape(name, outputs, why=str(error))
     return Shape(name, outputs, len(layers(model)), config.hidden_size, config.num_attention_heads)
 
 

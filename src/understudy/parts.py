@@ -92,4 +92,6 @@ def settings_of(cls: type) -> type[BaseModel]:
         for name, parameter in inspect.signature(cls).parameters.items()
         if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     }
-    return create_model(f"{cls.__name__}Settings", __config__=ConfigDict(extra="forbid", frozen=True), **fields)
+    return create_model(
+        f"{cls.__name__}Settings", __config__=ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False), **fields
+    )

@@ -27,7 +27,7 @@ from understudy.tasks import Task
 from understudy.teachers.teacher import FileTeacher, ModelTeacher, NoTeacher, Teacher, is_file
 from understudy.text_model import TextModel
 from understudy.train.masked_lm import with_head
-from understudy.train.trainer import updates
+from understudy.train.trainer import names_of, updates
 from understudy.train.training import check_trainable
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Plan:
         Raises:
             RecipeError: one that cannot work on them.
         """
-        described = stage.mixup.objectives if mixed and stage.mixup else stage.objectives
+        described = stage.objectives if not mixed else stage.mixup.objectives if stage.mixup else ()
         found = [(weight, objective) for weight, objective in make_objectives(described) if weight]
         labels = np.asarray(self.rows.train["label"])
         teacher = self.teacher.model
@@ -146,8 +146,14 @@ class Plan:
         return found
 
     def layer_maps(self, stage: Stage) -> dict[str, list[tuple[int, int]]]:
-        """Which layers of student and teacher the stage's objectives match."""
-        return {one.kind: one.pairs for _, one in self.objectives(stage) if isinstance(one, LayerObjective)}
+        """Which layers of student and teacher the stage's objectives match, those on blended rows too."""
+        found = {}
+        for mixed in (False, True):
+            made = [one for _, one in self.objectives(stage, mixed=mixed)]
+            for name, one in zip(names_of(made), made, strict=True):
+                if isinstance(one, LayerObjective):
+                    found[f"mixed_{name}" if mixed else name] = one.pairs
+        return found
 
     def teacher_knows(self, rows: Dataset) -> bool:
         """Whether the teacher can say something of these rows; a black box may not."""
@@ -235,20 +241,30 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
     for stage in recipe.stages:
         if stage.masked_lm is not None:
             plan = replace(plan, texts={**plan.texts, stage.name: held_out_texts(plan.stage_rows(stage))})
-        if stage.augment is not None:
-            made_already = [one for one in recipe.stages if one.name in plan.augmented]
-            alike = next((one for one in made_already if (one.rows, one.augment) == (stage.rows, stage.augment)), None)
-            if alike is not None:
-                plan = replace(plan, augmented={**plan.augmented, stage.name: plan.augmented[alike.name]})
-                continue
+    check(plan, device)
+    made = _augmented(plan, say)
+    if made.augmented:
+        check_stages(made)  # the rows made may be cut into other tokens
+    return made
+
+
+def _augmented(plan: Plan, say: Say) -> Plan:
+    """The plan with the rows that its stages augment; stages that do alike share them."""
+    for stage in plan.recipe.stages:
+        if stage.augment is None:
+            continue
+        made_already = [one for one in plan.recipe.stages if one.name in plan.augmented]
+        alike = next((one for one in made_already if (one.rows, one.augment) == (stage.rows, stage.augment)), None)
+        if alike is not None:
+            made = plan.augmented[alike.name]
+        else:
+            rows = plan.stage_rows(stage)
             steps = [step.make() for step in stage.augment.steps]
             made = augmented(
-                plan.stage_rows(stage), steps, copies=stage.augment.copies, seed=recipe.seed, teacher=teacher.model,
-                words=stage.augment.words,
+                rows, steps, copies=stage.augment.copies, seed=plan.recipe.seed, teacher=plan.teacher.model, words=stage.augment.words
             )  # fmt: skip
-            say(f"Stage {stage.name}: {len(made):,} rows made from {len(plan.stage_rows(stage)):,}")
-            plan = replace(plan, augmented={**plan.augmented, stage.name: made})
-    check(plan, device)
+            say(f"Stage {stage.name}: {len(made):,} rows made from {len(rows):,}")
+        plan = replace(plan, augmented={**plan.augmented, stage.name: made})
     return plan
 
 
@@ -314,11 +330,10 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
     Raises:
         UserError: more than one teacher, or none but its outputs; attention that is not found; texts cut into other tokens.
     """
-    objectives = plan.objectives(stage)
-    needs = plan.needs(stage)
+    objectives = [one for mixed in (False, True) for _, one in plan.objectives(stage, mixed=mixed)]
     if stage.masked_lm is not None:
         _check_language(plan, stage)
-    for _, objective in [*objectives, *(plan.objectives(stage, mixed=True) if stage.mixup else [])]:
+    for objective in objectives:
         for layer in objective.student_needs.attention:
             encoder.projections(plan.student.model, layer)
     if stage.mixup is not None and "inputs_embeds" not in inspect.signature(plan.student.model.forward).parameters:
@@ -334,8 +349,11 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
             f"stage {stage.name} compares what goes on inside, or blends rows, which needs one teacher model; given are {many}"
         )
     teacher = plan.teacher.models[0]
-    for layer in needs.attention:
-        encoder.projections(teacher.model, layer)
+    for objective in objectives:
+        for layer in objective.needs.attention:
+            encoder.projections(teacher.model, layer)
+    if not (stage.mixup or stage.masked_lm or any(objective.compares_tokens for objective in objectives)):
+        return
     rows = plan.stage_rows(stage)
     own, other = Tokens(plan.student, rows).lengths, Tokens(teacher, rows).lengths
     apart = np.flatnonzero(own != other)

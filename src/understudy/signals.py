@@ -17,12 +17,14 @@ class Attention:
     Args:
         query, key, value: (rows, heads, positions, head width).
         bias: added to the scores before the softmax; None where a family has none.
+        visible: (positions, positions), which token sees which, padding aside; None where each sees all.
     """
 
     query: Tensor
     key: Tensor
     value: Tensor
     bias: Tensor | None = None
+    visible: Tensor | None = None
 
     @property
     def scores(self) -> Tensor:
@@ -84,6 +86,7 @@ class Shape:
         layers: how many; 0 where a model has none that a teacher's could be matched with.
         width: of the hidden states.
         heads: of each attention.
+        why: it has no layers, for messages.
     """
 
     name: str
@@ -91,3 +94,4 @@ class Shape:
     layers: int = 0
     width: int = 0
     heads: int = 0
+    why: str = ""

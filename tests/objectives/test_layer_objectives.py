@@ -116,6 +116,27 @@ def test_relations_of_any_heads_and_widths():
     assert relation_kl(student, teacher, MASK, relation_heads=4).item() == pytest.approx(total / 5)
 
 
+@pytest.mark.parametrize("form", ["scores", "probabilities"])
+def test_what_a_window_hides_is_not_compared(form):
+    """The teacher sees one token to each side: what lies beyond counts as alike, in both forms."""
+    place = torch.arange(5)
+    near = (place[:, None] - place).abs() <= 1
+    student = Attention(*(drawn(2, 2, 5, 4, seed=seed) for seed in range(3)))
+    teacher = Attention(*(drawn(2, 2, 5, 4, seed=seed) for seed in range(3, 6)), visible=near)
+    objective = AttentionScores(layers=[(1, 1)], form=form)
+    objective.prepare(labels=LABELS, student=shape(1), teacher=shape(1))
+    batch = {"attention_mask": torch.ones(2, 5, dtype=torch.long)}
+    found = objective(Signals(attention={1: student}), Signals(attention={1: teacher}), batch)
+    if form == "scores":
+        expected = ((student.scores - teacher.scores).square() * near).mean()
+    else:
+        q, p = (
+            (one.scores.exp() * near) / (one.scores.exp() * near).sum(-1, keepdim=True) for one in (student, teacher)
+        )
+        expected = torch.where(near, p * (p / q).log(), 0.0).sum(-1).mean()
+    torch.testing.assert_close(found, expected)
+
+
 # --- layer maps
 
 
@@ -128,6 +149,7 @@ def test_relations_of_any_heads_and_widths():
         ("last", 6, 12, [(1, 7), (2, 8), (3, 9), (4, 10), (5, 11)]),  # PKD-last
         ("skip", 3, 6, [(1, 2), (2, 4)]),
         ("final", 2, 12, [(2, 12)]),
+        ("final", 7, 6, [(7, 6)]),
         ([(0, 0), (1, 5)], 3, 6, [(0, 0), (1, 5)]),
     ],
 )
@@ -144,6 +166,8 @@ def test_layer_maps(layers, student, teacher, expected):
         (HiddenStates(layers=[(1, 7)]), shape(3), shape(6, name="teacher"), r"\[1, 7\]: the teacher has no layer 7; allowed are 0 to 6"),
         (Relations(layers=[(0, 3)]), shape(3), shape(6), "no layer 0; allowed are 1 to 3"),
         (HiddenStates(), shape(7), shape(6, name="teacher"), "7 layers and the teacher 6; list pairs"),
+        (HiddenStates(layers=[(1, 1), (1, 1)]), shape(3), shape(6), r"hidden_states.layers has \[1, 1\] twice"),
+        (HiddenStates(), shape(3), Shape("teacher", 2, why="Albert: shared"), r"or another teacher \(Albert: shared\)"),
         (Patient(), shape(1), shape(6), "'skip', which matches no layer"),
         (Relations(relation_heads=3), shape(3, width=8), shape(6, width=12), r"is 3; it must divide the widths 8 .*: 1, 2, 4$"),
     ],

@@ -5,11 +5,15 @@ import torch
 
 from students.test_encoder import CONFIGS, family
 from tiny import TEXTS, encode, tiny_teacher
+from understudy.encoder import ATTENTION_FAMILIES
 from understudy.errors import ModelError
 from understudy.signals import Needs
 from understudy.teachers.capture import signals_of
 
-COMPARED = [name for name in CONFIGS if name != "DebertaV2"]
+COMPARED = [
+    *(name for name in CONFIGS if name != "DebertaV2"), "Camembert", "Ernie", "Data2VecText", "MegatronBert", "RemBert",
+    "RobertaPreLayerNorm", "XLMRobertaXL",
+]  # fmt: skip
 
 
 def inputs_of(model) -> dict:
@@ -27,7 +31,11 @@ def test_scores_are_those_of_the_model(name):
         theirs = one.model(**inputs, output_attentions=True).attentions
     mask = inputs["attention_mask"].bool()
     for layer in (1, 3):
+        visible = found.attention[layer].visible
         scores = found.attention[layer].scores.masked_fill(~mask[:, None, None, :], -1e9)
+        if visible is not None:
+            assert not visible.all()
+            scores = scores.masked_fill(~visible, -1e9)
         rows = mask[:, None, :, None].expand_as(scores)
         torch.testing.assert_close(scores.softmax(-1)[rows], theirs[layer - 1][rows], atol=1e-5, rtol=1e-4)
 
@@ -51,6 +59,18 @@ def test_a_family_whose_scores_are_more_than_products():
         ModelError, match=r"no queries and keys found in DebertaV2Layer: looked for attention.self.query or"
     ):
         signals_of(one.model, inputs_of(one), Needs(attention={1}))
+
+
+@pytest.mark.parametrize("name", ["RoFormer", "ConvBert"])
+def test_a_family_that_only_looks_like_a_known_one(name):
+    """RoFormer turns its queries and keys after their maps; ConvBERT has fewer heads than its configuration says."""
+    one = family(name)
+    with pytest.raises(ModelError, match="has queries and keys, but its scores may be more than their products"):
+        signals_of(one.model, inputs_of(one), Needs(attention={1}))
+
+
+def test_every_family_that_is_said_to_be_known_is_compared_here():
+    assert {family(name).model.config.model_type for name in COMPARED} == set(ATTENTION_FAMILIES)
 
 
 def hooks(model) -> int:

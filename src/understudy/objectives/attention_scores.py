@@ -11,7 +11,7 @@ from torch import Tensor
 
 from understudy.objectives.base import LayerObjective, mean_over_counted, tokens
 from understudy.objectives.layer_map import LayerMap
-from understudy.signals import Signals
+from understudy.signals import Attention, Signals
 
 
 def attention_score_mse(
@@ -56,11 +56,19 @@ def attention_kl(
     return mean_over_counted((teacher.exp() * difference).sum(-1).mean(1), counted)
 
 
-def alike(student_scores: Tensor, teacher_scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores with the same number of heads: as they are, or the mean over heads of both where the numbers differ."""
-    if student_scores.shape[1] == teacher_scores.shape[1]:
-        return student_scores, teacher_scores
-    return student_scores.mean(1, keepdim=True), teacher_scores.mean(1, keepdim=True)
+def alike(student: Attention, teacher: Attention) -> tuple[Tensor, Tensor]:
+    """Scores that can be compared; the teacher's without gradient.
+
+    Where heads differ in number, the mean of the scores over the heads of each. Where a token does not see another, in student or
+    teacher, both get one score that no softmax sees.
+    """
+    scores = student.scores, teacher.scores.detach()
+    if scores[0].shape[1] != scores[1].shape[1]:
+        scores = scores[0].mean(1, keepdim=True), scores[1].mean(1, keepdim=True)
+    for visible in (student.visible, teacher.visible):
+        if visible is not None:
+            scores = scores[0].masked_fill(~visible, -1e9), scores[1].masked_fill(~visible, -1e9)
+    return scores
 
 
 class AttentionScores(LayerObjective):
@@ -68,7 +76,7 @@ class AttentionScores(LayerObjective):
 
     Pick it for a student of layers like the teacher's (TinyBERT); where heads differ in number, the mean over heads is compared, and
     `relations` says more. Scores come from queries and keys, so that the fast attention kernel stays on; student and teacher
-    must cut texts into the same tokens.
+    must cut texts into the same tokens. Tokens beyond the window of a local layer (ModernBERT) add nothing to the sum of the mean.
 
     Args:
         layers: `uniform`, `skip`, `last`, `final`, or pairs [student's, teacher's].
@@ -89,7 +97,6 @@ class AttentionScores(LayerObjective):
         compare = attention_score_mse if self.form == "scores" else attention_kl
         counted = self.counted(batch)
         terms = [
-            compare(*alike(student.attention[own].scores, teacher.attention[other].scores.detach()), counted)
-            for own, other in self.pairs
+            compare(*alike(student.attention[own], teacher.attention[other]), counted) for own, other in self.pairs
         ]
         return sum(terms[1:], start=terms[0])

@@ -37,6 +37,11 @@ class Objective(nn.Module, ABC):
         """What the student must say."""
         return Needs(logits=True)
 
+    @property
+    def compares_tokens(self) -> bool:
+        """Whether student and teacher must cut texts into the same tokens."""
+        return self.needs.inside
+
     def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
         """Called once before training, when the labelled rows and both models are known; learned projections are made here.
 

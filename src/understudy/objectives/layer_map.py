@@ -37,17 +37,20 @@ def resolve(layers: LayerMap, student: Shape, teacher: Shape, *, where: str, low
     for model in (student, teacher):
         if not model.layers:
             raise RecipeError(f"objective {where} compares layers, but the {model.name} has none that can be matched; "
-                              "take logit_regression or soft_targets, or another student")  # fmt: skip
+                              f"take logit_regression or soft_targets, or another {model.name.partition(' ')[0]}"
+                              + (f" ({model.why})" if model.why else ""))  # fmt: skip
     small, large = student.layers, teacher.layers
     if isinstance(layers, list):
-        for pair in layers:
+        for place, pair in enumerate(layers):
+            if pair in layers[:place]:
+                raise RecipeError(f"{where}.layers has {list(pair)} twice; give the objective a larger weight instead")
             for number, model in zip(pair, (student, teacher), strict=True):
                 if not lowest <= number <= model.layers:
                     raise RecipeError(
                         f"{where}.layers has {list(pair)}: the {model.name} has no layer {number}; allowed are {lowest} to {model.layers}"
                     )
         pairs = [(one, other) for one, other in layers]
-    elif small > large:
+    elif small > large and layers != "final":
         raise RecipeError(
             f"{where}.layers is '{layers}', but the {student.name} has {small} layers and the {teacher.name} {large}; list pairs instead"
         )

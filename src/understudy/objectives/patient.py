@@ -62,6 +62,10 @@ class Patient(HiddenStateObjective):
         super().__init__(layers=layers, projection=projection)
         self.pooled, self.normalised, self.scale = pooled, normalised, scale
 
+    @property
+    def compares_tokens(self) -> bool:
+        return self.pooled == "mean"
+
     def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
         counted, mask = self.counted(batch), tokens(batch)
         terms = [

@@ -83,6 +83,8 @@ class Relations(LayerObjective):
         of: list[Literal["query", "key", "value"]] | None = None,
     ) -> None:
         super().__init__(layers=layers)
+        if of is not None and not of:
+            raise ValueError("of is empty; name some of query, key and value, or leave it out for all three")
         self.relation_heads, self.of = relation_heads, of or ["query", "key", "value"]
 
     def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:

@@ -97,7 +97,7 @@ def _watch(parts: encoder.Projections, noted: dict[str, Any]) -> Iterator[Any]:
 
         return note
 
-    noted["heads"] = parts.heads
+    noted["heads"], noted["window"] = parts.heads, parts.window
     yield parts.attention.register_forward_pre_hook(arguments, with_kwargs=True)
     if parts.query is parts.key:
         yield parts.query.register_forward_hook(output_of("joined"))
@@ -115,5 +115,8 @@ def _attention(noted: Mapping[str, Any]) -> Attention:
         from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
         query, key = apply_rotary_pos_emb(query, key, *noted["rotation"], unsqueeze_dim=1)
-    bias = noted["bias"]
-    return Attention(query, key, value, None if bias is None else bias.float())
+    bias, visible = noted["bias"], None
+    if noted["window"] is not None:
+        place = torch.arange(query.shape[2], device=query.device)
+        visible = (place[:, None] - place).abs() <= noted["window"]
+    return Attention(query, key, value, None if bias is None else bias.float(), visible)
