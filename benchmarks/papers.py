@@ -211,9 +211,8 @@ def tasks(seed: int) -> Iterator[Job]:
                   ("distill", recipe, *given, "--student", "teacher_layers", *three, "--seed", str(seed)))  # fmt: skip
     start = ["--pretrained", str(OUT / "regression" / "teacher-0")]
     for name, recipe, (task, group) in zip(known, ("tang", "hinton"), known.values(), strict=True):
-        own = ["--store", str(group / "teacher_outputs")]
-        yield student("tasks", f"{recipe}_{name}", name, seed, recipe, "teacher_layers", *start, *three, *own, "--task", task,
-                      teachers=[str(group / "teacher-0")])  # fmt: skip
+        yield student("tasks", f"{recipe}_{name}", name, seed, recipe, "teacher_layers", *start, *three, "--task", task,
+                      teachers=[str(group / "teacher-0")], store=group / "teacher_outputs")  # fmt: skip
 
 
 GROUPS: Groups = {

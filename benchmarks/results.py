@@ -80,11 +80,12 @@ def student(
     *more: str,
     teachers: list[str] | None = None,
     train: str = "train",
+    store: Path | None = None,
 ) -> Job:
     """A distillation from the group's first teacher, outputs shared by all runs of the group; no kind takes the recipe's student."""
     models = teachers or [str(OUT / group / "teacher-0")]
     given = [part for model in models for part in ("--teacher", model)]
-    shared = ["--store", str(OUT / group / "teacher_outputs")]
+    shared = ["--store", str(store or OUT / group / "teacher_outputs")]
     return Job(
         group,
         label,

@@ -347,12 +347,12 @@ def heads_that_divide_nothing(one):
     one.recipe, one.more = "minilm", ["--set", "stages.0.objectives.0.relation_heads=5"]
 
 
-@case("relations.of", "of is empty")
+@case("stages.0.objectives.0: of is empty", "query, key and value")
 def no_relation(one):
     one.recipe, one.more = "minilm", ["--set", "stages.0.objectives.0.of=[]"]
 
 
-@case("stages.0.objectives.1.temperature", "finite number")
+@case("stages.0.objectives.1: temperature is nan", "finite number")
 def temperature_that_is_no_number(one):
     one.more = ["--set", "stages.0.objectives.1.temperature=.nan"]
 
@@ -362,8 +362,10 @@ def tokens_of_another_tokenizer(one):
     one.recipe, one.more = "minilm", ["--set", "student.vocabulary=characters"]
 
 
-@case("augmenter masking writes the teacher's mask token, but the teacher has none")
-def masks_of_a_black_box(one):
+@case(
+    "stage distillation makes rows for the teacher to answer", "give the teacher's folder, or set stages.0.augment=null"
+)
+def rows_made_for_a_black_box(one):
     rows = tiny_rows(60) + [json.loads(line) for line in Path(one.world.train).read_text().splitlines()]
     one.given["teacher"] = one.file("said.jsonl", [{"text": row["text"], "logits": [0, 1]} for row in rows])
     one.recipe = "tang_augmented"

@@ -415,6 +415,44 @@ def test_layers_that_are_not_there_are_said_before_rows_are_made(world, tmp_path
     assert not any("rows made" in line for line in said)
 
 
+def test_rows_made_are_in_the_vocabulary_and_kept_for_going_on(world, tmp_path, monkeypatch):
+    """Words that only augmentation brings in are cut as the teacher cuts them; a run that goes on makes none anew."""
+    vectors = tmp_path / "near.txt"
+    vectors.write_text("film 1 0 0\njokes 1 0.1 0\nthinner 1 0 0.1\n", "utf-8")
+    steps = [{"kind": "word_replacement", "vectors": str(vectors), "candidates": 2}]
+    built = recipe(world, "minilm", student={"kind": "narrow", "layers": 2, "width": 8, "heads": 2}, control=[],
+                   stages__0__augment={"copies": 2, "steps": steps}, stages__1__train__max_steps=2)  # fmt: skip
+    plan = prepare(resolve(built))
+    made = plan.augmented["relations"]["text"][:]
+    words = {word for text in made for word in text.split()}
+    assert words - {word for text in plan.rows.texts for word in text.split()}, "nothing new was brought in"
+    own, other = (one.tokenizer(made)["input_ids"] for one in (plan.student, plan.teacher.model))
+    assert [*map(len, own)] == [*map(len, other)]
+    held_out = {*plan.rows.validation["identity"], *plan.rows.test["identity"]}
+    assert not held_out & {*plan.augmented["relations"]["identity"]}
+
+    def stopped(*_, **__):
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "train_stage", stopped)
+        with pytest.raises(Stopped):
+            distill(built, tmp_path / "run")
+    monkeypatch.setattr(preparation, "augmented", stopped)
+    assert distill(built, tmp_path / "run", resume=True).finished
+    assert (
+        prepare(resolve(built), run_folder=tmp_path / "run").augmented["relations"][:] == plan.augmented["relations"][:]
+    )
+
+
+def test_augmentation_that_changes_nothing_is_refused(world, tmp_path):
+    vectors = tmp_path / "far.txt"
+    vectors.write_text("elsewhere 1 0 0\nnowhere 1 0.1 0\n", "utf-8")
+    steps = [{"kind": "word_replacement", "vectors": str(vectors)}]
+    with pytest.raises(RecipeError, match="stage distillation: augment changes none of 60 rows"):
+        prepare(resolve(recipe(world, stages__0__augment={"copies": 2, "steps": steps})))
+
+
 def test_first_tokens_are_compared_whatever_the_tokens_are(world, tmp_path):
     """`patient` of the first token needs no common tokens; the mean over tokens does."""
     student = {"kind": "narrow", "layers": 2, "width": 8, "heads": 2, "vocabulary": "characters"}

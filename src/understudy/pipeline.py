@@ -20,7 +20,7 @@ from understudy.errors import RecipeError, UserError
 from understudy.evaluate.measure import Measured, compare
 from understudy.evaluate.predictions import PREDICTIONS, predictions, write_predictions
 from understudy.export.shipping import Shipped, ship
-from understudy.preparation import Plan, prepare, resolve
+from understudy.preparation import Plan, keep_made_rows, prepare, resolve
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import Recipe, Stage, make_objectives
 from understudy.report.page import write_page
@@ -70,8 +70,9 @@ def distill(
         if finished := check(out, recipe.dump(), resume=resume or is_helper(), overwrite=overwrite):
             say(f"{out} is a finished run; nothing to do")
             return finished
-        plan = prepare(recipe, say, device=device)
+        plan = prepare(recipe, say, device=device, run_folder=out)
         run = Run.start(out, recipe.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
+        keep_made_rows(plan, run.folder)
         try:
             store = fill_store(plan, run.folder, device, say)
         except UserError:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy import encoder, parts
+from understudy import __version__, encoder, parts
 from understudy.augmenters.augmentation import augmented
 from understudy.data.batches import Tokens
-from understudy.data.rows import Rows, held_out_texts, labelled, read, single_texts
+from understudy.data.rows import (
+    Rows,
+    facts_of,
+    held_out_texts,
+    labelled,
+    read,
+    read_rows,
+    single_texts,
+    texts_in,
+    write_rows,
+)  # fmt: skip
 from understudy.errors import ModelError, RecipeError
 from understudy.objectives import LayerObjective, Objective
 from understudy.recipe import Recipe, Stage, make_objectives
@@ -215,63 +228,98 @@ def gather(recipe: Recipe, say: Say) -> tuple[Task, Rows, Teacher]:
     return task, rows, models or FileTeacher(recipe.teacher.models[0], dict(recipe.data.columns), rows.label_names)
 
 
-def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu") -> Plan:
+def prepare(
+    recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu", run_folder: Path | None = None
+) -> Plan:
     """Read and check everything that a resolved recipe needs: data, teacher, student, objectives. Writes nothing.
 
     The teacher answers the validation rows, so that one that does not know its task is found here.
+
+    Args:
+        run_folder: of the run, which may hold rows that were made before; see `keep_made_rows`.
 
     Raises:
         UserError: anything that does not fit.
     """
     task, rows, teacher = gather(recipe, say)
-    pretrained = _load_pretrained(recipe)
-    blueprint = blueprint_of(recipe, rows, teacher)
-    kind_of_student = recipe.student.make()
-    student = kind_of_student.build(blueprint)
-    if teacher.model is not None and student.parameters > teacher.model.parameters:
-        say(
-            f"Warning: the student is larger than the teacher: {student.parameters:,} parameters against {teacher.model.parameters:,}"
-        )
-    assistants = {
-        stage.name: stage.student.make().build(blueprint) for stage in recipe.stages if stage.student is not None
-    }
-    plan = Plan(
-        recipe, task, rows, teacher, student, kind_of_student.autocast, assistants=assistants, pretrained=pretrained
-    )
-    for stage in recipe.stages:
-        if stage.masked_lm is not None:
-            plan = replace(plan, texts={**plan.texts, stage.name: held_out_texts(plan.stage_rows(stage))})
+    plan = _planned(recipe, task, rows, teacher, _load_pretrained(recipe))
+    if teacher.model is not None and plan.student.parameters > teacher.model.parameters:
+        sizes = f"{plan.student.parameters:,} parameters against {teacher.model.parameters:,}"
+        say(f"Warning: the student is larger than the teacher: {sizes}")
     check(plan, device)
-    made = _augmented(plan, say)
-    if made.augmented:
-        check_stages(made)  # the rows made may be cut into other tokens
-    return made
-
-
-def _augmented(plan: Plan, say: Say) -> Plan:
-    """The plan with the rows that its stages augment; stages that do alike share them."""
-    for stage in plan.recipe.stages:
-        if stage.augment is None:
-            continue
-        made_already = [one for one in plan.recipe.stages if one.name in plan.augmented]
-        alike = next((one for one in made_already if (one.rows, one.augment) == (stage.rows, stage.augment)), None)
-        if alike is not None:
-            made = plan.augmented[alike.name]
-        else:
-            rows = plan.stage_rows(stage)
-            steps = [step.make() for step in stage.augment.steps]
-            made = augmented(
-                rows, steps, copies=stage.augment.copies, seed=plan.recipe.seed, teacher=plan.teacher.model, words=stage.augment.words
-            )  # fmt: skip
-            say(f"Stage {stage.name}: {len(made):,} rows made from {len(rows):,}")
-        plan = replace(plan, augmented={**plan.augmented, stage.name: made})
+    if any(stage.augment for stage in recipe.stages):
+        made = _augmented(plan, run_folder, say)
+        plan = _planned(recipe, task, rows, teacher, plan.pretrained, made)
+        check_stages(plan)
     return plan
 
 
-def blueprint_of(recipe: Recipe, rows: Rows, teacher: Teacher) -> Blueprint:
-    """What the students of a recipe are built from."""
+def _planned(
+    recipe: Recipe, task: Task, rows: Rows, teacher: Teacher, pretrained: ModelTeacher | None,
+    made: Mapping[str, Dataset] = MappingProxyType({}),
+) -> Plan:  # fmt: skip
+    """The plan with its untrained students; their vocabularies come from the rows made, too."""
+    kind, blueprint = recipe.student.make(), blueprint_of(recipe, rows, teacher, made)
+    assistants = {stage.name: stage.student.make().build(blueprint) for stage in recipe.stages if stage.student}
+    plan = Plan(recipe, task, rows, teacher, kind.build(blueprint), kind.autocast, made, assistants, pretrained)
+    texts = {stage.name: held_out_texts(plan.stage_rows(stage)) for stage in recipe.stages if stage.masked_lm}
+    return replace(plan, texts=texts)
+
+
+def _augmented(plan: Plan, run_folder: Path | None, say: Say) -> dict[str, Dataset]:
+    """Stage → the rows made for it, now or before; stages that do alike share them."""
+    held_out = {*plan.rows.validation["identity"], *plan.rows.test["identity"]}
+    made: dict[str, Dataset] = {}
+    stages: dict[str, Dataset] = {}
+    for stage in plan.recipe.stages:
+        if stage.augment is None:
+            continue
+        rows, key = plan.stage_rows(stage), _made_rows_key(plan, stage)
+        if key not in made:
+            file = _made_rows_file(run_folder, key) if run_folder else None
+            made[key] = read_rows(file, rows) if file and file.is_file() else augmented(
+                rows, [step.make() for step in stage.augment.steps], copies=stage.augment.copies, seed=plan.recipe.seed,
+                teacher=plan.teacher.model, words=stage.augment.words, leave_out=held_out,
+            )  # fmt: skip
+            if not len(made[key]):
+                raise RecipeError(f"stage {stage.name}: augment changes none of {len(rows):,} rows; give other steps")
+            say(f"Stage {stage.name}: {len(made[key]):,} rows made from {len(rows):,}")
+        stages[stage.name] = made[key]
+    return stages
+
+
+def keep_made_rows(plan: Plan, run_folder: Path) -> None:
+    """Write augmented rows into the run's folder: `prepare` reads them there when the run goes on."""
+    for name, made in plan.augmented.items():
+        stage = next(stage for stage in plan.recipe.stages if stage.name == name)
+        file = _made_rows_file(run_folder, _made_rows_key(replace(plan, augmented={}), stage))
+        if not file.is_file():
+            write_rows(file, made)
+
+
+def _made_rows_file(run_folder: Path, key: str) -> Path:
+    return run_folder / "made_rows" / f"{key}.parquet"
+
+
+def _made_rows_key(plan: Plan, stage: Stage) -> str:
+    """A name for what decides which rows a stage makes."""
+    assert stage.augment is not None
+    described = [__version__, plan.recipe.seed, plan.teacher.fingerprint, stage.augment.model_dump(mode="json"),
+                 facts_of(plan.stage_rows(stage))]  # fmt: skip
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def blueprint_of(
+    recipe: Recipe, rows: Rows, teacher: Teacher, made: Mapping[str, Dataset] = MappingProxyType({})
+) -> Blueprint:
+    """What the students of a recipe are built from.
+
+    Args:
+        made: stage → rows made for it.
+    """
     return Blueprint(
-        texts=rows.texts, label_names=rows.label_names, pair=rows.pair, max_length=recipe.data.max_length, seed=recipe.seed,
+        texts=[*rows.texts, *texts_in(*made.values())], label_names=rows.label_names, pair=rows.pair,
+        max_length=recipe.data.max_length, seed=recipe.seed,
         teacher=under_new_head(recipe, rows) if recipe.teacher.pretrained else teacher.model,
     )  # fmt: skip
 
@@ -292,8 +340,13 @@ def check_stages(plan: Plan) -> None:
     Raises:
         UserError: with what does not fit.
     """
-    for stage in plan.recipe.stages:
+    for number, stage in enumerate(plan.recipe.stages):
         plan.stage_rows(stage)
+        if stage.augment is not None and isinstance(plan.teacher, FileTeacher):
+            raise RecipeError(
+                f"stage {stage.name} makes rows for the teacher to answer, but only its answers are known, in a file; "
+                f"give the teacher's folder, or set stages.{number}.augment=null"
+            )
         _check_inside(plan.at(stage), stage)
         check_trainable(plan.at(stage).student, stage.train, plan.recipe.report_to)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def augmented(
     rows: Dataset, steps: Sequence[Augmenter], *, copies: int, seed: int, teacher: TextModel | None = None,
-    words: Words = "characters",
+    words: Words = "characters", leave_out: Collection[str] = (),
 ) -> Dataset:  # fmt: skip
     """Up to `copies` changed forms of every row, without labels, for the teacher to label.
 
     What becomes of a copy hangs on the seed, the row's identity and the number of the copy, and on nothing else. Copies that are
-    like a row that is there, or like an earlier copy, are left out. Of a pair, the first, the second or both texts change,
+    like a row that is there, like an earlier copy, or in `leave_out`, are left out. Of a pair, the first, the second or both texts change,
     each with probability 1/3.
 
     Args:
@@ -34,6 +34,7 @@ def augmented(
         seed: of the run.
         teacher: what some steps draw from.
         words: how Chinese is cut.
+        leave_out: identities of rows that measure.
 
     Raises:
         RecipeError: a step, or the cutting of Chinese, lacks something that it needs.
@@ -47,7 +48,7 @@ def augmented(
     material = Material([text for column in columns for text in column], teacher, words)
     for step in steps:
         step.prepare(material)
-    seen = set(rows["identity"])
+    seen = {*rows["identity"], *leave_out}
     found: dict[str, list] = {"identity": [], **{name: [] for name in (("text", "text_pair") if pair else ("text",))}}
     each = zip(rows["identity"][:], *columns, strict=True)
     for known, *texts in tqdm(each, "making rows", len(rows), unit="row", leave=False, dynamic_ncols=True, delay=2):

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,9 +52,7 @@ class Rows:
     @property
     def texts(self) -> list[str]:
         """Every text that training sees, both sides of pairs."""
-        seen = [part for part in (self.train, self.transfer, self.raw) if part is not None]
-        columns = ("text", "text_pair")
-        return [text for part in seen for column in columns if column in part.column_names for text in part[column]]
+        return texts_in(self.train, self.transfer, self.raw)
 
     def facts(self) -> dict[str, Any]:
         """Of every split: how many rows, and a hash over their identities and labels in order; and what the user should know."""
@@ -64,7 +63,7 @@ class Rows:
             "transfer": self.transfer,
             "raw": self.raw,
         }
-        found: dict[str, Any] = {name: _facts(dataset) for name, dataset in named.items() if dataset is not None}
+        found: dict[str, Any] = {name: facts_of(dataset) for name, dataset in named.items() if dataset is not None}
         return found | {"test_is_validation": self.test_is_validation, "notes": list(self.notes)}
 
 
@@ -375,11 +374,43 @@ def _without_peeking(tables: Mapping[str, Table], name: str, notes: list[str]) -
     return table.take(keep)
 
 
-def _facts(dataset: Dataset) -> dict[str, Any]:
+def facts_of(rows: Dataset) -> dict[str, Any]:
+    """How many rows, and a hash over their identities and labels in order."""
     digest = hashlib.sha256()
-    for one, label in zip(dataset["identity"][:], dataset["label"][:], strict=True):
+    for one, label in zip(rows["identity"][:], rows["label"][:], strict=True):
         digest.update(f"{one} {label!r}\n".encode())
-    return {"rows": len(dataset), "sha256": digest.hexdigest()}
+    return {"rows": len(rows), "sha256": digest.hexdigest()}
+
+
+def texts_in(*parts: Dataset | None) -> list[str]:
+    """Every text of some rows, both sides of pairs."""
+    there = [part for part in parts if part is not None]
+    columns = ("text", "text_pair")
+    return [text for part in there for column in columns if column in part.column_names for text in part[column]]
+
+
+def write_rows(file: Path, rows: Dataset) -> None:
+    """Keep rows as Parquet."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f".{file.name}.new")
+    rows.to_parquet(new)
+    new.replace(file)
+
+
+def read_rows(file: Path, like: Dataset) -> Dataset:
+    """Rows that `write_rows` kept, with the columns of `like`.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    import pyarrow.parquet
+    from datasets import Dataset
+
+    try:
+        found = pyarrow.parquet.read_table(file).to_pydict()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: damaged ({error}); delete it, and its rows are made again") from error
+    return Dataset.from_dict(found, features=like.features)
 
 
 def labelled(rows: Dataset) -> Dataset:
