@@ -20,9 +20,13 @@ FROM_PRETRAINED = ["--pretrained", str(minilm())]
 LANGUAGE = OUT / "language" / "model-0"  # MiniLM's package has no masked-language head, so one is trained
 
 
-def on_sst2(group: str, label: str, seed: int, recipe: str, kind: str | None, *more: str) -> Job:
+def on_sst2(
+    group: str, label: str, seed: int, recipe: str, kind: str | None, *more: str, store: Path | None = None
+) -> Job:
     """A student of the teacher on sst2_sentences."""
-    return student(group, label, "sst2_sentences", seed, recipe, kind, "--no-export", *more, teachers=[SST2])
+    return student(
+        group, label, "sst2_sentences", seed, recipe, kind, "--no-export", *more, teachers=[SST2], store=store
+    )
 
 
 def every_stage(count: int = 1, /, **train: object) -> list[str]:
@@ -31,7 +35,8 @@ def every_stage(count: int = 1, /, **train: object) -> list[str]:
 
 
 def three_layers(seed: int) -> Iterator[Job]:
-    """sst2_sentences: the first three of six layers, from the pretrained model, 3 epochs at 1e-4 for every recipe."""
+    """sst2_sentences: the first three of six layers, from the pretrained model, 3 epochs in all for every recipe (minilm: half of them
+    for each stage), at 1e-4 (bert_tutorial: its own 5e-5)."""
     first = [
         *FROM_PRETRAINED,
         *set_(student__layers="first"),
@@ -46,6 +51,8 @@ def three_layers(seed: int) -> Iterator[Job]:
         *every_stage(2, epochs=1.5, learning_rate="1e-4", evaluations=5),
     ]
     yield on_sst2("three_layers", "minilm", seed, "minilm", "teacher_layers", *halves, "--no-control")
+    own = [*FROM_PRETRAINED, *set_(student__layers="first", stages__0__train__evaluations=5)]
+    yield on_sst2("three_layers", "bert_tutorial", seed, "bert_tutorial", "teacher_layers", *own, "--no-control")
 
 
 def tang(seed: int) -> Iterator[Job]:
@@ -61,6 +68,14 @@ def tang(seed: int) -> Iterator[Job]:
                   *set_(stages__0__augment=f"{{copies: 5, steps: {steps}}}"), "--no-control")  # fmt: skip
 
 
+def ensemble(seed: int) -> Iterator[Job]:
+    """sst2_sentences: a BiLSTM, 10 epochs, from one teacher (fine-tuned at 5e-5) and from two (the other at 1e-4)."""
+    both = ["--teacher", str(OUT / "all_labels" / "teacher-0"), "--no-control"]
+    yield on_sst2("ensemble", "hinton", seed, "hinton", "bilstm")
+    yield on_sst2("ensemble", "hinton_ensemble", seed, "hinton_ensemble", "bilstm", *both,
+                  store=OUT / "ensemble" / "teacher_outputs_of_two")  # fmt: skip
+
+
 def siamese(seed: int) -> Iterator[Job]:
     """quora_10k: is it the same question? A siamese BiLSTM."""
     if seed == SEEDS[0]:
@@ -69,8 +84,13 @@ def siamese(seed: int) -> Iterator[Job]:
 
 
 def small(seed: int) -> Iterator[Job]:
-    """sst2_sentences: a narrow student, 2 × 128; plain distillation of it is `narrow` of docs/results.md."""
+    """sst2_sentences: a narrow student, 2 × 128, from a projection of the teacher's weights, 5 epochs (the assistant's come on top);
+    well_read from random weights, 10 + 5 + 3 epochs, beside hinton_random, 18 epochs from the same weights."""
     yield on_sst2("small", "hinton", seed, "hinton", "narrow", *every_stage(evaluations=5))
+    tiny = "{kind: narrow, layers: 2, width: 128, heads: 2, initialize: random}"
+    yield on_sst2(
+        "small", "hinton_random", seed, "hinton", None, *set_(student=tiny), *every_stage(epochs=18, evaluations=5)
+    )
     yield on_sst2(
         "small",
         "teacher_assistant",
@@ -135,7 +155,7 @@ def distilbert(seed: int) -> Iterator[Job]:
 
 
 def questions(seed: int) -> Iterator[Job]:
-    """trec6: as `three_layers`, the last two for ten epochs too; and a student of the teacher's own shape, from the pretrained model."""
+    """trec6: as `three_layers`, two of them for ten epochs too; and a student of the teacher's own shape, from the pretrained model."""
     if seed == SEEDS[0]:
         yield teacher("questions", "trec6", seed, *set_(train__learning_rate="5e-5"))
 
@@ -219,6 +239,7 @@ GROUPS: Groups = {
     one.__name__: one
     for one in (
         tang,
+        ensemble,
         siamese,
         word_vectors,
         three_layers,
@@ -233,5 +254,25 @@ GROUPS: Groups = {
     )
 }
 
+# What plain distillation each is compared with: from the same start, for as many epochs as the task's own stages have together.
+PLAIN = {
+    "tang": {"tang_augmented": "tang"},
+    "ensemble": {"hinton_ensemble": "hinton"},
+    "three_layers": dict.fromkeys(("pkd_skip", "pkd_last", "mixkd", "minilm", "bert_tutorial"), "hinton"),
+    "questions": {
+        **dict.fromkeys(("pkd_skip", "pkd_last", "mixkd", "minilm"), "hinton"),
+        "ten_epochs_minilm": "ten_epochs_hinton",
+        **dict.fromkeys(("own_shape_averaged_self", "own_shape_born_again"), "own_shape_hinton"),
+    },
+    "paraphrase": dict.fromkeys(("pkd_skip", "pkd_last"), "hinton"),
+    "entailment": dict.fromkeys(("pkd_skip", "pkd_last"), "hinton"),
+    "small": {"teacher_assistant": "hinton", "well_read": "hinton_random"},
+    "tinybert": {"no_general": "hinton"},
+    "tasks": {
+        **dict.fromkeys(("bam stsb", "mt_dnn stsb"), "tang_stsb"),
+        **dict.fromkeys(("bam mrpc", "mt_dnn mrpc"), "hinton_mrpc"),
+    },
+}
+
 if __name__ == "__main__":
-    main(GROUPS, Path("docs/papers.md"), __doc__)
+    main(GROUPS, Path("docs/papers.md"), __doc__, PLAIN)

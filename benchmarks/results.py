@@ -17,9 +17,10 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from understudy.demo import minilm
 
@@ -196,6 +197,7 @@ def long_tail(seed: int) -> Iterator[Job]:
 
 
 Groups = dict[str, Callable[[int], Iterator[Job]]]
+Plain = Mapping[str, Mapping[str, str]]  # group → label → the label of the plain distillation that it is compared with
 GROUPS: Groups = {
     one.__name__: one
     for one in (default_teacher, all_labels, few_labels, pairs, regression, chinese, many_classes, long_tail, phrases)
@@ -260,8 +262,8 @@ def lines() -> list[dict]:
     return [json.loads(line) for line in RECORD.read_text("utf-8").splitlines()] if RECORD.exists() else []
 
 
-def table(groups: Groups, path: Path) -> None:
-    """Write the groups' tables below the marker on a page."""
+def table(groups: Groups, path: Path, plain: Plain) -> None:
+    """Write the groups' tables below the marker on a page: one for each metric of a group."""
     page = []
     for group, make in groups.items():
         found: dict[str, list[dict]] = {}
@@ -273,14 +275,10 @@ def table(groups: Groups, path: Path) -> None:
             for run in runs:
                 found.setdefault(" ".join([label, *([run["task"]] if "task" in run else [])]), []).append(run)
         if found:
-            page += [
-                f"### {group.replace('_', ' ').capitalize()}",
-                "",
-                inspect.getdoc(make) or "",
-                "",
-                *rows(found),
-                "",
-            ]
+            page += [f"### {group.replace('_', ' ').capitalize()}", "", inspect.getdoc(make) or "", ""]
+            for metric in dict.fromkeys(runs[0]["metric"] for runs in found.values()):
+                alike = {label: runs for label, runs in found.items() if runs[0]["metric"] == metric}
+                page += [*rows(alike, plain.get(group, {})), ""]
             for label, runs in found.items():
                 if "by_class" in runs[0]:
                     page += [*by_class(label, runs[0]), ""]
@@ -288,11 +286,15 @@ def table(groups: Groups, path: Path) -> None:
     path.write_text(start + "<!-- tables -->\n\n" + "\n".join(page).rstrip() + "\n", "utf-8")
 
 
-def rows(found: dict[str, list[dict]]) -> list[str]:
-    """A row a student: means and standard deviations over the seeds, and each seed's p-values."""
+def rows(found: dict[str, list[dict]], plain: Mapping[str, str]) -> list[str]:
+    """A row a student: means and standard deviations over the seeds, and each seed's p-values.
+
+    Args:
+        plain: label → the label of plain distillation that it is compared with.
+    """
     metric = next(iter(found.values()))[0]["metric"]
     pseudo = any("student_pseudo_labels" in one["values"] for runs in found.values() for one in runs)
-    against = any(plain(label, found) for label in found)
+    against = any(plain.get(label) in found for label in found)
     heads = ["run", "seeds", f"{metric}: teacher", "alone", *(["pseudo-labels"] if pseudo else []), "distilled", "over alone", "p a seed",
              *(["over pseudo-labels", "p a seed"] if pseudo else []), *(["over plain"] if against else []),
              "smaller", "faster"]  # fmt: skip
@@ -311,7 +313,7 @@ def rows(found: dict[str, list[dict]]) -> list[str]:
                 ", ".join(f"{p:.2g}" for p in values(f"{gain}_p_value")) or "–",
             ]
         if against:
-            same = {one["seed"]: one["values"]["student"] for one in plain(label, found)}
+            same = {one["seed"]: one["values"]["student"] for one in found.get(plain.get(label, ""), [])}
             cells.append(
                 spread(
                     [
@@ -325,13 +327,6 @@ def rows(found: dict[str, list[dict]]) -> list[str]:
         cells += [times(values(name)) for name in ("times_smaller", "times_faster")]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
-
-
-def plain(label: str, found: dict[str, list[dict]]) -> list[dict]:
-    """The runs of plain distillation with the same student: `hinton` or `tang` of the group, or of the labels that start alike."""
-    ends = [(one, one.removesuffix(end)) for one in found for end in ("hinton", "tang") if one.endswith(end)]
-    nearest = max((one for one, start in ends if label.startswith(start)), key=len, default=label)
-    return [] if nearest == label else found[nearest]
 
 
 def by_class(label: str, run: dict) -> list[str]:
@@ -362,7 +357,7 @@ def times(values: list[float]) -> str:
     return f"{statistics.mean(values):.1f}×" if values else "–"
 
 
-def main(groups: Groups, page: Path, description: str | None) -> None:
+def main(groups: Groups, page: Path, description: str | None, plain: Plain = MappingProxyType({})) -> None:
     """The commands `run` and `table` for some groups and their page."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "table"])
@@ -375,7 +370,7 @@ def main(groups: Groups, page: Path, description: str | None) -> None:
     if asked.what == "run":
         run({name: groups[name] for name in asked.groups or groups}, asked.seeds, asked.only, known=groups)
     else:
-        table(groups, page)
+        table(groups, page, plain)
 
 
 if __name__ == "__main__":
