@@ -461,7 +461,7 @@ def _load_pretrained(recipe: Recipe) -> ModelTeacher | None:
 
 
 def under_new_head(recipe: Recipe, rows: Rows) -> TextModel:
-    """The pretrained model as a classifier (or regressor) with a head drawn from the seed, to cut students from."""
+    """The pretrained model as a classifier (or regressor), to cut students from; a head that it lacks is drawn from the seed."""
     assert recipe.teacher.pretrained is not None
     with seeded(recipe.seed):
         return TextModel.load(

@@ -42,7 +42,7 @@ class BiLSTM(Student):
     Raises:
         ValueError: a setting out of its range.
 
-    Source: Tang et al. 2019, arXiv:1903.12136, section 3.2: 150 hidden units, 200 features for single sentences.
+    Source: Tang et al. 2019, arXiv:1903.12136: 150 hidden units, 200 features for single sentences.
     Departs: the teacher's own subword vectors take the place of their word2vec channels unless `vectors` is given.
     """
 

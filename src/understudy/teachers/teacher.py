@@ -162,7 +162,8 @@ class FileTeacher(Teacher):
 def combined(outputs: Sequence[np.ndarray], combine: Combine, weights: Sequence[float] | None = None) -> np.ndarray:
     """Logits of an ensemble, from the logits of its members.
 
-    Formula, with shares w that sum to 1: Σ w·z; log Σ w·p (arithmetic); Σ w·log p (geometric).
+    Formula, with shares w that sum to 1: Σ w·z; log Σ w·p (arithmetic); Σ w·log p (geometric). Softened at T, the first and the last are
+    what the members softened at T would give; the arithmetic mean is taken before it is softened.
 
     Args:
         weights: one a member, above 0; None is all alike.

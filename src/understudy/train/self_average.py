@@ -30,7 +30,7 @@ class SelfAveragedTeacher(TrainerCallback):
         student: before training.
         settings: how many weights are averaged, and how many updates lie between them.
 
-    Source: Xu et al. 2020, arXiv:2002.10345, section 3.2 (self-distillation-averaged). It averages the last K updates.
+    Source: Xu et al. 2020, arXiv:2002.10345 (self-distillation-averaged). It averages the last K updates.
     """
 
     def __init__(self, student: PreTrainedModel, settings: SelfAverage) -> None:
