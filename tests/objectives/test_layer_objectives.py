@@ -165,7 +165,7 @@ def test_layer_maps(layers, student, teacher, expected):
         (HiddenStates(), shape(3), Shape("teacher", 2), "but the teacher has none"),
         (HiddenStates(layers=[(1, 7)]), shape(3), shape(6, name="teacher"), r"\[1, 7\]: the teacher has no layer 7; allowed are 0 to 6"),
         (Relations(layers=[(0, 3)]), shape(3), shape(6), "no layer 0; allowed are 1 to 3"),
-        (HiddenStates(), shape(7), shape(6, name="teacher"), "7 layers and the teacher 6; list pairs"),
+        (HiddenStates(), shape(7), shape(6, name="teacher"), "7 layers and the teacher 6; give the student fewer, or list pairs"),
         (HiddenStates(layers=[(1, 1), (1, 1)]), shape(3), shape(6), r"hidden_states.layers has \[1, 1\] twice"),
         (HiddenStates(), shape(3), Shape("teacher", 2, why="Albert: shared"), r"or another teacher \(Albert: shared\)"),
         (Patient(), shape(1), shape(6), "'skip', which matches no layer"),
