@@ -202,10 +202,10 @@ def test_vector_files_that_do_not_fit(tmp_path):
     with pytest.raises(DataError, match=r"student.vectors: .*missing.txt: no such file; give GloVe"):
         BiLSTM(vectors=str(tmp_path / "missing.txt")).build(words())
     np.savez(tmp_path / "objects.npz", words=np.array(["film"], dtype=object), vectors=np.ones((1, 3)))
-    with pytest.raises(DataError, match="needs arrays 'words'"):
+    with pytest.raises(DataError, match="holds Python objects"):
         BiLSTM(vectors=str(tmp_path / "objects.npz")).build(words())
     np.savez(tmp_path / "uneven.npz", words=np.array(["film"]), vectors=np.ones((2, 3)))
-    with pytest.raises(DataError, match=r"vectors \[2, 3\]"):
+    with pytest.raises(DataError, match=r"vectors float64\[2, 3\]"):
         BiLSTM(vectors=str(tmp_path / "uneven.npz")).build(words())
     np.savez(tmp_path / "good.npz", words=np.array(["film"]), vectors=np.ones((1, 3)))
     with pytest.raises(ModelError, match=r"student\.embedding is 5"):

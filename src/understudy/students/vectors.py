@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +20,12 @@ def read_vectors(path: str | Path, words: Iterable[str] | None, *, setting: str)
     """The vectors of these words, all of one width. A cased word of the file serves a lower-cased one that it lacks.
 
     Args:
-        path: `.npz` with arrays `words` and `vectors`, else text: GloVe, or word2vec with its header line.
+        path: `.npz` with arrays `words` and `vectors`, else text, compressed by gzip or not: GloVe, or word2vec with its header line.
         words: the only ones kept, so that a large file costs time but no memory; None keeps the first 100,000 of the file.
         setting: that names the file, for messages.
 
     Raises:
-        DataError: no such file, another format, vectors of different widths, or none of the words in it.
+        DataError: no such file, another format, a damaged one, vectors of different widths or not finite, or none of the words in it.
     """
     path = Path(path)
     where = f"{setting}: {path}"
@@ -30,41 +33,67 @@ def read_vectors(path: str | Path, words: Iterable[str] | None, *, setting: str)
         raise DataError(
             f"{where}: no such file; give GloVe or word2vec text, or .npz with the arrays words and vectors"
         )
-    found: dict[str, np.ndarray] = {}
     every = _npz(path, where) if path.suffix == ".npz" else _text(path, where)
+    if (first := next(every, None)) is None:
+        raise DataError(f"{where}: holds no vectors")
+    every = chain([first], every)
+    found: dict[str, np.ndarray] = {}
     if words is None:
-        return dict(islice(every, FIRST))
-    wanted = set(words)
-    for word, vector in every:
-        if word in wanted:
-            found[word] = vector
-        elif word.lower() in wanted:
-            found.setdefault(word.lower(), vector)
-    if not found:
-        raise DataError(f"{where}: has none of the {len(wanted)} words of the data; is it for another language?")
+        found = dict(islice(every, FIRST))
+    else:
+        wanted = set(words)
+        for word, vector in every:
+            if word in wanted:
+                found[word] = vector
+            elif word.lower() in wanted:
+                found.setdefault(word.lower(), vector)
+        if not found:
+            raise DataError(f"{where}: has none of the {len(wanted)} words of the data; is it for another language?")
+    for word, vector in found.items():
+        if not np.isfinite(vector).all():
+            raise DataError(
+                f"{where}: the vector of '{word}' has a number that is not finite; mend it, or drop that word"
+            )
     return found
 
 
 def _npz(path: Path, where: str) -> Iterator[tuple[str, np.ndarray]]:
+    if not zipfile.is_zipfile(path):
+        raise DataError(
+            f"{where}: no .npz archive, or cut off; copy it again, or write it with np.savez(file, words=…, vectors=…)"
+        )
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            words, vectors = arrays["words"], arrays["vectors"]
-    except (KeyError, ValueError, OSError) as error:
-        raise DataError(f"{where}: needs arrays 'words' (text, not objects) and 'vectors': {error}") from error
-    if words.dtype.kind != "U" or vectors.ndim != 2 or len(words) != len(vectors):
+            words, vectors = np.asarray(arrays["words"]), np.asarray(arrays["vectors"])
+    except KeyError as error:
+        raise DataError(f"{where}: needs arrays 'words' and 'vectors': {error.args[0]}") from error
+    except Exception as error:  # numpy, zipfile and zlib raise half a dozen kinds
+        if "allow_pickle" in str(error):
+            raise DataError(
+                f"{where}: holds Python objects, which are not read; words have to be text, as in np.array(words, dtype=str)"
+            ) from error
+        raise DataError(f"{where}: the archive is damaged ({error}); copy it again") from error
+    numbers = vectors.dtype.kind in "fiu" and vectors.ndim == 2 and vectors.shape[1] > 0
+    if not numbers or words.dtype.kind != "U" or words.shape != vectors.shape[:1]:
         raise DataError(
-            f"{where}: got words {words.dtype}{list(words.shape)} and vectors {list(vectors.shape)}; "
+            f"{where}: got words {words.dtype}{list(words.shape)} and vectors {vectors.dtype}{list(vectors.shape)}; "
             "needed are n words as text and n × width numbers"
         )
-    yield from zip(words.tolist(), vectors.astype(np.float32), strict=True)
+    with np.errstate(over="ignore"):
+        vectors = vectors.astype(np.float32)
+    yield from zip(words.tolist(), vectors, strict=True)
 
 
 def _text(path: Path, where: str) -> Iterator[tuple[str, np.ndarray]]:
     width = None
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as start:
+            packed = start.read(2) == b"\x1f\x8b"
+        with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
-                fields = line.rstrip().split(" ")
+                fields = line.rstrip().replace("\t", " ").split(" ")
+                if fields == [""]:
+                    continue  # a blank line, at the end as a rule
                 if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):
                     width = int(fields[1])  # word2vec: how many, how wide
                     continue
@@ -75,11 +104,15 @@ def _text(path: Path, where: str) -> Iterator[tuple[str, np.ndarray]]:
                 if len(fields) != width + 1 or width < 1:
                     raise DataError(f"{where}: line {number} has {len(fields) - 1} numbers where {width} are expected")
                 try:
-                    yield fields[0], np.array(fields[1:], dtype=np.float32)
+                    with np.errstate(over="ignore"):  # what is beyond float32 is refused as not finite
+                        vector = np.array(fields[1:], dtype=np.float32)
                 except ValueError as error:
                     raise DataError(f"{where}: line {number} is not a word and {width} numbers: {error}") from error
+                yield fields[0], vector
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: not UTF-8 text; binary vectors have to be saved as text or .npz first") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{where}: cannot be read to its end ({error}); copy it again") from error
 
 
 def _is_number(field: str) -> bool:
