@@ -3,12 +3,24 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 import pytest
 import torch
 from datasets import Dataset, Features, Value
-from transformers import BertConfig, BertForMaskedLM, BertForTokenClassification
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaTokenizer,
+    XLMRobertaTokenizer,
+)
 
 from tiny import TEXTS, tiny_teacher, tiny_tokenizer
 from understudy import parts
@@ -20,7 +32,7 @@ from understudy.augmenters.ngram_sampling import NgramSampling
 from understudy.augmenters.part_of_speech import PartOfSpeech
 from understudy.augmenters.word_replacement import WordReplacement
 from understudy.data.tables import identity
-from understudy.errors import ModelError, RecipeError
+from understudy.errors import DataError, ModelError, RecipeError
 
 LONG = (
     "One of the best films of the year, and a moving one.",
@@ -190,17 +202,63 @@ def test_taggers_that_are_none(tagger, message, tmp_path):
         PartOfSpeech(tagger=tagger or str(path)).prepare(Material(TEXTS))
 
 
-def test_a_model_tags(tmp_path):
-    tokenizer = tiny_tokenizer()
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-                        id2label={0: "NOUN", 1: "VERB"}, max_position_embeddings=64)  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertForTokenClassification(config).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    one = PartOfSpeech(tagger=str(tmp_path / "model"))
-    one.prepare(Material(TEXTS))
+@pytest.mark.parametrize(
+    ("tokens", "tags", "message"),
+    [
+        (["a", "film"], ["DET"], "row 2 has 2 tokens and 1 tags; every token needs one tag"),
+        (["a", None], ["DET", "NOUN"], "row 2: tokens has nothing in place 2 of 2"),
+        (["a", "film"], [None, "NOUN"], "row 2: tags has nothing in place 1 of 2"),
+        (None, None, "row 2: tokens is None; a list is needed"),
+        ("a film", ["DET", "NOUN"], "row 2: tokens is 'a film'; a list is needed, which CSV writes as JSON"),
+    ],
+)
+def test_tagged_rows_that_do_not_fit(tokens, tags, message, tmp_path):
+    path = tmp_path / "tagged.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [TAGS[0], {"tokens": tokens, "tags": tags}]))
+    with pytest.raises(DataError, match=rf"part_of_speech.tagger: .*tagged.jsonl: {message}"):
+        PartOfSpeech(tagger=str(path)).prepare(Material(TEXTS))
+
+
+def test_tagged_rows_of_another_language(tagged):
+    with pytest.raises(DataError, match=r"tagged\.jsonl has a tag for none of the 2 words of the data"):
+        PartOfSpeech(tagger=tagged).prepare(Material(["好看"]))
+
+
+@pytest.fixture
+def model(tmp_path) -> Callable[..., str]:
+    """Writes a tiny model of a class into a folder; the tokenizer says nothing of how much the model reads."""
+
+    def write(cls, tokenizer=None, config=BertConfig, positions=64, **settings) -> str:
+        tokenizer = tokenizer or tiny_tokenizer()
+        tokenizer.model_max_length = 10**30
+        sizes = {
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "initializer_range": 0.5,
+        }
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            cls(
+                config(vocab_size=len(tokenizer), max_position_embeddings=positions, **sizes, **settings)
+            ).save_pretrained(tmp_path / "model")
+        tokenizer.save_pretrained(tmp_path / "model")
+        return str(tmp_path / "model")
+
+    return write  # fmt: skip
+
+
+def test_a_model_tags_texts_of_any_length(model):
+    one = PartOfSpeech(tagger=model(BertForTokenClassification, id2label={0: "NOUN", 1: "VERB"}))
+    one.prepare(Material([*TEXTS, "a film " * 99]))
     assert set(one._tags.values()) <= {"NOUN", "VERB"} and {"film", "plot"} <= one._tags.keys()
+
+
+@pytest.mark.parametrize("cls", [BertForSequenceClassification, BertModel, BertForMaskedLM])
+def test_models_that_would_tag_at_random(cls, model):
+    with pytest.raises(ModelError, match=r"part_of_speech.tagger: .* is no token-classification model: .* at random"):
+        PartOfSpeech(tagger=model(cls)).prepare(Material(TEXTS))
 
 
 @pytest.fixture
@@ -260,11 +318,67 @@ def test_the_model_reads_only_words_that_change_and_each_once(masked_lm):
     one = WordReplacement(masked_lm=masked_lm, probability=0.5)
     one.prepare(Material(TEXTS))
     read: list[int] = []
-    one._model.register_forward_pre_hook(lambda _, __, batch: read.append(len(batch["input_ids"])), with_kwargs=True)
+    one._model.model.register_forward_pre_hook(
+        lambda _, __, batch: read.append(len(batch["input_ids"])), with_kwargs=True
+    )
     pieces = pieces_of("the film is dull the film is dull the film is dull")
     changed = [one.change(pieces, Random(seed)) for seed in range(3)]
     differ = {place for found in changed for place, piece in enumerate(found) if piece != pieces[place]}
     assert differ and sum(read) == len(differ)
+
+
+@pytest.mark.parametrize(("positions", "batches"), [(64, [64]), (512, [64, 36])])
+def test_texts_of_any_length_in_batches_of_64(positions, batches, model):
+    one = WordReplacement(masked_lm=model(BertForMaskedLM, positions=positions), probability=1.0)
+    one.prepare(Material(TEXTS))
+    read: list[int] = []
+    one._model.model.register_forward_pre_hook(
+        lambda _, __, batch: read.append(len(batch["input_ids"])), with_kwargs=True
+    )
+    pieces = pieces_of("film " * 100)
+    changed = [place for place, piece in enumerate(one.change(pieces, Random(0))) if piece != pieces[place]]
+    assert read == batches and changed
+    assert positions == 64 or len(changed) == 100
+
+
+WHOLE, PARTS = {"the", "film", "plot", "is", "dull", "café"}, {"film", "plot", "ing", "ed"}
+
+
+def byte_level() -> RobertaTokenizer:
+    cut = ByteLevel(add_prefix_space=False, use_regex=False)
+    tokens, merges = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())], []
+    for word in sorted({f" {word}" for word in WHOLE} | PARTS):
+        letters = cut.pre_tokenize_str(word)[0][0]
+        for end in range(2, len(letters) + 1):
+            if letters[:end] not in tokens:
+                tokens.append(letters[:end])
+                merges.append((letters[: end - 1], letters[end - 1]))
+    return RobertaTokenizer(vocab={token: number for number, token in enumerate(tokens)}, merges=merges)
+
+
+def sentence_piece() -> XLMRobertaTokenizer:
+    words = {f"▁{word}": -3.0 for word in sorted(WHOLE)} | dict.fromkeys(sorted(PARTS), -4.0)
+    signs = dict.fromkeys(["▁", '"', "b", "d"], -9.0)
+    return XLMRobertaTokenizer(
+        vocab=list((dict.fromkeys(["<s>", "<pad>", "</s>", "<unk>"], 0.0) | words | signs | {"<mask>": 0.0}).items())
+    )
+
+
+@pytest.mark.parametrize("make", [byte_level, sentence_piece])
+def test_only_words_take_the_place_of_words(make, model):
+    """A token without the mark of a space is a part of a word, and stands only where a part stood."""
+    tokenizer = make()
+    one = WordReplacement(masked_lm=model(RobertaForMaskedLM, tokenizer, RobertaConfig, pad_token_id=1), candidates=999)
+    one.prepare(Material(TEXTS))
+    pieces = tuple(pieces_of('the film "film" bad dull'))
+    marked = {one.lstrip("Ġ▁") for one in tokenizer.get_vocab() if one.startswith(("Ġ", "▁"))} - {"", "cafÃ", "cafÃ©"}
+    unmarked = {one for one in tokenizer.get_vocab() if one.isascii() and one.isalpha()}
+    assert marked | {"café"} >= WHOLE and unmarked >= PARTS
+    found = {place: set(words) for place, words in one._ask(pieces, [0, 1, 3, 5, 6]).items()}
+    assert found[1] == (marked | {"café"}) - {"film"} and found[6] == (marked | {"café"}) - {"dull"}
+    assert found[3] >= PARTS - {"film"} and found[3] <= unmarked
+    assert found[5] == set(), "a word of several tokens"
+    assert found[0] == ((marked | {"café"}) - {"the"} if make is sentence_piece else set())
 
 
 def test_words_near_in_meaning(tmp_path):
@@ -279,7 +393,7 @@ def test_word_replacement_needs_something_to_go_by(tmp_path):
     with pytest.raises(ValueError, match="both missing"):
         WordReplacement()
     tiny_teacher().save(tmp_path / "teacher")
-    with pytest.raises(ModelError, match="no masked-language head"):
+    with pytest.raises(ModelError, match=r"is no masked language model: it lacks cls\."):
         WordReplacement(masked_lm=str(tmp_path / "teacher")).prepare(Material(TEXTS))
 
 

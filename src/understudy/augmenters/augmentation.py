@@ -23,9 +23,9 @@ def augmented(
 ) -> Dataset:  # fmt: skip
     """Up to `copies` changed forms of every row, without labels, for the teacher to label.
 
-    What becomes of a copy hangs on the seed, the row's identity and the number of the copy, and on nothing else. Copies that are
-    like a row that is there, like an earlier copy, or in `leave_out`, are left out. Of a pair, the first, the second or both texts change,
-    each with probability 1/3.
+    Chance hangs on the seed, the row's identity and the number of the copy, and on nothing else. What a step has to draw from may
+    hang on all the rows, as with `part_of_speech`. Copies that are like a row that is there, like an earlier copy, or in
+    `leave_out`, are left out. Of a pair, the first, the second or both texts change, each with probability 1/3.
 
     Args:
         rows: with `text` and perhaps `text_pair`.

@@ -9,15 +9,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
-from understudy.errors import RecipeError
+from understudy.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
     from understudy.text_model import TextModel
 
 Words = Literal["characters", "jieba"]
+ROWS_A_BATCH = 64  # through the model of a step
 
 # A Chinese character, a word with what is joined to it by - or ', or a run of anything else; each with the spaces behind it.
 _PIECE = re.compile(r"[\u3400-\u9fff]\s*|[^\W\u3400-\u9fff]+(?:['’-][^\W\u3400-\u9fff]+)*\s*|[^\w\s]+\s*|\s+")
@@ -109,6 +111,39 @@ def _jieba() -> Any:
     with tempfile.TemporaryDirectory() as tokenizer.tmp_dir:
         tokenizer.initialize()
     return tokenizer
+
+
+def load_model(folder: Path, auto: Any, *, setting: str, kind: str) -> TextModel:
+    """The model of a step, with its head, in evaluation mode.
+
+    Args:
+        auto: the class of `transformers` that loads it.
+        setting: that names the folder, for messages.
+        kind: what the folder should hold, for messages.
+
+    Raises:
+        ModelError: it holds another kind of model, or none, or no tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    from understudy.text_model import TextModel, resolve_max_length
+
+    try:
+        model, report = auto.from_pretrained(
+            folder, dtype="float32", local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers, tokenizers and safetensors raise half a dozen kinds
+        first_line = str(error).strip().partition("\n")[0]
+        raise ModelError(f"{setting}: {folder} is no {kind}: {first_line}") from error
+    if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ModelError(
+            f"{setting}: {folder} has no tokenizer.json (or vocabulary); save the tokenizer into this folder"
+        )
+    if report["missing_keys"]:
+        missing = ", ".join(sorted(report["missing_keys"])[:3])
+        raise ModelError(f"{setting}: {folder} is no {kind}: it lacks {missing}, and would answer at random")
+    return TextModel(model.eval(), tokenizer, resolve_max_length(model.config, tokenizer, None, where=str(folder)))
 
 
 def is_word(piece: str) -> bool:

@@ -10,11 +10,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from understudy.augmenters.base import Augmenter, Material, is_word, put
-from understudy.errors import RecipeError
+from understudy.augmenters.base import ROWS_A_BATCH, Augmenter, Material, is_word, load_model, put
+from understudy.errors import DataError, ModelError, RecipeError
 
 SUFFIX = 3  # letters at the end of a word that stand for it where it was never tagged
-ROWS_A_BATCH = 64
 SPACY = "spacy:"
 
 
@@ -22,7 +21,7 @@ class PartOfSpeech(Augmenter):
     """Each word is replaced, with a probability, by a word of the same part of speech, as often as that stands in the data.
 
     Words are tagged by a lexicon (the tag that a word has most often in tagged text; by its last letters where it was never seen), or
-    by a model, which sees the sentence.
+    by a model, which sees the sentence. Words are drawn from all the rows, so a copy hangs on the other rows too.
 
     Args:
         tagger: a file of tagged rows with the columns `tokens` and `tags`, the folder of a token-classification model, or a spaCy
@@ -58,6 +57,11 @@ class PartOfSpeech(Augmenter):
                 f"part_of_speech.tagger: {path} is neither a file of tagged rows nor a model folder; "
                 f"a spaCy pipeline is written {SPACY}NAME"
             )
+        if not self._tags.keys() & counts.keys():
+            raise DataError(
+                f"part_of_speech.tagger: {self.tagger} has a tag for none of the {len(counts)} words of the data; "
+                "is it for another language?"
+            )
         grouped: dict[str, list[str]] = defaultdict(list)
         for word in sorted(counts):
             if word in self._tags:
@@ -90,12 +94,16 @@ def _tagged_by_lexicon(path: Path, words: Counter[str]) -> dict[str, str]:
             f"part_of_speech.tagger: {path} needs the columns tokens and tags; it has {', '.join(table.column_names)}"
         )
     known: dict[str, Counter[str]] = defaultdict(Counter)
-    names = getattr(getattr(table.features["tags"], "feature", None), "names", None)
-    for tokens, tags in zip(table["tokens"], table["tags"], strict=True):
-        for token, tag in zip(_listed(tokens), _listed(tags), strict=True):
-            named = names[tag] if names else str(tag)
-            known[token.lower()][named] += 1
-            known["-" + token.lower()[-SUFFIX:]][named] += 1
+    for row, columns in enumerate(zip(table["tokens"], table["tags"], strict=True), 1):
+        where = f"part_of_speech.tagger: {path}: row {row}"
+        tokens, tags = (
+            _listed(value, f"{where}: {name}") for name, value in zip(("tokens", "tags"), columns, strict=True)
+        )
+        if len(tokens) != len(tags):
+            raise DataError(f"{where} has {len(tokens)} tokens and {len(tags)} tags; every token needs one tag")
+        for token, tag in zip(tokens, tags, strict=True):
+            known[token.lower()][tag] += 1
+            known["-" + token.lower()[-SUFFIX:]][tag] += 1
     found = {}
     for word in words:
         seen = known.get(word) or known.get("-" + word[-SUFFIX:])
@@ -104,8 +112,19 @@ def _tagged_by_lexicon(path: Path, words: Counter[str]) -> dict[str, str]:
     return found
 
 
-def _listed(value: Any) -> list[Any]:
-    return json.loads(value) if isinstance(value, str) else value
+def _listed(value: Any, where: str) -> list[str]:
+    """The tokens or tags of a row; numbers become their names."""
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        found = value
+    if not isinstance(found, list):
+        raise DataError(f'{where} is {found!r:.60}; a list is needed, which CSV writes as JSON: ["a", "film"]')
+    if None in found:
+        raise DataError(
+            f"{where} has nothing in place {found.index(None) + 1} of {len(found)}; fill it in, or drop the row"
+        )
+    return [str(one) for one in found]
 
 
 def _tagged_by_spacy(name: str, material: Material) -> dict[str, str]:
@@ -144,28 +163,36 @@ def _tagged_by_spacy(name: str, material: Material) -> dict[str, str]:
 def _tagged_by_model(folder: Path, material: Material) -> dict[str, str]:
     """The tag that the model gives each word most often in these texts."""
     import torch
-    from transformers import AutoModelForTokenClassification, AutoTokenizer
+    from transformers import AutoModelForTokenClassification
 
-    try:
-        model = AutoModelForTokenClassification.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True
-        ).eval()
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"part_of_speech.tagger: {folder} is no token-classification model: {error}") from error
+    kind = "token-classification model"
+    tagger = load_model(folder, AutoModelForTokenClassification, setting="part_of_speech.tagger", kind=kind)
+    config: Any = tagger.model.config
+    # The head of a sentence classifier may have the names and the shape of a tagger's: only the folder's word tells them apart.
+    if config.architectures and not any(name.endswith("ForTokenClassification") for name in config.architectures):
+        raise ModelError(
+            f"part_of_speech.tagger: {folder} is no {kind}: it holds a {config.architectures[0]}, and would tag at random"
+        )
     texts = material.texts
     known: dict[str, Counter[str]] = defaultdict(Counter)
     for start in range(0, len(texts), ROWS_A_BATCH):
         rows = [[piece.strip() for piece in material.pieces(text)] for text in texts[start : start + ROWS_A_BATCH]]
-        batch = tokenizer(rows, is_split_into_words=True, truncation=True, padding=True, return_tensors="pt")
+        batch = tagger.tokenizer(
+            rows,
+            is_split_into_words=True,
+            truncation=True,
+            max_length=tagger.max_length,
+            padding=True,
+            return_tensors="pt",
+        )
         with torch.inference_mode():
-            chosen = model(**batch).logits.argmax(-1)
+            chosen = tagger.model(**batch).logits.argmax(-1)
         for row, words in enumerate(rows):
             done = set()
             for position, word in enumerate(batch.word_ids(row)):
                 if word is not None and word not in done:  # a word's first subword speaks for it
                     done.add(word)
-                    known[words[word].lower()][model.config.id2label[int(chosen[row, position])]] += 1
+                    known[words[word].lower()][config.id2label[int(chosen[row, position])]] += 1
     return {word: _commonest(seen) for word, seen in known.items()}
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import defaultdict
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from understudy.augmenters.base import Augmenter, Material, is_word, put
+from understudy.augmenters.base import ROWS_A_BATCH, Augmenter, Material, is_word, load_model, put
 from understudy.errors import ModelError, RecipeError
+
+if TYPE_CHECKING:
+    from understudy.text_model import TextModel
+
+WORD_STARTS = ("Ġ", "▁")  # what byte-level BPE and SentencePiece write for the space before a word
 
 
 class WordReplacement(Augmenter):
@@ -18,7 +26,7 @@ class WordReplacement(Augmenter):
 
     A word that is one token of the masked language model gives way to what the model expects there, with the whole text to read beside
     the masked one; a word of several tokens, or where no model is given, to the nearest in word vectors. The words of a text that are
-    to change go through the model as one batch. Numbers are left alone.
+    to change go through the model together. Numbers are left alone.
 
     Args:
         masked_lm: folder of a masked language model, or None.
@@ -64,7 +72,7 @@ class WordReplacement(Augmenter):
             self._matrix = matrix / np.linalg.norm(matrix, axis=1, keepdims=True).clip(min=1e-12)
             self._place = {word: place for place, word in reversed(list(enumerate(self._words)))}
         if self.masked_lm is not None:
-            self._model, self._tokenizer = _load(Path(self.masked_lm))
+            self._model = _load(Path(self.masked_lm))
 
     def change(self, pieces: list[str], draw: Random) -> list[str]:
         chosen = [place for place, piece in enumerate(pieces)
@@ -95,43 +103,71 @@ class WordReplacement(Augmenter):
 
     def _ask(self, pieces: tuple[str, ...], chosen: list[int]) -> dict[int, tuple[str, ...]]:
         """What the model expects in each of the places; nothing where the word is not one of its tokens."""
+        found: dict[int, tuple[str, ...]] = dict.fromkeys(chosen, ())
+        tokens = self._own_tokens(pieces) if chosen else {}
+        places = [place for place in chosen if place in tokens]
+        for start in range(0, len(places), ROWS_A_BATCH):
+            found |= self._likely(pieces, {place: tokens[place] for place in places[start : start + ROWS_A_BATCH]})
+        return found
+
+    def _own_tokens(self, pieces: tuple[str, ...]) -> dict[int, str]:
+        """The places of words that are one token, with the space before them, and that token."""
+        tokenizer = self._model.tokenizer
+        whole = zip(accumulate(map(len, pieces)), pieces, strict=True)
+        ends = [end - len(piece) + len(piece.rstrip()) for end, piece in whole]
+        starts = [0, *ends]
+        cut = tokenizer(
+            "".join(pieces).rstrip(), add_special_tokens=False, truncation=True, max_length=self._model.max_length,
+            return_offsets_mapping=True,
+        )  # fmt: skip
+        tokens = defaultdict(list)
+        for token, (start, end) in zip(cut["input_ids"], cut["offset_mapping"], strict=True):
+            tokens[bisect_left(ends, end)].append((token, start, end))
+        return {
+            place: tokenizer.convert_ids_to_tokens(token)
+            for place, [(token, start, end), *more] in tokens.items()
+            if not more and starts[place] <= start and end == ends[place] and token != tokenizer.unk_token_id
+        }
+
+    def _likely(self, pieces: tuple[str, ...], tokens: dict[int, str]) -> dict[int, tuple[str, ...]]:
+        """The words that are likeliest in the place of each of these tokens."""
         import torch
 
-        tokenizer = self._tokenizer
-        found: dict[int, tuple[str, ...]] = dict.fromkeys(chosen, ())
-        tokens = {place: tokenizer.tokenize(pieces[place].strip()) for place in chosen}
-        places = [place for place in chosen if len(tokens[place]) == 1 and tokens[place] != [tokenizer.unk_token]]
-        if not places:
-            return found
+        model, tokenizer = self._model.model, self._model.tokenizer
         masked = [
             "".join([*pieces[:place], put(tokenizer.mask_token, pieces[place]), *pieces[place + 1 :]])
-            for place in places
+            for place in tokens
         ]
-        limit = min(tokenizer.model_max_length, 512)
         batch = tokenizer(
             masked,
-            ["".join(pieces)] * len(places),
+            ["".join(pieces)] * len(masked),
             truncation=True,
-            max_length=limit,
+            max_length=self._model.max_length,
             padding=True,
             return_tensors="pt",
         )
         masks = batch["input_ids"] == tokenizer.mask_token_id
         first = masks.int().argmax(dim=1)  # the second text may hold the mask's own word; 0 where the mask was cut off
         # Of all tokens only the masked one goes through the vocabulary's map, which would cost as much as the encoder.
-        hook = self._model.get_output_embeddings().register_forward_pre_hook(
+        hook = model.get_output_embeddings().register_forward_pre_hook(
             lambda _, inputs: (inputs[0][torch.arange(len(first)), first],)
         )
         try:
             with torch.inference_mode():
-                logits = self._model(**batch).logits
+                logits = model(**batch).logits
         finally:
             hook.remove()
-        for row, place in enumerate(places):
+        found: dict[int, tuple[str, ...]] = {}
+        for row, (place, token) in enumerate(tokens.items()):
             if not masks[row].any():
                 continue  # cut off
             likely = logits[row].topk(min(3 * self.candidates, logits.shape[-1])).indices.tolist()
-            words = [tokenizer.convert_ids_to_tokens(token).lstrip("Ġ▁") for token in likely]
+            # A token without the mark of a word's start goes on with the word before it; it may only replace its like.
+            words = [
+                tokenizer.convert_tokens_to_string([other]).strip()
+                for other in tokenizer.convert_ids_to_tokens(likely)
+                if other.startswith(WORD_STARTS) == token.startswith(WORD_STARTS)
+            ]
             fit = [word for word in words if word.isalpha() and word.lower() != pieces[place].strip().lower()]
             found[place] = tuple(fit[: self.candidates])
         return found
@@ -141,22 +177,13 @@ def _cased(word: str, as_in: str) -> str:
     return word.capitalize() if as_in[:1].isupper() and not as_in.isupper() else word
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
+def _load(folder: Path) -> TextModel:
+    from transformers import AutoModelForMaskedLM
 
+    setting, kind = "word_replacement.masked_lm", "masked language model"
     if not folder.is_dir():
-        raise RecipeError(
-            f"word_replacement.masked_lm: no folder {folder}; give a masked language model's, or word_replacement.vectors alone"
-        )
-    try:
-        model, report = AutoModelForMaskedLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"word_replacement.masked_lm: {folder} is no masked language model: {error}") from error
-    if report["missing_keys"] or tokenizer.mask_token is None:
-        raise ModelError(
-            f"word_replacement.masked_lm: {folder} has no masked-language head or no mask token; it would answer at random"
-        )
-    return model.eval(), tokenizer
+        raise RecipeError(f"{setting}: no folder {folder}; give a {kind}'s, or word_replacement.vectors alone")
+    loaded = load_model(folder, AutoModelForMaskedLM, setting=setting, kind=kind)
+    if loaded.tokenizer.mask_token is None:
+        raise ModelError(f"{setting}: {folder} is no {kind}: its tokenizer has no mask token")
+    return loaded
