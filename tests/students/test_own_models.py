@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
 
-from tiny import LABELS, SECOND_TEXTS, TEXTS, encode, logits, tiny_teacher
+from tiny import LABELS, SECOND_TEXTS, SIZES, TEXTS, encode, logits, tiny_teacher, tiny_tokenizer
 from understudy.errors import DataError, ModelError
 from understudy.students import Blueprint
 from understudy.students.bilstm import BiLSTM
 from understudy.students.narrow import Narrow
+from understudy.students.pretrained import Pretrained
 from understudy.students.static_embeddings import StaticEmbeddings
+from understudy.text_model import TextModel
 
 
 def words(**settings):
@@ -243,6 +246,19 @@ def test_the_teachers_subwords_need_a_teacher():
         BiLSTM(vocabulary="data").build(words())
     with pytest.raises(ModelError, match="narrow with initialize 'teacher'"):
         Narrow(initialize="teacher").build(words())
+
+
+@pytest.mark.parametrize(("positions", "length"), [(40, 40), (99, 64)])
+def test_without_a_length_asked_for_the_shorter_of_both_counts(positions, length, tmp_path):
+    teacher = tiny_teacher()
+    config = BertConfig(**SIZES | {"max_position_embeddings": positions})
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = 10**30
+    TextModel(BertForSequenceClassification(config), tokenizer, positions).save(tmp_path / "small")
+    student = Pretrained(model=str(tmp_path / "small"))
+    assert student.build(words(teacher=teacher)).max_length == length
+    with pytest.raises(ModelError, match=f"data.max_length is 100, but .* has {positions} positions"):
+        student.build(words(teacher=teacher, max_length=100))
 
 
 def test_a_bilstm_can_teach(build):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from understudy.students.base import Blueprint
-from understudy.text_model import DEFAULT_MAX_LENGTH, TextModel, resolve_max_length, set_label_names
+from understudy.text_model import TextModel, resolve_max_length, set_label_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -53,12 +53,14 @@ def copy_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFas
 def assemble(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, blueprint: Blueprint) -> TextModel:
     """The finished student, float32 and in evaluation mode.
 
-    It keeps as many tokens of a row as the blueprint says, else as many as the teacher.
+    It keeps as many tokens of a row as the blueprint says, else as many as the teacher, or as it can read itself where that is less.
 
     Raises:
         ModelError: the blueprint asks for more tokens than the student has positions.
     """
-    asked = blueprint.max_length or (blueprint.teacher.max_length if blueprint.teacher else DEFAULT_MAX_LENGTH)
-    max_length = resolve_max_length(model.config, tokenizer, asked, where=f"the student ({model.config.model_type})")
+    where = f"the student ({model.config.model_type})"
+    max_length = resolve_max_length(model.config, tokenizer, blueprint.max_length, where=where)
+    if blueprint.max_length is None and blueprint.teacher is not None:
+        max_length = min(max_length, blueprint.teacher.max_length)
     tokenizer.model_max_length = max_length
     return TextModel(model.float().eval(), tokenizer, max_length)
