@@ -222,6 +222,7 @@ def test_vector_files_that_do_not_fit(tmp_path):
     [
         (lambda: Narrow(width=128, heads=3), "heads must divide the width; 1, 2, 4"),
         (lambda: Narrow(layers=0), "layers is 0"),
+        (lambda: Narrow(intermediate=0), "intermediate is 0"),
         (lambda: Narrow(vocabulary="words", initialize="teacher"), "none of the teacher's tokens"),
         (lambda: BiLSTM(hidden=0), "hidden is 0"),
         (lambda: BiLSTM(dropout=1.0), "dropout is 1.0"),

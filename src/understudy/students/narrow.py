@@ -54,7 +54,8 @@ class Narrow(Student):
         vocabulary: Literal["words", "characters", "teacher", "data"] | None = None,
         initialize: Literal["random", "teacher", "projection"] | None = None,
     ) -> None:
-        sizes = {"layers": layers, "width": width, "heads": heads, "intermediate": intermediate or 4 * width}
+        intermediate = 4 * width if intermediate is None else intermediate
+        sizes = {"layers": layers, "width": width, "heads": heads, "intermediate": intermediate}
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}: at least 1 is needed")
@@ -65,7 +66,7 @@ class Narrow(Student):
             raise ValueError(
                 f"initialize is '{initialize}', but vocabulary '{vocabulary}' has none of the teacher's tokens"
             )
-        self.layers, self.width, self.heads, self.intermediate = layers, width, heads, sizes["intermediate"]
+        self.layers, self.width, self.heads, self.intermediate = layers, width, heads, intermediate
         self.vocabulary, self.initialize = vocabulary, initialize
 
     def build(self, blueprint: Blueprint) -> TextModel:
