@@ -42,6 +42,7 @@ def test_the_teacher_stays_as_it_was(teacher):
         ({"layers": "first"}, 6, [0, 1, 2]),
         ({"layers": "last", "count": 1}, 6, [5]),
         ({"layers": [0, 2, 4, 7, 9, 11]}, 12, [0, 2, 4, 7, 9, 11]),
+        ({"layers": "distilbert"}, 12, [0, 2, 4, 7, 9, 11]),
     ],
 )
 def test_which_layers(settings, available, expected):
@@ -53,9 +54,20 @@ def test_layers_out_of_range_name_the_range(teacher):
         build(teacher, layers=[0, 3])
     with pytest.raises(ModelError, match="count is 4, but the teacher has 3"):
         build(teacher, count=4)
+    with pytest.raises(ModelError, match="layers is 'distilbert', a choice among 12 layers, but the teacher has 3"):
+        build(teacher, layers="distilbert")
 
 
-@pytest.mark.parametrize("settings", [{"layers": []}, {"layers": [1, 1]}, {"layers": [0], "count": 1}, {"count": 0}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"layers": []},
+        {"layers": [1, 1]},
+        {"layers": [0], "count": 1},
+        {"count": 0},
+        {"layers": "distilbert", "count": 6},
+    ],
+)
 def test_settings_that_make_no_sense(settings):
     with pytest.raises(ValueError, match=r"layers is|count is"):
         TeacherLayers(**settings)

@@ -14,6 +14,8 @@ from understudy.students.vocabulary import keep_rows, reduce_vocabulary
 if TYPE_CHECKING:
     from understudy.text_model import TextModel
 
+DISTILBERT = [0, 2, 4, 7, 9, 11]  # of twelve
+
 
 class TeacherLayers(Student):
     """The teacher with fewer layers: embeddings, chosen layers and head are copied.
@@ -22,8 +24,8 @@ class TeacherLayers(Student):
     half the layers are at most twice as fast; for more speed take `narrow`, `bilstm` or `static_embeddings`.
 
     Args:
-        layers: numbers of the layers to keep, from 0 (DistilBERT has 0, 2, 4, 7, 9, 11 of twelve); or `alternate`
-            (spread evenly from the first), `first`, `last`; `all` keeps the teacher's shape, for generations of students.
+        layers: numbers of the layers to keep, from 0; or `alternate` (spread evenly from the first), `first`, `last`;
+            `distilbert`, its 0, 2, 4, 7, 9, 11 of twelve; `all` keeps the teacher's shape, for generations of students.
         count: how many, where `layers` is a word; None keeps half.
         token_types: False keeps only type 0, which is then added to every token: outputs of single texts stay the same,
             the two sides of a pair are told apart by the separator alone.
@@ -42,7 +44,7 @@ class TeacherLayers(Student):
     def __init__(
         self,
         *,
-        layers: list[int] | Literal["alternate", "first", "last", "all"] = "alternate",
+        layers: list[int] | Literal["alternate", "first", "last", "distilbert", "all"] = "alternate",
         count: int | None = None,
         token_types: bool = True,
         pooler: bool = True,
@@ -50,8 +52,8 @@ class TeacherLayers(Student):
     ) -> None:
         if isinstance(layers, list) and (not layers or len(set(layers)) != len(layers) or count is not None):
             raise ValueError(f"layers is {layers}: list each layer once, at least one, and leave count out")
-        if layers == "all" and count is not None:
-            raise ValueError("layers is 'all': leave count out")
+        if layers in ("all", "distilbert") and count is not None:
+            raise ValueError(f"layers is '{layers}': leave count out")
         if count is not None and count < 1:
             raise ValueError(f"count is {count}: keep at least 1 layer")
         self.layers, self.count = layers, count
@@ -70,6 +72,13 @@ class TeacherLayers(Student):
         count = whole if self.count is None else self.count
         if count > available:
             raise ModelError(f"student.count is {count}, but the teacher has {available} layers")
+        if self.layers == "distilbert":
+            if available != 12:
+                raise ModelError(
+                    f"student.layers is 'distilbert', a choice among 12 layers, but the teacher has {available}; "
+                    "take 'alternate', or list layers"
+                )
+            return DISTILBERT.copy()
         if isinstance(self.layers, list):
             wrong = [layer for layer in self.layers if not 0 <= layer < available]
             if wrong:
