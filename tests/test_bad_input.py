@@ -405,6 +405,19 @@ def tagger_that_is_not_there(one):
     one.more = ["--set", "stages.0.augment.steps=[{kind: part_of_speech, tagger: no/tagger}]"]
 
 
+@case("part_of_speech.tagger: ", "teacher is no token-classification model: it holds a BertForSequenceClassification")
+def tagger_that_judges_sentences(one):
+    one.recipe = "tang_augmented"
+    one.more = ["--set", f"stages.0.augment.steps=[{{kind: part_of_speech, tagger: {one.world.teacher}}}]"]
+
+
+@case("tags.csv: row 2: tokens is 'a film'; a list is needed")
+def tagged_rows_that_are_text(one):
+    tagged = one.file("tags.csv", 'tokens,tags\n"[""a""]","[""DET""]"\na film,DET NOUN\n')
+    one.recipe = "tang_augmented"
+    one.more = ["--set", f"stages.0.augment.steps=[{{kind: part_of_speech, tagger: {tagged}}}]"]
+
+
 @case("stages.0.augment.words is 'jiba'", "'characters' or 'jieba'")
 def words_of_another_cut(one):
     one.recipe, one.more = "tang_augmented", ["--set", "stages.0.augment.words=jiba"]
@@ -436,6 +449,22 @@ def weights_of_another_ensemble(one):
         "hinton_ensemble",
         ["--teacher", str(one.world.teacher), "--set", "teacher.weights=[1, 2, 1]"],
     )
+
+
+@case("student: layers is '0,2': input should be a list such as [0, 2], or 'alternate', 'first', 'last'")
+def layers_without_brackets(one):
+    one.more = ["--set", "student.layers=0,2"]
+
+
+@case("student: intermediate is 0: at least 1 is needed")
+def no_neurons(one):
+    one.more = ["--student", "narrow", "--set", "student.intermediate=0"]
+
+
+@case("student.vectors: ", "words.npz: no .npz archive, or cut off")
+def word_vectors_that_are_cut_off(one):
+    one.recipe = "word_vectors_bilstm"
+    one.more = ["--set", f"student.vectors={one.file('words.npz', b'PK' + bytes(99))}"]
 
 
 @case("student.count is 9, but the teacher has 3 layers")

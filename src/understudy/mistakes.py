@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from understudy.errors import did_you_mean
+
+_ONE_TYPE = re.compile(r"(list|literal)\[.*\]")  # what pydantic puts into the key of a setting of several types
+_LISTS = {"list[int]": "[0, 2]", "list[tuple[int, int]]": "[[1, 2], [2, 4]]"}
 
 
 def told(cls: type[BaseModel], error: ValidationError, known: Iterable[str] = ()) -> list[str]:
@@ -18,9 +22,27 @@ def told(cls: type[BaseModel], error: ValidationError, known: Iterable[str] = ()
         cls: whose settings they are.
         known: settings beside those of `cls`, for near misses.
     """
-    items = error.errors()
-    # A list whose members are refused also counts as too short; that says nothing new.
-    return [_mistake(cls, item, known) for item in items if item["type"] != "too_short" or not _within(item, items)]
+    items = _joined(error.errors())
+    # A list whose members are refused also counts as too short, or as none of the words allowed; that says nothing new.
+    return [
+        _mistake(cls, item, known)
+        for item in items
+        if item["type"] not in ("too_short", "literal_error") or not _within(item, items)
+    ]
+
+
+def _joined(items: Iterable[Any]) -> list[Any]:
+    """One mistake of a setting that may be a list or a word, where pydantic has one for each."""
+    found: list[Any] = []
+    for item in items:
+        kind = next((step for step in item["loc"] if isinstance(step, str) and _ONE_TYPE.fullmatch(step)), None)
+        place, message = tuple(step for step in item["loc"] if step != kind), item["msg"]
+        if item["type"] == "list_type" and kind in _LISTS:
+            message = f"Input should be a list such as {_LISTS[kind]}"
+        if kind and found and found[-1]["loc"] == place:
+            message = f"{found.pop()['msg']}, or {message.removeprefix('Input should be ')}"
+        found.append(item | {"loc": place, "msg": message})
+    return found
 
 
 def _mistake(cls: type[BaseModel], item: Any, known: Iterable[str] = ()) -> str:
