@@ -52,7 +52,8 @@ def resolve(layers: LayerMap, student: Shape, teacher: Shape, *, where: str, low
         pairs = [(one, other) for one, other in layers]
     elif small > large and layers != "final":
         raise RecipeError(
-            f"{where}.layers is '{layers}', but the {student.name} has {small} layers and the {teacher.name} {large}; give the student fewer, or list pairs"
+            f"{where}.layers is '{layers}', but the {student.name} has {small} layers and the {teacher.name} {large}; "
+            "give the student fewer, or list pairs"
         )
     else:
         even = [(number, max(1, number * large // small)) for number in range(1, small + 1)]
