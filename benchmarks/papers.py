@@ -123,17 +123,19 @@ def tinybert(seed: int) -> Iterator[Job]:
     }
     copies = {"augment": {"copies": 2, "steps": [replaced]}}
     seven = every_stage(epochs=7, learning_rate="5e-4", evaluations=5)  # plain distillation, as long as `no_general`
-    for label, start in (("hinton", "random"), ("hinton_projected", "projection")):
-        shape = f"{{kind: narrow, layers: 4, width: 192, heads: 12, initialize: {start}}}"
-        yield on_sst2("tinybert", label, seed, "hinton", None, *set_(student=shape), *seven)
-    for label, kept in (
-        ("all_stages", list(stages.values())),
-        ("no_general", [stages["intermediate"], stages["prediction"]]),
-        ("prediction_only", [stages["prediction"]]),
-        ("no_general_augmented", [stages["intermediate"] | copies, stages["prediction"] | copies]),
+    projected = set_(student="{kind: narrow, layers: 4, width: 192, heads: 12, initialize: projection}")
+    random = set_(student="{kind: narrow, layers: 4, width: 192, heads: 12, initialize: random}")
+    yield on_sst2("tinybert", "hinton", seed, "hinton", None, *random, *seven)
+    yield on_sst2("tinybert", "hinton_projected", seed, "hinton", None, *projected, *seven)
+    task, alone = [stages["intermediate"], stages["prediction"]], ["--no-control"]
+    for label, kept, more in (
+        ("all_stages", list(stages.values()), FROM_PRETRAINED),
+        ("no_general", task, alone),
+        ("no_general_projected", task, [*alone, *projected]),
+        ("prediction_only", task[1:], alone),
+        ("no_general_augmented", [stage | copies for stage in task], alone),
     ):
-        yield on_sst2("tinybert", label, seed, "tinybert", None, *FROM_PRETRAINED, *set_(stages=json.dumps(kept)),
-                      *([] if label == "all_stages" else ["--no-control"]))  # fmt: skip
+        yield on_sst2("tinybert", label, seed, "tinybert", None, *set_(stages=json.dumps(kept)), *more)
 
 
 def language(seed: int) -> Iterator[Job]:
@@ -267,7 +269,7 @@ PLAIN = {
     "paraphrase": dict.fromkeys(("pkd_skip", "pkd_last"), "hinton"),
     "entailment": dict.fromkeys(("pkd_skip", "pkd_last"), "hinton"),
     "small": {"teacher_assistant": "hinton", "well_read": "hinton_random"},
-    "tinybert": {"no_general": "hinton"},
+    "tinybert": {"no_general": "hinton", "no_general_projected": "hinton_projected"},
     "tasks": {
         **dict.fromkeys(("bam stsb", "mt_dnn stsb"), "tang_stsb"),
         **dict.fromkeys(("bam mrpc", "mt_dnn mrpc"), "hinton_mrpc"),
