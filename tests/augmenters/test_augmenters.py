@@ -387,6 +387,9 @@ def test_words_near_in_meaning(tmp_path):
     one = WordReplacement(vectors=str(path), probability=1.0, candidates=1)
     one.prepare(Material(TEXTS))
     assert one.change(pieces_of("Good film , 9 unknown"), Random(0)) == ["Fine ", "plot ", ", ", "9 ", "unknown"]
+    few = WordReplacement(vectors=str(path), probability=1.0, candidates=9)
+    few.prepare(Material(TEXTS))
+    assert {few.change(["good"], Random(seed))[0] for seed in range(40)} == {"fine", "bad", "film", "plot"}
 
 
 def test_word_replacement_needs_something_to_go_by(tmp_path):

@@ -97,9 +97,8 @@ class WordReplacement(Augmenter):
         place = self._place.get(word)
         if place is None:
             return ()
-        nearness = self._matrix @ self._matrix[place]
-        nearness[place] = -np.inf
-        return tuple(self._words[other] for other in np.argsort(-nearness, kind="stable")[: self.candidates])
+        nearest = np.argsort(-(self._matrix @ self._matrix[place]), kind="stable")
+        return tuple(self._words[other] for other in nearest[nearest != place][: self.candidates])
 
     def _ask(self, pieces: tuple[str, ...], chosen: list[int]) -> dict[int, tuple[str, ...]]:
         """What the model expects in each of the places; nothing where the word is not one of its tokens."""
