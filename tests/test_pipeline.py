@@ -466,6 +466,19 @@ def test_first_tokens_are_compared_whatever_the_tokens_are(world, tmp_path):
         prepare(resolve(built))
 
 
+def test_tokens_of_rows_that_one_of_both_cuts_short(world, tmp_path):
+    small = TextModel.load(world.teacher, max_length=6)
+    small.tokenizer.model_max_length = 6
+    small.save(tmp_path / "small")
+    built = recipe(world, "minilm", student={"kind": "pretrained", "model": str(tmp_path / "small")})
+    with pytest.raises(RecipeError, match=r"the teacher reads \d+ of a row and the student 6: set data.max_length=6"):
+        prepare(resolve(built))
+    again = recipe(
+        world, "minilm", student={"kind": "pretrained", "model": str(tmp_path / "small")}, data__max_length=6
+    )
+    assert prepare(resolve(again)).student.max_length == 6
+
+
 def test_attention_of_an_unknown_family_on_blended_rows(world, tmp_path, monkeypatch):
     family("RoFormer").save(tmp_path / "roformer")
     monkeypatch.setattr(preparation, "check_teacher", lambda *_: None)  # it learned nothing

@@ -412,6 +412,12 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
     apart = np.flatnonzero(own != other)
     if apart.size:
         row = int(apart[0])
+        short = min(plan.student.max_length, teacher.max_length)
+        if plan.student.max_length != teacher.max_length and max(own[row], other[row]) > short:
+            raise RecipeError(
+                f"stage {stage.name} compares tokens, but the teacher reads {teacher.max_length} of a row and the student "
+                f"{plan.student.max_length}: set data.max_length={short}"
+            )
         raise RecipeError(
             f"stage {stage.name} compares tokens, but teacher and student cut texts differently: row {row + 1} ({rows['text'][row]!r:.50}) "
             f"has {other[row]} for the teacher, {own[row]} for the student. Give the student the teacher's vocabulary"
