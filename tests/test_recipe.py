@@ -121,6 +121,19 @@ def test_any_setting_by_its_key():
     assert found.data.columns == {"text": "review"}
 
 
+def test_stages_go_by_name_and_may_be_left_out():
+    """The numbers are those of the file, also beside a stage that is left out."""
+    found = load_recipe("tinybert", parse_overrides([
+        "stages.general=null", "stages.prediction.train.epochs=7", "stages.1.train.epochs=9", "stages.intermediate.objectives.0=null",
+    ]))  # fmt: skip
+    assert [(stage.name, stage.train.epochs) for stage in found.stages] == [("intermediate", 9), ("prediction", 7)]
+    assert [one.kind for one in found.stages[0].objectives] == ["hidden_states", "attention_scores"]
+    with pytest.raises(
+        RecipeError, match=r"stages.generl: there are 3 here, numbered from 0, named general, intermediate, prediction"
+    ):
+        load_recipe("tinybert", {"stages.generl": None})
+
+
 def test_a_path_may_lead_where_nothing_is_written_yet():
     assert "teacher" not in LEAST and recipe(**{"teacher.dtype": "float16"}).teacher.dtype == "float16"
     assert recipe(**{"stages.0.train.patience": 3}).stages[0].train.patience == 3
@@ -153,6 +166,7 @@ def test_a_set_that_is_no_yaml():
         ("stages.1.train.epochs", 1, "stages.1: there are 1 here, numbered from 0"),
         ("stages.first.name", "x", "stages.first: there are 1 here, numbered from 0"),
         ("stages.3", {}, "stages.3: there are 1 here"),
+        ("stages.0", None, "stages"),
         ("name.first", 1, "name.first: name is a value, it has no keys"),
         ("stages.0.train.epochs", "many", "stages.0.train.epochs is 'many': .*number"),
         ("stages.0.train.epochs", -1, "stages.0.train.epochs is -1: .*greater than 0"),

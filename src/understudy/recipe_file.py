@@ -15,6 +15,7 @@ from understudy.mistakes import told
 from understudy.recipe import Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
+_LEFT_OUT = object()
 
 
 def packaged() -> dict[str, str]:
@@ -29,7 +30,8 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Args:
         name: `hinton`, or `./mine.yaml`.
-        overrides: dotted keys to values, as in `{"stages.0.train.epochs": 5, "student": {"kind": "bilstm"}}`.
+        overrides: dotted keys to values, as in `{"stages.0.train.epochs": 5, "student": {"kind": "bilstm"}}`; a stage goes by its
+            number or name, and None leaves it out.
 
     Raises:
         RecipeError: unknown recipe, unknown keys or values that do not fit; all of them in one message.
@@ -93,7 +95,7 @@ def build(cls: type[BaseModel], values: dict[str, Any], overrides: Mapping[str, 
             mistakes.append(str(error))
     if not mistakes:
         try:
-            return cls(**values)
+            return cls(**_kept(values))
         except ValidationError as error:
             mistakes = told(cls, error)
         except RecipeError as error:
@@ -120,22 +122,41 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set one value; a step into a list is a number, or the `name` of what stands there (`stages.general.train.epochs`)."""
     *path, last = key.split(".")
     where: Any = values
     for depth, step in enumerate(path):
+        at = ".".join(path[: depth + 1])
         if isinstance(where, list):
-            if not step.isdigit() or int(step) >= len(where):
-                raise RecipeError(f"{'.'.join(path[: depth + 1])}: there are {len(where)} here, numbered from 0")
-            where = where[int(step)]
-        else:
-            if where.get(step) is None:
-                where[step] = {}
-            elif not isinstance(where[step], dict | list):
-                raise RecipeError(f"{key}: {'.'.join(path[: depth + 1])} is a value, it has no keys")
-            where = where[step]
+            where = where[_place(where, step, at)]
+            continue
+        if where.get(step) is None:
+            where[step] = {}
+        elif not isinstance(where[step], dict | list):
+            raise RecipeError(f"{key}: {at} is a value, it has no keys")
+        where = where[step]
     if isinstance(where, list):
-        if not last.isdigit() or int(last) >= len(where):
-            raise RecipeError(f"{key}: there are {len(where)} here, numbered from 0")
-        where[int(last)] = value
+        where[_place(where, last, key)] = (
+            _LEFT_OUT if value is None else value
+        )  # out at the end: numbers stay those of the file
     else:
         where[last] = value
+
+
+def _place(members: list[Any], step: str, at: str) -> int:
+    names = [one.get("name") if isinstance(one, dict) else None for one in members]
+    if step in names:
+        return names.index(step)
+    if not step.isdigit() or int(step) >= len(members):
+        named = f", named {', '.join(map(str, names))}" if any(names) else ""
+        raise RecipeError(f"{at}: there are {len(members)} here, numbered from 0{named}")
+    return int(step)
+
+
+def _kept(values: Any) -> Any:
+    """The values without members of lists that were left out."""
+    if isinstance(values, dict):
+        return {key: _kept(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_kept(value) for value in values if value is not _LEFT_OUT]
+    return values
