@@ -210,7 +210,7 @@ def shape(model: PreTrainedModel, name: str) -> Shape:
     language_head = getattr(model, "get_output_embeddings", lambda: None)()
     if config is not None and language_head is not None:
         outputs = config.vocab_size
-    if config is None:
+    if config is None or not hasattr(model, "base_model"):  # a script's own module
         return Shape(name, outputs)
     try:
         layers(model)
