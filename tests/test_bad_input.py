@@ -665,7 +665,7 @@ def test_all_mistakes_of_a_recipe_in_one_message(world, tmp_path, understudy):
         (["evaluate", "{teacher}", "--data", "{train}", "--task", "clasification"], "Did you mean 'classification'"),
         (["evaluate", "{teacher}", "--data", "{train}", "--max-length", "99"], "64 positions"),
         (["predict", "{teacher}", "a", "--input", "{train}"], "got both"),
-        (["predict", "{teacher}", " "], "a text is empty"),
+        (["predict", "{teacher}", " "], "row 1: text is empty"),
         (["predict", "{teacher}", "a", "b", "--pair", "c"], "--pair goes with one text; got 2"),
         (["predict", "{teacher}", "--input", "{folder}/none.csv"], "no such file"),
         (["report", "{folder}"], "no facts.json in it"),

@@ -343,8 +343,8 @@ def test_precision_and_threads(single_export, world, understudy):
     assert eight != full
     for words, message in (
         ([single_export, "a film", "--precision", "int4"], "allowed are int8 and float32"),
-        ([single_export, "a film", "--device", "cuda"], "exports run on the processor"),
-        ([world.teacher, "a film", "--threads", "1"], "is no export"),
+        ([single_export, "a film", "--device", "cuda"], "runs on the CPU"),
+        ([world.teacher, "a film", "--threads", "1"], "is not one"),
     ):
         said = understudy("predict", *words)
         assert said.code == 2 and message in said.err
@@ -374,10 +374,144 @@ def test_trouble_by_the_command(single_export, tmp_path, understudy, standard_in
 def test_a_full_disk_leaves_no_half_file(single_export, tmp_path, understudy, monkeypatch, world):
     (tmp_path / "said.jsonl").write_text("before")
 
-    def full(answer, file):
+    def full(answer):
         raise OSError(28, "No space left on device", "said.jsonl")
 
-    monkeypatch.setattr("understudy.predicting.write_line", full)
-    said = understudy("predict", single_export, "--input", world.test, "--output", tmp_path / "said.jsonl")
+    monkeypatch.setattr("understudy.predicting.line_writer", lambda file: full)
+    output = ["--output", tmp_path / "said.jsonl", "--overwrite"]
+    said = understudy("predict", single_export, "--input", world.test, *output)
     assert said.code == 1 and "No space left on device. Make room" in said.err and "run the command again" in said.err
     assert (tmp_path / "said.jsonl").read_text() == "before" and len(list(tmp_path.iterdir())) == 1
+
+
+# --- what comes out
+
+
+@pytest.fixture(scope="module")
+def messages(tmp_path_factory) -> Path:
+    """A file as a company has it: an id, other names, a label of its own."""
+    path = tmp_path_factory.mktemp("messages") / "messages.csv"
+    path.write_text('id,message,label\n7,"good, fun",x\n8,a dull film,\n')
+    return path
+
+
+@pytest.mark.parametrize("of", ["export", "model"])
+@pytest.mark.parametrize("name", ["out.csv", "out.tsv.gz", "out.CSV", "out.jsonl", "out.jsonl.gz"])
+def test_the_output_is_written_as_its_name_says(of, name, single_export, world, messages, tmp_path, understudy):
+    import pandas
+
+    model = single_export if of == "export" else world.teacher
+    words = ["predict", model, "--input", messages, "--column", "text=message", "--output", tmp_path / name]
+    said = understudy(*words, "--keep-columns")
+    assert (said.code, said.out) == (0, ""), said.err
+    given = {"sep": "\t"} if ".tsv" in name else {}
+    kept = (
+        pandas.read_json(tmp_path / name, lines=True) if "jsonl" in name else pandas.read_csv(tmp_path / name, **given)
+    )
+    more = ["probabilities"] if "jsonl" in name else []
+    assert list(kept) == ["id", "message", "label", "predicted_label", "probability", *more]
+    assert list(kept["id"]) == [7, 8] and list(kept["message"]) == ["good, fun", "a dull film"]
+    assert set(kept["predicted_label"]) <= set(LABELS) and kept["probability"].between(0.5, 1).all()
+
+    said = understudy(*words)
+    assert said.code == 2 and "exists already; replace it with --overwrite" in said.err
+    assert understudy(*words, "--overwrite").code == 0
+    plain = (
+        pandas.read_json(tmp_path / name, lines=True) if "jsonl" in name else pandas.read_csv(tmp_path / name, **given)
+    )
+    assert list(plain) == ["text", "label", "probability", *more]
+    assert list(plain["label"]) == list(kept["predicted_label"])
+
+
+def test_outputs_that_cannot_be_written(single_export, world, tmp_path, understudy):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there.csv").mkdir()
+    for name, message in (
+        ("out.xlsx", "name it *.jsonl, *.csv, *.tsv"),
+        ("there", "name it"),
+        ("there.csv", "is a folder"),
+    ):
+        said = understudy("predict", single_export, "--input", world.test, "--output", tmp_path / name)
+        assert said.code == 2 and message in said.err
+    uneven = tmp_path / "uneven.jsonl"
+    uneven.write_text('{"text": "a"}\n{"text": "b", "more": 1}\n')
+    words = ["predict", single_export, "--input", uneven, "--keep-columns", "--output"]
+    said = understudy(*words, tmp_path / "out.csv")
+    assert said.code == 2 and "a column 'more', which the first row lacks" in said.err
+    assert not (tmp_path / "out.csv").exists()
+    assert understudy(*words, tmp_path / "out.jsonl").code == 0
+
+
+@pytest.mark.parametrize("of", ["export", "model"])
+def test_a_table_on_standard_input(of, single_export, world, messages, understudy, standard_input):
+    """Its header is no text, and its texts are those of the column."""
+    model = single_export if of == "export" else world.teacher
+    standard_input(messages.read_bytes())
+    said = understudy("predict", model, "--column", "text=message", "--keep-columns")
+    assert [(one["id"], one["message"]) for one in lines(said.out)] == [("7", "good, fun"), ("8", "a dull film")]
+    standard_input(messages.read_bytes())
+    said = understudy("predict", model)
+    assert (said.code, said.out) == (2, "") and "--column text=NAME" in said.err
+
+
+@pytest.mark.parametrize("of", ["export", "model"])
+def test_a_text_that_is_a_file_is_noticed(of, single_export, world, understudy):
+    model = single_export if of == "export" else world.teacher
+    said = understudy("predict", model, world.test, "a film")
+    assert said.code == 0 and f"--input {world.test}" in said.err and said.err.count("Note:") == 1
+    assert "Note:" not in understudy("predict", model, "a film", "x" * 5000).err
+
+
+def test_both_texts_of_a_pair_are_shown_and_one_alone_is_refused(pair_export, build, tmp_path, understudy):
+    build("bilstm", pair=True).save(tmp_path / "student")
+    for model in (pair_export, tmp_path / "student"):
+        said = understudy("predict", model, "a film", "--pair", "good fun")
+        assert said.out.rstrip("\n").split("\t")[1:] == ["a film", "good fun"]
+        said = understudy("predict", model, "a film")
+        assert said.code == 2 and "give the second one too: --pair TEXT" in said.err
+    build("bilstm").save(tmp_path / "single")
+    said = understudy("predict", tmp_path / "single", "a film", "--pair", "good fun")
+    assert said.code == 2 and "reads one text, but a second is given" in said.err
+
+
+@pytest.fixture
+def run_folder(single_export, world, tmp_path) -> Path:
+    folder = tmp_path / "run"
+    shutil.copytree(single_export, folder / "export")
+    shutil.copytree(world.teacher, folder / "student")
+    (folder / "recipe.yaml").write_text("name: x\n")
+    return folder
+
+
+def test_a_run_folder_stands_for_its_model(run_folder, world, understudy, quick):
+    said = understudy("predict", run_folder, "a film", "--precision", "float32")
+    assert said.code == 0 and f"taking its export, {run_folder / 'export'}" in said.err
+    shutil.rmtree(run_folder / "export")
+    again = understudy("predict", run_folder, "a film")
+    assert again.out == said.out and f"taking its student, {run_folder / 'student'}" in again.err
+    said = understudy("evaluate", run_folder, "--data", world.test, "--json")
+    assert said.code == 0 and said.json["model"] == str(run_folder / "student")
+    run_folder.rename(run_folder.parent / "best")  # as in a search
+    (run_folder.parent / "recipe.yaml").write_text("budget: {}\n")
+    assert understudy("predict", run_folder.parent, "a film").out == again.out
+
+
+def test_a_run_without_a_model(tmp_path, understudy):
+    (tmp_path / "recipe.yaml").write_text("name: x\n")
+    for words in (["predict", tmp_path, "a"], ["evaluate", tmp_path, "--data", "rows.csv"]):
+        said = understudy(*words)
+        assert said.code == 2 and "a run without a student yet" in said.err
+    (tmp_path / "recipe.yaml").write_text("tasks: [{name: mood}, {name: topic}]\n")
+    assert f"give the folder of one: {tmp_path / 'mood'} or" in understudy("predict", tmp_path, "a").err
+    file = tmp_path / "rows.csv"
+    file.write_text("text\na\n")
+    assert "is a file; the folder of a model is needed" in understudy("predict", file, "a").err
+
+
+def test_an_export_is_evaluated_as_a_model_is(single_export, world, understudy, quick):
+    said = understudy("evaluate", single_export, "--teacher", world.teacher, "--data", world.test, "--json")
+    assert said.code == 0, said.err
+    student = said.json["models"]["student"]
+    assert student["quality"]["accuracy"]["value"] > 0.9 and student["rows_per_second"] > 0
+    assert said.json["agreement_with_teacher"] > 0.9
+    assert understudy("evaluate", single_export, "--data", world.test, "--max-length", "8").code == 2

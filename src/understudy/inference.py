@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from understudy import __version__, parts
 from understudy.data.rows import read_one
+from understudy.data.streams import Row
 from understudy.errors import DataError, ModelError
-from understudy.evaluate.measure import Measured, compare
+from understudy.evaluate.measure import Measured, compare, texts_of
+from understudy.predicting import rows_of
 from understudy.recipe import DataSettings
-from understudy.run import Say
+from understudy.run import Say, model_in
+from understudy.runtime import GIVE_A_PAIR, Predictor, check_texts, is_export
 from understudy.tasks import Task
 from understudy.teachers.capture import logits_of
 from understudy.text_model import TextModel
@@ -25,7 +28,8 @@ def evaluate(
     """Measure a model on labelled rows, beside its teacher where one is given.
 
     Args:
-        model: folder of a student, a teacher, or any fine-tuned model.
+        model: folder of a student, a teacher, any fine-tuned model or an export; of a run folder its student is taken.
+        teacher: likewise.
         task: None takes classification, or similarity for a model with one output.
 
     Returns:
@@ -35,14 +39,13 @@ def evaluate(
         UserError: the model or the data does not fit.
     """
     device = find_device(device)
-    loaded = {"student": TextModel.load(model, max_length=max_length)}
+    folders = {"student": model_in(model, say=say)} | ({"teacher": model_in(teacher, say=say)} if teacher else {})
+    loaded = {name: _load(folder, max_length) for name, folder in folders.items()}
     names = loaded["student"].label_names
-    if teacher is not None:
-        loaded["teacher"] = TextModel.load(teacher, max_length=max_length)
-        if loaded["teacher"].label_names != names:
-            raise ModelError(
-                f"{teacher} has the labels {loaded['teacher'].label_names}, {model} has {names}; to compare them they must be the same"
-            )
+    if teacher is not None and loaded["teacher"].label_names != names:
+        raise ModelError(
+            f"{teacher} has the labels {loaded['teacher'].label_names}, {model} has {names}; to compare them they must be the same"
+        )
     task = task or ("similarity" if names is None else "classification")
     kind: Task = parts.part("tasks", task)()
     if (names is None) != (kind.label_type == "number"):
@@ -51,50 +54,75 @@ def evaluate(
         )
     rows = read_one(data, DataSettings(columns=columns or {}), kind, label_names=names)
     say(f"Measuring on {len(rows):,} rows")
-    folders = {"student": model, "teacher": teacher}
     measured = {
-        name: Measured((one,), (Path(str(folders[name])),) if Path(str(folders[name])).is_dir() else ())
+        name: Measured((one,), (Path(folders[name]),) if Path(folders[name]).is_dir() else ())
         for name, one in loaded.items()
     }
     facts = compare(measured, rows, kind, metric=kind.primary_metric, label_names=names, device=device)
     return {
         "understudy": __version__,
         "task": task,
-        "model": model,
+        "model": folders["student"],
         "data": {"test": {"rows": len(rows), "file": data}},
         **facts,
     }
+
+
+def _load(folder: str, max_length: int | None) -> TextModel | Predictor:
+    if not is_export(folder):
+        return TextModel.load(folder, max_length=max_length)
+    if max_length is not None:
+        raise ModelError(f"{folder}: an exported model keeps the length it was exported with; leave --max-length out")
+    import torch
+
+    return Predictor(folder, threads=torch.get_num_threads())
 
 
 def predict(
     model: str, *, texts: Sequence[str] | None = None, pairs: Sequence[str] | None = None, file: str | None = None,
     columns: dict[str, str] | None = None, device: str | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Labels with their probabilities, or numbers, in the order of the texts.
-
-    Args:
-        texts: what to predict; or
-        file: of rows with `text` (and `text_pair`).
-        pairs: the second texts, where there are some.
+    """`understudy.predict` of a `transformers` folder, whose rows are checked whole before the model runs.
 
     Raises:
         UserError: the model or the data does not fit.
     """
+    if file is None:
+        return list(stream(model, rows_of(list(texts or []), pairs), device=device))
+    loaded = TextModel.load(model)
+    task: Task = parts.part("tasks", "similarity" if loaded.label_names is None else "classification")()
+    rows = read_one(file, DataSettings(columns=columns or {}), task, label_names=loaded.label_names, labels=False)
+    return _answers(loaded, texts_of(rows), device)
+
+
+def stream(model: str, rows: Iterable[Row], *, device: str | None = None) -> list[dict[str, Any]]:
+    """Answers of a `transformers` folder to rows, which are read whole first.
+
+    Raises:
+        UserError: the model or a row does not fit.
+    """
+    loaded, rows = TextModel.load(model), list(rows)
+    pair = any(second is not None for _, second in rows)
+    check_texts([text for text, _ in rows], [second for _, second in rows] if pair else None)
+    reads_pairs = getattr(loaded.model.config, "pair", None)
+    if rows and reads_pairs is not None and reads_pairs != pair:
+        raise DataError(
+            f"{model} compares two texts, but only one is given; {GIVE_A_PAIR}"
+            if reads_pairs
+            else f"{model} reads one text, but a second is given; leave it out"
+        )
+    return _answers(loaded, rows, device) if rows else []
+
+
+def _answers(loaded: TextModel, rows: Sequence[Row], device: str | None) -> list[dict[str, Any]]:
     from datasets import Dataset
     from scipy.special import softmax
 
-    loaded = TextModel.load(model)
-    if file is not None:
-        task: Task = parts.part("tasks", "similarity" if loaded.label_names is None else "classification")()
-        rows = read_one(file, DataSettings(columns=columns or {}), task, label_names=loaded.label_names, labels=False)
-    else:
-        if any(not text.strip() for text in texts or []):
-            raise DataError("a text is empty; give some words")
-        rows = Dataset.from_dict(
-            {"text": list(texts or []), **({"text_pair": list(pairs)} if pairs is not None else {})}
-        )
-    logits = logits_of(loaded, rows, device=find_device(device))
-    given = [{key: row[key] for key in ("text", "text_pair") if key in row} for row in rows]
+    columns: dict[str, list[Any]] = {"text": [text for text, _ in rows]}
+    if any(second is not None for _, second in rows):
+        columns["text_pair"] = [second for _, second in rows]
+    logits = logits_of(loaded, Dataset.from_dict(columns), device=find_device(device))
+    given = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     names = loaded.label_names
     if names is None:
         return [{**one, "value": float(value)} for one, value in zip(given, logits[:, 0], strict=True)]

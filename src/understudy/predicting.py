@@ -1,27 +1,102 @@
-"""The program `predict` on an exported folder: any number of rows, without torch."""
+"""The program `predict`: any number of rows, by an exported model without torch, or by a `transformers` folder."""
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from understudy.data.streams import stream_lines, stream_rows
-from understudy.errors import DataError
-from understudy.runtime import Predictor
+from understudy.data.streams import Row, stream_lines, stream_records
+from understudy.errors import DataError, RecipeError, RunFolderError
+from understudy.runtime import Predictor, is_export
+
+Answer = dict[str, Any]
+Answering = Callable[[Iterable[Row]], Iterable[Answer]]  # rows → an answer for each, in their order
+FORMATS = (".jsonl", ".csv", ".tsv")
+_ADDED = ("label", "probability", "probabilities", "value")
+
+
+def predict(
+    model: str | Path, texts: Any = None, *, pairs: Sequence[str] | None = None, file: str | Path | None = None,
+    columns: Mapping[str, str] | None = None, keep_columns: bool = False, device: str | None = None,
+) -> list[Answer]:  # fmt: skip
+    """Labels with their probabilities, or numbers, in the order of the rows.
+
+    Args:
+        model: an exported folder (no torch is loaded), a `transformers` folder, or a run folder: its export, else its student.
+        texts: a text, a list of them, or a column of a DataFrame; or
+        file: of rows with `text` (and `text_pair`).
+        pairs: the second texts, for a model of pairs.
+        columns: our name → the file's name.
+        keep_columns: give all columns of the file's rows back, with the answer appended.
+        device: of a `transformers` folder; None takes the fastest there is.
+
+    Returns:
+        a row each: `text` (and `text_pair`); `label`, `probability`, `probabilities`, or `value`.
+
+    Raises:
+        UserError: the model or the data does not fit.
+    """
+    from understudy.run import model_in
+
+    if (texts is None) == (file is None):
+        raise DataError("give either texts or file")
+    answer = answering(model_in(str(model), export=True), device=device)
+    if file is not None:
+        return list(predict_rows(answer, str(file), columns=columns, keep_columns=keep_columns, progress=False))
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    pairs = [pairs] if isinstance(pairs, str) else None if pairs is None else list(pairs)
+    return list(answer(rows_of(texts, pairs)))
+
+
+def answering(
+    model: str, *, precision: str | None = None, threads: int | None = None, device: str | None = None
+) -> Answering:
+    """What answers rows: an export, read without torch, or a `transformers` folder.
+
+    Raises:
+        UserError: the model does not load, or an option is for the other kind.
+    """
+    if is_export(model):
+        if device not in (None, "cpu"):
+            raise RecipeError(f"--device {device}: an exported model runs on the CPU; leave it out")
+        if precision not in (None, "int8", "float32"):
+            raise RecipeError(f"--precision {precision}: allowed are int8 and float32")
+        return Predictor(model, threads=threads, int8=None if precision is None else precision == "int8").stream
+    if precision is not None or threads is not None:
+        raise RecipeError(f"--precision and --threads are for exported models; {model} is not one. Leave them out")
+    from understudy.inference import stream
+
+    return lambda rows: stream(model, rows, device=device)
+
+
+def rows_of(texts: Sequence[str], pairs: Sequence[str] | None) -> list[Row]:
+    """Texts with their second texts.
+
+    Raises:
+        DataError: not as many second texts as texts.
+    """
+    if pairs is not None and len(pairs) != len(texts):
+        raise DataError(f"{len(texts)} texts but {len(pairs)} second texts; give one for each")
+    return [(text, None) for text in texts] if pairs is None else list(zip(texts, pairs, strict=True))
 
 
 def predict_rows(
-    export: Predictor, source: str | None, *, columns: Mapping[str, str] | None = None, progress: bool = True
-) -> Iterator[dict[str, Any]]:
+    answer: Answering, source: str | None, *, columns: Mapping[str, str] | None = None, keep_columns: bool = False, progress: bool = True
+) -> Iterator[Answer]:  # fmt: skip
     """Predictions for the rows of a file of any size, or of standard input, as they are read.
 
     Args:
-        source: a file, folder or hub data set; None reads standard input: a text a line, or JSON Lines.
+        source: a file, folder or hub data set; None reads standard input: a text per line, JSON Lines, CSV or TSV.
         columns: our name → the file's name.
+        keep_columns: give all columns of a row back, with the answer appended; where the file has such a column already, it is called
+            `predicted_label`, and so on.
         progress: a bar on stderr, where stderr is a terminal.
 
     Raises:
@@ -35,13 +110,25 @@ def predict_rows(
         def tell(read: int) -> None:
             bar.update(read - bar.n)
 
-        rows = stream_lines(sys.stdin.buffer) if source is None else stream_rows(source, columns or {}, tell=tell)
+        records = (
+            stream_lines(sys.stdin.buffer, columns)
+            if source is None
+            else stream_records(source, columns or {}, tell=tell)
+        )
+        waiting: deque[Mapping[str, Any]] = deque()  # columns of rows that are read and not answered yet
+
+        def rows() -> Iterator[Row]:
+            for row, more in records:
+                waiting.append(more)
+                yield row
+
         done = 0
         try:
-            for done, answer in enumerate(export.stream(rows), 1):
+            for done, one in enumerate(answer(rows()), 1):
                 if done % 1000 == 0:
                     bar.set_postfix_str(f"{done:,} rows")
-                yield answer
+                more = waiting.popleft()
+                yield _appended(more, one) if keep_columns else one
         except DataError as error:
             where = source or "standard input"
             raise DataError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
@@ -49,14 +136,42 @@ def predict_rows(
             raise DataError(f"{source or 'standard input'}: no rows to predict")
 
 
-def write_lines(answers: Iterable[Mapping[str, Any]], output: Path) -> int:
-    """Write JSON Lines, beside the place first, then renamed: a reader sees all of it or none. Returns how many."""
+def _appended(columns: Mapping[str, Any], answer: Answer) -> Answer:
+    added = {name: answer[name] for name in _ADDED if name in answer}
+    return {**columns, **{f"predicted_{name}" if name in columns else name: value for name, value in added.items()}}
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse a file that `write_answers` could not write, or should not.
+
+    Raises:
+        DataError: an ending that is none of the formats.
+        RunFolderError: a folder, or a file that is there.
+    """
+    if _ending(output) not in FORMATS:
+        raise DataError(
+            f"--output {output}: name it {', '.join(f'*{one}' for one in FORMATS)}, or one of these with .gz"
+        )
+    if output.is_dir():
+        raise RunFolderError(f"--output {output}: is a folder; name a file in it")
+    if output.exists() and not overwrite:
+        raise RunFolderError(f"--output {output}: exists already; replace it with --overwrite, or name another file")
+
+
+def write_answers(answers: Iterable[Answer], output: Path) -> int:
+    """Write JSON Lines, CSV or TSV as the name says, each also with .gz. Returns how many.
+
+    It is written beside its place first, then renamed: a reader sees all of it or none. CSV and TSV hold the likeliest label with its
+    probability; those of all classes are in JSON Lines only.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
-    new, written = output.with_name(f".{output.name}.new"), 0
+    new, written, ending = output.with_name(f".{output.name}.new"), 0, _ending(output)
+    opened: Any = gzip.open if output.suffix.lower() == ".gz" else open
     try:
-        with new.open("w", encoding="utf-8") as file:
+        with opened(new, "wt", encoding="utf-8", newline="") as file:
+            write = line_writer(file) if ending == ".jsonl" else _row_writer(file, "," if ending == ".csv" else "\t")
             for answer in answers:
-                write_line(answer, file)
+                write(answer)
                 written += 1
         new.replace(output)
     finally:
@@ -64,6 +179,35 @@ def write_lines(answers: Iterable[Mapping[str, Any]], output: Path) -> int:
     return written
 
 
-def write_line(answer: Mapping[str, Any], file: IO[str]) -> None:
-    """One row as JSON."""
-    file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+def line_writer(file: Any) -> Callable[[Answer], None]:
+    """Writes one row as a line of JSON."""
+    return lambda answer: print(json.dumps(answer, ensure_ascii=False, default=str), file=file)
+
+
+def _row_writer(file: Any, delimiter: str) -> Callable[[Answer], None]:
+    names: list[str] = []
+    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+
+    def write(answer: Answer) -> None:
+        row = {name: value for name, value in answer.items() if not isinstance(value, dict)}
+        if not names:
+            names.extend(row)
+            writer.writerow(names)
+        if unknown := next((name for name in row if name not in names), None):
+            raise DataError(f"a row has a column '{unknown}', which the first row lacks; write .jsonl instead")
+        writer.writerow([_cell(row.get(name)) for name in names])
+
+    return write
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+
+
+def _ending(path: Path) -> str:
+    return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+
+
+def files_among(texts: Iterable[str]) -> list[str]:
+    """Texts that are names of files: whoever gives them wants the file read, most likely."""
+    return [text for text in texts if len(text) < 300 and "\0" not in text and Path(text).is_file()]

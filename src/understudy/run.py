@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from understudy.errors import RunFolderError
+from understudy.errors import ModelError, RunFolderError
 
 RECIPE, FACTS, METRICS, ENVIRONMENT = "recipe.yaml", "facts.json", "metrics.jsonl", "environment.json"
 Say = Callable[[str], None]  # takes a line for the user
@@ -105,6 +105,40 @@ class Run:
         """Write the facts, whole; the run is then finished, and checkpoints have done their work."""
         write_whole(self.folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+
+def model_in(name: str, *, export: bool = False, say: Say = lambda line: None) -> str:
+    """The model that a name stands for: of a run folder its student (of a search, that of its best run); any other name as it is.
+
+    Args:
+        export: take the student's export where the run has one.
+        say: is told which was taken.
+
+    Raises:
+        ModelError: a file, or a run folder without a single model.
+    """
+    folder = Path(name)
+    if folder.is_file():
+        raise ModelError(f"{name}: is a file; the folder of a model is needed here")
+    if not (folder / RECIPE).is_file() or (folder / "config.json").is_file():
+        return name
+    taken = {"student": folder / "student" / "config.json"}
+    if export:
+        taken = {"export": folder / "export" / "export.json"} | taken
+    for what, file in taken.items():
+        if file.is_file():
+            say(f"{name} is a run folder; taking its {what}, {file.parent}")
+            return str(file.parent)
+    if (folder / "best" / RECIPE).is_file():
+        return model_in(str(folder / "best"), export=export, say=say)
+    try:
+        tasks = (yaml.safe_load((folder / RECIPE).read_text("utf-8")) or {}).get("tasks")
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
+        raise ModelError(f"{folder / RECIPE}: damaged ({str(error).partition(chr(10))[0]})") from error
+    if tasks:
+        folders = " or ".join(str(folder / task["name"]) for task in tasks)
+        raise ModelError(f"{name}: a run of several tasks; give the folder of one: {folders}")
+    raise ModelError(f"{name}: a run without a student yet; continue it: the command that started it, with --resume")
 
 
 def check(folder: Path, recipe: str, *, resume: bool, overwrite: bool) -> Run | None:

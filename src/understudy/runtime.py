@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 DESCRIPTION = "export.json"
+GIVE_A_PAIR = "give the second one too: --pair TEXT, a column text_pair, or pairs=[…] in Python"
 _NEEDED = ("task", "labels", "pair", "max_length", "pad_token_id", "truncation_side", "inputs", "files")
 _CHUNK_ROWS = 4096  # sorted by length together; what is held of a file of any size
 _BATCH_TOKENS = 8192  # padded: long rows come in small batches, short ones in large
@@ -162,17 +163,10 @@ class Predictor:
 
     def _check(self, texts: Sequence[Any], pairs: Sequence[Any] | None, before: int) -> None:
         if pairs is None and self.pair:
-            raise DataError(f"{self.folder} compares two texts, but only one is given; give the second too")
+            raise DataError(f"{self.folder} compares two texts, but only one is given; {GIVE_A_PAIR}")
         if pairs is not None and not self.pair:
             raise DataError(f"{self.folder} reads one text, but a second is given; leave it out")
-        if pairs is not None and len(pairs) != len(texts):
-            raise DataError(f"{len(texts)} texts but {len(pairs)} second texts; give one for each")
-        for name, column in (("text", texts), ("text_pair", pairs or ())):
-            for row, text in enumerate(column, before + 1):
-                if not isinstance(text, str):
-                    raise DataError(f"row {row}: {name} must be text, got {text!r:.40}")
-                if not text or text.isspace():
-                    raise DataError(f"row {row}: {name} is empty; give some words")
+        check_texts(texts, pairs, before)
 
     def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None, before: int) -> list[Any]:
         given = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
@@ -206,6 +200,25 @@ class Predictor:
                     padded[row, : lengths[row]] = getattr(one, attribute)
                 batch[name] = padded
         return self._session.run(["logits"], {name: batch[name] for name in self._inputs})[0]
+
+
+def check_texts(texts: Sequence[Any], pairs: Sequence[Any] | None, before: int = 0) -> None:
+    """Refuse what a model cannot read.
+
+    Args:
+        before: rows that came earlier, for the numbers in messages.
+
+    Raises:
+        DataError: no text, an empty one, or not as many second texts as texts.
+    """
+    if pairs is not None and len(pairs) != len(texts):
+        raise DataError(f"{len(texts)} texts but {len(pairs)} second texts; give one for each")
+    for name, column in (("text", texts), ("text_pair", pairs or ())):
+        for row, text in enumerate(column, before + 1):
+            if not isinstance(text, str):
+                raise DataError(f"row {row}: {name} must be text, got {text!r:.40}")
+            if not text or text.isspace():
+                raise DataError(f"row {row}: {name} is empty; give some words")
 
 
 def read_description(folder: Path) -> dict[str, Any]:

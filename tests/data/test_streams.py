@@ -6,7 +6,7 @@ import json
 import pytest
 
 from understudy.data.sources import read_table
-from understudy.data.streams import stream_lines, stream_rows
+from understudy.data.streams import stream_lines, stream_records, stream_rows
 from understudy.errors import DataError
 
 FILES = {
@@ -42,7 +42,7 @@ def test_a_little_at_a_time(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"text": f"row {row} " * 20}) + "\n" for row in range(10_000)))
     read: list[int] = []
-    rows = stream_rows(str(path), {}, tell=read.append)
+    rows = stream_records(str(path), {}, tell=read.append)
     next(rows)
     assert read[0] < path.stat().st_size / 10
     assert len(list(rows)) == 9_999 and read[-1] == path.stat().st_size
@@ -87,18 +87,56 @@ def test_names_that_are_not_there(tmp_path):
         list(stream_rows(str(tmp_path / "rows.jsonl"), {"text": "review"}))
 
 
+def rows_of(*lines: str, **columns: str) -> list:
+    return [row for row, _ in stream_lines([f"{line}\n".encode() for line in lines], columns)]
+
+
 def test_standard_input():
-    assert list(stream_lines([b"\xef\xbb\xbfone\n", b"\n", b'{"text": "two"}\n'])) == [
-        ("one", None),
-        ('{"text": "two"}', None),
-    ]
-    assert list(stream_lines([b'{"text": "one", "text_pair": "1"}\n', b'{"text": "two"}'])) == [
-        ("one", "1"),
-        ("two", None),
-    ]
-    assert list(stream_lines([b"{not rows}\n", b"[1]\n"])) == [("{not rows}", None), ("[1]", None)]
+    assert rows_of("\ufeffone", "", '{"text": "two"}') == [("one", None), ('{"text": "two"}', None)]
+    assert rows_of('{"text": "one", "text_pair": "1"}', '{"text": "two"}') == [("one", "1"), ("two", None)]
+    assert rows_of("{not rows}", "[1]") == [("{not rows}", None), ("[1]", None)]
     with pytest.raises(DataError, match="standard input: line 2: broken JSON"):
-        list(stream_lines([b'{"text": "one"}\n', b"two\n"]))
+        rows_of('{"text": "one"}', "two")
+    with pytest.raises(DataError, match="line 1: no column 'text'; known are message"):
+        rows_of('{"message": "one"}', '{"message": "two"}')
+    assert rows_of('{"message": "one"}', text="message") == [("one", None)]
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_table_on_standard_input(mark):
+    """What `cat rows.csv |` brings is read as the file is, or refused with the way out; its header is never a text."""
+    header, *lines = (line.replace("|", mark) for line in ("id|message", '0|"one, two"', '1|"and; a\tthird"'))
+    wanted = [("one, two", None), ("and; a\tthird", None)]
+    assert rows_of(header.replace("message", "text"), *lines) == rows_of(header, *lines, text="message") == wanted
+    with pytest.raises(DataError, match=r"looks like a header \(id, message\): .*--column text=NAME"):
+        rows_of(header, *lines)
+    with pytest.raises(DataError, match=r"line 1: no column 'mesage'; .*Did you mean 'message'"):
+        rows_of(header, *lines, text="mesage")
+
+
+def test_texts_with_marks_are_no_table():
+    for lines in (
+        ["Good, but long", "Bad, and short"],
+        ["good", "dull"],
+        ["a,b", "one"],
+        ["no", "plot, no"],
+        ["wow, wow"],
+    ):
+        assert rows_of(*lines) == [(line, None) for line in lines]
+    assert rows_of("text", "one", '"two, three"') == [("one", None), ("two, three", None)]  # one column
+
+
+def test_all_columns_come_along(tmp_path):
+    """By the file's names, whatever the file; `--keep-columns` writes them."""
+    rows = [{"id": 7, "review": "good", "label": "x"}, {"id": 8, "review": "dull", "label": None}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    (tmp_path / "rows.csv").write_text("id,review,label\n7,good,x\n8,dull,\n")
+    for name in ("rows.jsonl", "rows.json", "rows.csv"):
+        found = list(stream_records(str(tmp_path / name), {"text": "review"}))
+        assert [row for row, _ in found] == [("good", None), ("dull", None)]
+        wanted = rows if "json" in name else [{name: str(row[name] or "") for name in row} for row in rows]
+        assert [dict(columns) for _, columns in found] == wanted
 
 
 def test_nothing_heavy_is_needed():

@@ -13,7 +13,7 @@ from understudy.data import sources
 from understudy.data.rows import read
 from understudy.errors import DataError, ModelError
 from understudy.recipe import DataSettings
-from understudy.run import FACTS, RECIPE
+from understudy.run import FACTS, RECIPE, model_in
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -52,16 +52,9 @@ class Origin:
             if not (above / RECIPE).is_file():
                 return cls(name)
             return cls(name, folder.resolve().name, above, _settings(above), _json(above / FACTS))
-        if (folder / "student" / "config.json").is_file():
-            return cls(str(folder / "student"), "student", folder, _settings(folder), _json(folder / FACTS))
-        if (folder / "config.json").is_file():
-            return cls(name, "teacher", folder, _settings(folder), _json(folder / FACTS))
-        if tasks := _yaml(folder / RECIPE).get("tasks"):
-            folders = " or ".join(str(folder / one["name"]) for one in tasks)
-            raise ModelError(f"{folder}: a run of several tasks; give the folder of one: {folders}")
-        raise ModelError(
-            f"{folder}: a run without a student; go on with it: the command that started it, with --resume"
-        )
+        model = Path(model_in(name))
+        run = folder if model == folder else model.parent
+        return cls(str(model), "teacher" if model == folder else "student", run, _settings(run), _json(run / FACTS))
 
     def validation_rows(self, task: Task, label_names: tuple[str, ...] | None) -> Dataset:
         """The rows that selected the model.
