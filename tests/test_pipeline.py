@@ -1,24 +1,27 @@
 """A whole run: what the student and its controls are given, what is kept for other runs, and what a kill costs."""
 
+import copy
 import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from tiny import LABELS, family, tiny_rows, write_rows
-from understudy import controls, pipeline, preparation
+from tiny import LABELS, family, tiny_rows, tiny_teacher, write_rows
+from understudy import controls, parts, pipeline, preparation
 from understudy.data.tables import identity
 from understudy.errors import ModelError, RecipeError
 from understudy.evaluate.calibration import fit_temperature, reliability
 from understudy.evaluate.predictions import PREDICTIONS, read_predictions
 from understudy.pipeline import distill, teach
 from understudy.preparation import prepare, resolve
-from understudy.recipe import Recipe
+from understudy.recipe import Recipe, StudentPart, TrainSettings
 from understudy.recipe_file import load_recipe
 from understudy.teachers.capture import logits_of
 from understudy.teachers.store import Store
@@ -110,12 +113,91 @@ def shelf_key(built: Recipe, control: str = "alone") -> str:
     return controls.key(control, plan, controls.stages_of(control, plan), "cpu")
 
 
+@pytest.fixture(scope="module")
+def plan_of_controls(world):
+    return prepare(resolve(recipe(world)))
+
+
+def key_of(plan, control="alone", device="cpu", **changes) -> str:
+    """The key of a plan whose recipe has other settings; the students in it stay."""
+    plan = replace(plan, recipe=plan.recipe.model_copy(update=changes))
+    return controls.key(control, plan, controls.stages_of(control, plan), device)
+
+
 @pytest.mark.parametrize("changed", [
-    {"seed": 1}, {"student__hidden": 9}, {"stages__0__train__epochs": 2}, {"stages__0__train__learning_rate": 0.02},
-    {"stages__0__objectives__0__smoothing": 0.1}, {"data__train_rows": 40}, {"metric": "macro_f1"}, {"data__max_length": 16},
+    {"seed": 1}, {"student__hidden": 9}, {"stages__0__train__epochs": 2}, {"stages__0__objectives__0__smoothing": 0.1},
+    {"data__train_rows": 40}, {"metric": "macro_f1"}, {"data__max_length": 16}, {"student__dropout": 0.7},
 ], ids=lambda one: next(iter(one)))  # fmt: skip
 def test_another_setting_is_another_control(world, changed):
     assert shelf_key(recipe(world, **changed)) != shelf_key(recipe(world))
+
+
+def another(value, annotation):
+    """A value of the same kind that is not this one; numbers are halved, words are taken from the alternatives."""
+    options = [one for part in (annotation, *get_args(annotation)) for one in get_args(part) if isinstance(one, str)]
+    if options:
+        return next(one for one in options if one != value)
+    if isinstance(value, bool):
+        return not value
+    return value / 2 if isinstance(value, float) else value + 1 if isinstance(value, int) else 3
+
+
+@pytest.mark.parametrize("kind", parts.kinds("students"))
+def test_every_setting_of_every_student_is_in_the_key(plan_of_controls, kind):
+    """The untrained student is the same one throughout: not even a setting that changes none of its weights is left out."""
+    cls = parts.part("students", kind)
+    fields = parts.settings_of(cls).model_fields
+    default = {name: "some/model" if name == "model" else field.default for name, field in fields.items()}
+    made = [{**default, name: another(default[name], fields[name].annotation)} for name in fields]
+    students = [StudentPart.model_construct(kind=kind, **settings) for settings in (default, *made)]
+    for control in ("alone", "pseudo_labels"):
+        keys = [key_of(plan_of_controls, control, student=one) for one in students]
+        assert len(set(keys)) == len(fields) + 1, [
+            name for name, key in zip(fields, keys[1:], strict=True) if keys.count(key) > 1
+        ]
+
+
+@pytest.mark.parametrize("name", [name for name in TrainSettings.model_fields if name != "max_steps"])
+def test_every_setting_of_the_training_is_in_the_key(plan_of_controls, name):
+    """`max_steps` overrides epochs, and so is set in what a control trains by; it is tried with another number of updates."""
+    (stage,) = plan_of_controls.recipe.stages
+    value = another(getattr(stage.train, name), TrainSettings.model_fields[name].annotation)
+    changed = stage.model_copy(update={"train": stage.train.model_copy(update={name: value})})
+    for control in ("alone", "pseudo_labels"):
+        assert key_of(plan_of_controls, control, stages=(changed,)) != key_of(plan_of_controls, control)
+
+
+def test_what_else_decides_a_control_is_in_its_key(plan_of_controls, world, monkeypatch, tmp_path):
+    plan, first = plan_of_controls, key_of(plan_of_controls)
+    (stage,) = plan.recipe.stages
+    steps = stage.model_copy(update={"train": stage.train.model_copy(update={"max_steps": 5})})
+    relabelled = plan.rows.train.map(lambda row: {"label": 1 - row["label"]})
+    backwards = plan.rows.train.select(range(len(plan.rows.train))[::-1])
+    keys = [
+        key_of(plan, stages=(steps,)), key_of(plan, seed=1), key_of(plan, metric="macro_f1"), key_of(plan, device="cuda"),
+        key_of(replace(plan, autocast=not plan.autocast)), key_of(replace(plan, student=tiny_teacher())),
+        *(key_of(replace(plan, rows=replace(plan.rows, train=rows))) for rows in (relabelled, backwards)),
+        key_of(replace(plan, rows=replace(plan.rows, validation=plan.rows.train))),
+    ]  # fmt: skip
+    config = plan.student.model.config
+    for name, value in {"dropout": 0.7, "embedding_scale": 0.1}.items():
+        other = copy.deepcopy(plan.student.model)
+        setattr(other.config, name, value)
+        assert getattr(config, name) != value
+        keys.append(key_of(replace(plan, student=replace(plan.student, model=other))))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    keys.append(key_of(plan))
+    assert first not in keys and len(set(keys)) == len(keys)
+
+
+def test_own_code_that_was_changed_is_another_control(plan_of_controls, tmp_path):
+    code = tmp_path / "mine.py"
+    body = "from understudy.students.bilstm import BiLSTM\nclass Mine(BiLSTM):\n    width = {}\n"
+    keys = []
+    for width in (1, 2):
+        code.write_text(body.format(width))
+        keys.append(key_of(plan_of_controls, student=StudentPart(kind=f"{code}:Mine")))
+    assert len({*keys, key_of(plan_of_controls)}) == 3
 
 
 @pytest.mark.parametrize("changed", [

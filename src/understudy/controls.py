@@ -10,8 +10,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from understudy import __version__, processes
-from understudy.data.rows import labelled
+from understudy import __version__, parts, processes
+from understudy.data.rows import facts_of, labelled
 from understudy.objectives import LayerObjective
 from understudy.preparation import Plan
 from understudy.recipe import ObjectivePart, Recipe, Stage
@@ -31,23 +31,24 @@ def stages_of(control: str, plan: Plan) -> list[tuple[Stage, Dataset]]:
 def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: str) -> str:
     """A name for what decides a control's weights, so that none is trained twice.
 
-    The teacher counts only where the control hears it.
+    The teacher counts only where the control hears it; the rows that were made count as what they are.
     """
     import torch
+    import transformers
 
-    facts = plan.rows.facts()
-    heard = [
-        plan.teacher.fingerprint,
-        plan.pretrained and plan.pretrained.fingerprint,
-        facts.get("transfer"),
-        facts.get("raw"),
-    ]
+    recipe = plan.recipe
     described = {
-        "control": control, "processes": processes.count(), "understudy": __version__,
-        "torch": torch.__version__, "device": device, "seed": plan.recipe.seed,
-        "student": plan.student.fingerprint, "stages": [stage.model_dump(mode="json") for stage, _ in stages],
-        "metric": plan.recipe.selection_metric, "train": facts["train"], "validation": facts["validation"],
-        "teacher": None if control == "alone" else heard,
+        "control": control, "processes": processes.count(), "device": device, "seed": recipe.seed,
+        "versions": [__version__, torch.__version__, transformers.__version__],
+        "task": recipe.task, "metric": recipe.selection_metric,
+        "student": [recipe.student.model_dump(mode="json"), plan.student.fingerprint, plan.autocast],
+        "stages": [stage.model_dump(mode="json") for stage, _ in stages],
+        "files": parts.contents([recipe.student, *(stage for stage, _ in stages)]),
+        "rows": [facts_of(rows) for _, rows in stages], "validation": facts_of(plan.rows.validation),
+        "held_out": [facts_of(plan.texts[stage.name][1]) for stage, _ in stages if stage.masked_lm],
+        "assistants": [plan.assistants[stage.name].fingerprint for stage, _ in stages if stage.student],
+        "pretrained": plan.pretrained.fingerprint if plan.pretrained and any(stage.masked_lm for stage, _ in stages) else None,
+        "teacher": None if control == "alone" else plan.teacher.fingerprint,
     }  # fmt: skip
     return f"{control}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]}"
 

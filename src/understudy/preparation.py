@@ -305,7 +305,8 @@ def _made_rows_key(plan: Plan, stage: Stage) -> str:
     """A name for what decides which rows a stage makes."""
     assert stage.augment is not None
     described = [__version__, plan.recipe.seed, plan.teacher.fingerprint, stage.augment.model_dump(mode="json"),
-                 facts_of(plan.stage_rows(stage))]  # fmt: skip
+                 parts.contents(stage.augment), facts_of(plan.stage_rows(stage)), facts_of(plan.rows.validation),
+                 facts_of(plan.rows.test)]  # fmt: skip
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 

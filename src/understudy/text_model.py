@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 # Longer texts are cut here unless `data.max_length` says otherwise; batches are padded to their own longest row only.
 DEFAULT_MAX_LENGTH = 512
+# Of a config, what changes no output: where it comes from, how it was written down, what a call may ask for; labels are kept by name.
+_NEUTRAL = {
+    "_name_or_path", "architectures", "dtype", "finetuning_task", "id2label", "label2id", "output_attentions",
+    "output_hidden_states", "problem_type", "return_dict", "task_specific_params", "torch_dtype", "transformers_version",
+    "use_cache",
+}  # fmt: skip
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -116,7 +122,7 @@ class TextModel:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What decides this model's outputs: hashes of weights and tokenizer, the labels, the length."""
+        """What decides the outputs: hashes of weights, config and tokenizer, the labels, the length, how rows are cut and padded."""
         tokenizer = copy.deepcopy(self.tokenizer.backend_tokenizer)
         tokenizer.no_truncation()  # what a call left set says nothing of the tokenizer
         tokenizer.no_padding()
@@ -124,9 +130,14 @@ class TextModel:
         for name, tensor in sorted(self.model.state_dict().items()):
             weights.update(name.encode())
             weights.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        config = {key: value for key, value in self.model.config.to_dict().items() if key not in _NEUTRAL}
         return {
             "weights": weights.hexdigest(),
+            "config": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
             "tokenizer": hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
+            "inputs": [name for name in self.tokenizer.model_input_names if name != "attention_mask"],
+            "truncation_side": self.tokenizer.truncation_side,
+            "pad_token_id": self.tokenizer.pad_token_id,
             "labels": list(self.label_names or ()),
             "max_length": self.max_length,
         }

@@ -113,8 +113,8 @@ def _teacher_on_shelf(plan: Plan, shelf: Path, device: str) -> Exported:
     """The teacher in 8 bits, exported now or by an earlier run."""
     teacher, rows = plan.teacher.models[0], labelled(plan.rows.validation)
     decides = {
-        "teacher": plan.teacher.fingerprint, "rows": plan.rows.facts()["validation"], "pair": plan.rows.pair,
-        "versions": [version(name) for name in ("understudy", "torch", "onnxruntime")],
+        "teacher": plan.teacher.fingerprint, "rows": plan.rows.facts()["validation"], "task": plan.recipe.task, "device": device,
+        "versions": [version(name) for name in ("understudy", "torch", "transformers", "tokenizers", "onnxruntime")],
     }  # fmt: skip
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     folder = shelf / f"teacher-int8-{key}"

@@ -15,7 +15,7 @@ from understudy.data.rows import Rows
 from understudy.errors import RecipeError, UserError
 from understudy.pipeline import open_store
 from understudy.preparation import Plan, blueprint_of, check_stages, check_teacher, gather, resolve
-from understudy.recipe import Recipe
+from understudy.recipe import DataSettings, Recipe
 from understudy.recipe_file import load_recipe
 from understudy.run import Say
 from understudy.search.budget import Budget, excess, shown
@@ -92,14 +92,20 @@ class Ground:
     @property
     def described(self) -> dict[str, Any]:
         """All that decides the trials: a folder, and a study, is gone on with only under an equal one."""
-        stages = {name: recipe.model_dump(mode="json")["stages"] for name, recipe in self.recipes.items()}
+        data = DataSettings().model_dump().keys() - {"max_length"}  # the rows themselves count
+        paths = {"data": data, "teacher": {"models", "store"}, "report_to": True}
+        recipes = {name: recipe.model_dump(mode="json", exclude=paths) for name, recipe in self.recipes.items()}
         return {
             "search": {
                 "understudy": __version__, "task": self.first.task, "metric": self.metric, "seed": self.seed, "budget": dict(self.budget),
                 "export": list(self.first.export), "max_length": self.first.data.max_length,
             },
             "data": {split: self.facts[split]["sha256"] for split in ("train", "validation", "transfer") if split in self.facts},
-            "teacher": self.teacher.fingerprint, "space": self.space.model_dump(mode="json"), "stages": stages,
+            "teacher": self.teacher.fingerprint, "space": self.space.model_dump(mode="json"), "recipes": recipes,
+            "files": parts.contents([
+                list(recipes.values()), [shape.model_dump(mode="json") for one in self.space.students for shape in one.shapes.values()],
+                {"kind": "", "pretrained": self.first.teacher.pretrained},
+            ]),
         }  # fmt: skip
 
     @property
