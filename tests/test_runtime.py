@@ -85,7 +85,7 @@ def test_the_command_loads_no_torch(single_export, world):
 @pytest.mark.parametrize("package", ["onnxruntime", "tokenizers"])
 def test_a_package_that_is_missing(package, single_export, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ModelError, match=rf"{package} is not installed.*understudy\[export\]"):
+    with pytest.raises(ModelError, match=rf"need {package}, which is not installed; run: .*\[export\]"):
         Predictor(single_export)
 
 

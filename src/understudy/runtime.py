@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import DataError, ModelError
+from understudy.installation import install_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -284,9 +285,7 @@ def _load_session(path: Path, threads: int) -> Any:
 
 
 def _not_installed(package: str) -> ModelError:
-    return ModelError(
-        f"{package} is not installed, which exported models run on; run: pip install 'understudy[export]'"
-    )
+    return ModelError(f"exported models need {package}, which is not installed; run: {install_command('export')}")
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from understudy.export.folder import write_export
 from understudy.export.graph import OPSET
 from understudy.export.parity import complaints, expected, parity
 from understudy.exporting import export_model
+from understudy.installation import install_command
 from understudy.runtime import Predictor
 from understudy.students import Blueprint
 from understudy.tasks.classification import Classification
@@ -370,7 +371,7 @@ def test_without_the_extra(world, tmp_path, understudy, monkeypatch):
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else there(name))
     said = understudy("export", world.teacher, "--data", world.validation, "--out", tmp_path / "out")
-    assert said.code == 2 and "needs onnxscript" in said.err and "pip install 'understudy[export]'" in said.err
+    assert said.code == 2 and "needs onnxscript" in said.err and f"run: {install_command('export')}" in said.err
 
 
 def test_a_model_that_torch_cannot_export(world, tmp_path, understudy, monkeypatch):

@@ -98,7 +98,7 @@ def test_without_the_extra_a_run_goes_on(world, tmp_path, understudy, quick, mon
     from understudy.errors import ModelError
 
     def missing():
-        raise ModelError("exporting needs onnx; run: pip install 'understudy[export]'")
+        raise ModelError("exporting needs onnx, not installed")
 
     monkeypatch.setattr(shipping, "need_exporter", missing)
     said = understudy(*world.distill("hinton", tmp_path / "run", *WORDS))

@@ -61,7 +61,10 @@ def main() -> None:
     Exit codes: 0 done, 1 failure, 2 the user's mistake, 130 interrupted.
     """
     from understudy.errors import UnderstudyError
+    from understudy.installation import namesake_warning
 
+    if warning := namesake_warning():
+        print(f"understudy: warning: {warning}", file=sys.stderr)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "int8"]
 FILES: dict[str, str] = {"float32": "model.onnx", "int8": "model.int8.onnx"}
 _FUSED = "fused.onnx"  # what is quantized, where attention can be one operator
-_VERSIONS = ("understudy", "torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
+_VERSIONS = ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _write_description(
         "opset": OPSET,
         "parameters": model.parameters,
         "model_type": model.model.config.model_type,
-        "versions": {name: version(name) for name in _VERSIONS},
+        "versions": {"understudy": __version__} | {name: version(name) for name in _VERSIONS},
         "parity": figures,
         **{name: found for name, found in more.items() if found},
     }

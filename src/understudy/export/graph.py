@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import ExportError, ModelError
+from understudy.installation import install_command
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -107,7 +108,7 @@ def need_exporter() -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise ModelError(
-            f"exporting needs {' and '.join(missing)}, not installed here; run: pip install 'understudy[export]'"
+            f"exporting needs {' and '.join(missing)}, not installed here; run: {install_command('export')}"
         )
 
 

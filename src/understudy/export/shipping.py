@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from understudy import __version__
 from understudy.data.rows import labelled
 from understudy.errors import ExportError, ModelError, UserError
 from understudy.evaluate.measure import Measured
@@ -114,7 +115,7 @@ def _teacher_on_shelf(plan: Plan, shelf: Path, device: str) -> Exported:
     teacher, rows = plan.teacher.models[0], labelled(plan.rows.validation)
     decides = {
         "teacher": plan.teacher.fingerprint, "rows": plan.rows.facts()["validation"], "task": plan.recipe.task, "device": device,
-        "versions": [version(name) for name in ("understudy", "torch", "transformers", "tokenizers", "onnxruntime")],
+        "versions": [__version__, *(version(name) for name in ("torch", "transformers", "tokenizers", "onnxruntime"))],
     }  # fmt: skip
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     folder = shelf / f"teacher-int8-{key}"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import ModelError, RunFolderError
+from understudy.installation import install_command
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -37,7 +38,7 @@ def need_optuna() -> None:
     from importlib.util import find_spec
 
     if find_spec("optuna") is None:
-        raise ModelError("a search needs optuna, not installed here; run: pip install 'understudy[search]'")
+        raise ModelError(f"a search needs optuna, which is not installed; run: {install_command('search')}")
 
 
 def open_storage(url: str) -> RDBStorage:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import ModelError, RecipeError
+from understudy.installation import install_command
 from understudy.runtime import Predictor
 from understudy.serving.limits import Limits
 
@@ -154,4 +155,4 @@ def _check_installed() -> None:
     for package in ("fastapi", "uvicorn", "prometheus_client"):
         if find_spec(package) is None:
             name = package.replace("_", "-")
-            raise RecipeError(f"{name} is not installed, which serving needs; run: pip install 'understudy[serve]'")
+            raise RecipeError(f"serving needs {name}, which is not installed; run: {install_command('serve')}")

@@ -1,0 +1,48 @@
+"""How this package was installed: the command that adds an extra, and a warning of the other package of this name.
+
+The distribution is `understudy-distill`; it is not on PyPI. The `understudy` on PyPI is somebody else's, and also installs a package
+and a command called `understudy`.
+"""
+
+import json
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+DISTRIBUTION, NAMESAKE = "understudy-distill", "understudy"
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra, from wherever this package was installed: a clone, a wheel or a git URL."""
+    source = _source()
+    if "vcs_info" in source:
+        vcs = source["vcs_info"]
+        url = f"{vcs['vcs']}+{source['url']}@{vcs.get('requested_revision') or vcs['commit_id']}"
+        return f"pip install '{DISTRIBUTION}[{extra}] @ {url}'"
+    path = Path(unquote(urlsplit(source.get("url", "")).path))
+    if source and path.exists():
+        editable = "-e " if source.get("dir_info", {}).get("editable") else ""
+        return f"pip install {editable}'{path}[{extra}]'"
+    return f"pip install '.[{extra}]' (in a clone of understudy)"
+
+
+def namesake_warning() -> str | None:
+    """What to say where the other `understudy` is installed too (each overwrites files of the other); None where it is not."""
+    try:
+        files = distribution(NAMESAKE).files or []
+    except PackageNotFoundError:
+        return None
+    if not any(file.as_posix() == "understudy/__init__.py" for file in files):
+        return None  # an old editable installation of our own
+    return (
+        f"the PyPI package '{NAMESAKE}', another project, is installed in this environment too; it and '{DISTRIBUTION}' "
+        f"overwrite each other's files. Run: pip uninstall {NAMESAKE} {DISTRIBUTION}; then install only the one you want"
+    )
+
+
+def _source() -> dict:
+    """Where pip got this package from (direct_url.json, PEP 610); empty where it does not say."""
+    try:
+        return json.loads(distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return {}
