@@ -23,6 +23,17 @@ from understudy import parts
 from understudy.exporting import export_model
 from understudy.students import Blueprint
 from understudy.text_model import TextModel
+from understudy.train import trainer
+
+LEAST_UPDATES = trainer.least_updates
+# Hundreds of updates on a few tiny rows would take the suite an hour: trainings end with their epochs, except where a test is marked.
+trainer.least_updates = lambda settings: 0
+
+
+@pytest.fixture(autouse=True)
+def _full_length(request, monkeypatch):
+    if request.node.get_closest_marker("full_length") is not None:
+        monkeypatch.setattr(trainer, "least_updates", LEAST_UPDATES)
 
 
 @pytest.fixture

@@ -180,13 +180,14 @@ def test_yaml_blocks_are_recipes(name: str, folder: Path) -> None:
 
 def test_the_training_defaults_shown_are_those_of_the_kinds() -> None:
     text = (ROOT / "docs" / "students.md").read_text("utf-8")
-    shown = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\S+) \|$", text, re.MULTILINE)
+    shown = re.findall(r"^\| `(\w+)` \| (\d+) \| ([\d,]+) \| (\d+) \| (\S+) \|$", text, re.MULTILINE)
     assert {kind for kind, *_ in shown} == set(parts.kinds("students"))
-    for kind, epochs, batch_size, learning_rate in shown:
+    for kind, epochs, least, batch_size, learning_rate in shown:
         there = parts.part("students", kind).training  # type: ignore[attr-defined]
-        assert there == {"epochs": int(epochs), "batch_size": int(batch_size), "learning_rate": float(learning_rate)}, (
-            kind
-        )
+        assert there == {
+            "epochs": int(epochs), "min_updates": int(least.replace(",", "")), "batch_size": int(batch_size),
+            "learning_rate": float(learning_rate),
+        }, kind  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,13 +11,16 @@ from understudy.data.batches import by_length, tokenized
 from understudy.data.rows import Rows, labelled, read
 from understudy.errors import RecipeError
 from understudy.evaluate.measure import Measured, compare
+from understudy.preparation import few_updates
 from understudy.processes import is_helper, main_process_first
-from understudy.recipe import FinetuneSettings, make_objectives
+from understudy.recipe import ENCODER_TRAINING, FinetuneSettings, make_objectives
 from understudy.run import Run, Say, check
 from understudy.students import Blueprint
 from understudy.tasks import Task
 from understudy.text_model import TextModel
 from understudy.train.precision import find_device
+from understudy.train.rates import rate_for, width_of
+from understudy.train.trainer import length
 from understudy.train.training import check_trainable, train
 
 
@@ -34,7 +37,7 @@ def finetune(
     Raises:
         UserError: the input does not fit; nothing is left behind.
     """
-    out, device = Path(out), find_device(device)
+    settings, out, device = filled_in(settings), Path(out), find_device(device)
     if finished := check(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite):
         say(f"{out} is finished; nothing to do")
         return finished
@@ -52,7 +55,10 @@ def finetune(
     check_trainable(model, settings.train, settings.report_to)
     with main_process_first(device):
         run = Run.start(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
-    say(f"Fine-tuning {settings.model} ({model.parameters:,} parameters) on {len(learned):,} rows")
+    updates = length(len(learned), settings.train).updates
+    say(f"Fine-tuning {settings.model} ({model.parameters:,} parameters): {len(learned):,} rows, {updates:,} updates")
+    least = (settings.student.make().defaults() if settings.student else ENCODER_TRAINING).get("min_updates")
+    few_updates(updates, least, settings.model, "train", say)
     trained = train(
         model, tokenized(model, learned, balanced=settings.train.balanced_sampling), by_length(model, labelled(rows.validation)), task,
         settings.train, objectives, folder=run.checkpoints / "finetune", metric=settings.selection_metric,
@@ -70,9 +76,17 @@ def finetune(
         "understudy": __version__, "task": settings.task, "recipe": "finetune", "seed": settings.seed, "command": command,
         "label_names": rows.label_names, "data": rows.facts(), "primary_metric": settings.selection_metric,
         "models": {"teacher": facts["models"]["student"]}, "best_validation": trained.best, "best_step": trained.best_step,
-        "precision": trained.precision,
+        "trainings": run.trainings(settings.selection_metric), "precision": trained.precision,
     })  # fmt: skip
     return run
+
+
+def filled_in(settings: FinetuneSettings) -> FinetuneSettings:
+    """The settings with the learning rate that fits the encoder, where none is given."""
+    if settings.train.learning_rate is not None:
+        return settings
+    rate = rate_for(width_of(settings.model))
+    return settings.model_copy(update={"train": settings.train.model_copy(update={"learning_rate": rate})})
 
 
 def _build(settings: FinetuneSettings, rows: Rows, task: Task) -> tuple[TextModel, bool]:

@@ -22,7 +22,7 @@ from understudy.evaluate.measure import Measured
 from understudy.evaluate.summary import summarise_tasks
 from understudy.export.shipping import ship
 from understudy.pipeline import fill_store, prove
-from understudy.preparation import Plan, check, filled_in, gather, under_new_head
+from understudy.preparation import Plan, check, filled_in, gather, under_new_head, warn_of_few_updates
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import ObjectivePart, Recipe, Stage, make_objectives
 from understudy.report.page import write_page
@@ -32,7 +32,7 @@ from understudy.students import Blueprint
 from understudy.students.assembly import seeded, set_head
 from understudy.teachers.teacher import NoTeacher, Teacher
 from understudy.text_model import TextModel, resolve_max_length
-from understudy.train.multitask import MultitaskModel, train_together, updates_in_epoch, updates_together
+from understudy.train.multitask import MultitaskModel, length_together, train_together, updates_in_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,9 +128,9 @@ class Together:
         }
 
     def updates(self, number: int) -> int:
-        """How many updates a stage makes."""
+        """How many updates a stage makes, at most where validation can stop it."""
         rows = [len(own) for _, own in self.stages[number].values()]
-        return updates_together(rows, self.recipe.stages[number].train)
+        return length_together(rows, self.recipe.stages[number].train).updates
 
     def _rows(self, plan: Plan, number: int) -> Dataset:
         rows = plan.stage_rows(plan.recipe.stages[number])
@@ -193,7 +193,9 @@ def prepare_tasks(recipe: Recipe, say: Say = lambda line: None, *, device: str =
                         "on labels and logits"
                     )
             check(plans[name], device)
-    return Together(recipe, plans)
+    together = Together(recipe, plans)
+    warn_of_few_updates(recipe, [together.updates(number) for number in range(len(recipe.stages))], say)
+    return together
 
 
 def _for_task(recipe: Recipe, task: Task, teacher: Teacher) -> Recipe:
@@ -340,7 +342,7 @@ class _Work:
             done, trained = checkpoints / "model.safetensors", checkpoints / "trained.json"
             if not trained.is_file():
                 told = ", ".join(f"{len(rows):,} rows of {task}" for task, (_, rows) in of_tasks.items())
-                updates = updates_together([len(rows) for _, rows in of_tasks.values()], stage.train)
+                updates = length_together([len(rows) for _, rows in of_tasks.values()], stage.train).updates
                 self.say(f"Training the {name.replace('_', ' ')} ({self.together.recipe.student.kind}, "
                          f"{self.together.parameters:,} parameters): {told}, {updates:,} updates")  # fmt: skip
                 kept = {

@@ -193,7 +193,7 @@ def prove(
         "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
         "command": command, "label_names": names, "data": plan.rows.facts(),
         "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.at(stage).layer_maps(stage))},
-        **compared, "exports": shipped.parity,
+        **compared, "trainings": run.trainings(recipe.selection_metric), "exports": shipped.parity,
     })  # fmt: skip
     shipped.tell_card(run.facts)
     write_page(run.folder)

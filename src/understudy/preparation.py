@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
@@ -31,7 +31,7 @@ from understudy.data.rows import (
 )  # fmt: skip
 from understudy.errors import ModelError, RecipeError
 from understudy.objectives import LayerObjective, Objective
-from understudy.recipe import Recipe, Stage, make_objectives
+from understudy.recipe import Recipe, Stage, StudentPart, TrainSettings, make_objectives, with_defaults
 from understudy.run import Say
 from understudy.signals import Needs, Shape
 from understudy.students import Blueprint
@@ -40,7 +40,7 @@ from understudy.tasks import Task
 from understudy.teachers.teacher import FileTeacher, ModelTeacher, NoTeacher, Teacher, is_file
 from understudy.text_model import TextModel
 from understudy.train.masked_lm import with_head
-from understudy.train.trainer import names_of, updates
+from understudy.train.trainer import length, names_of
 from understudy.train.training import check_trainable
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ class Plan:
         return concatenate_datasets([*there, *([self.augmented[stage.name]] if stage.name in self.augmented else [])])
 
     def updates(self, stage: Stage) -> int:
-        """How many updates a stage makes."""
-        return updates(len(self.stage_rows(stage)), stage.train)
+        """How many updates a stage makes, at most where validation can stop it."""
+        return length(len(self.stage_rows(stage)), stage.train).updates
 
     def at(self, stage: Stage, previous: TextModel | None = None) -> Plan:
         """The plan as a stage sees it: the student that it trains, and the teacher that it hears.
@@ -201,9 +201,8 @@ def filled_in(recipe: Recipe) -> Recipe:
     """The recipe with the open settings of its stages taken from their kind of student."""
 
     def filled(stage: Stage) -> Stage:
-        defaults = parts.part("students", (stage.student or recipe.student).kind).training
-        open_ones = {name: value for name, value in defaults.items() if getattr(stage.train, name) is None}
-        return stage.model_copy(update={"train": stage.train.model_copy(update=open_ones)})
+        defaults = (stage.student or recipe.student).make().defaults()
+        return stage.model_copy(update={"train": TrainSettings(**with_defaults(stage.train.model_dump(), defaults))})
 
     return recipe.model_copy(update={"stages": tuple(map(filled, recipe.stages))})
 
@@ -251,7 +250,29 @@ def prepare(
         made = _augmented(plan, run_folder, say)
         plan = _planned(recipe, task, rows, teacher, plan.pretrained, made)
         check_stages(plan)
+    warn_of_few_updates(recipe, [plan.updates(stage) for stage in recipe.stages], say)
     return plan
+
+
+def warn_of_few_updates(recipe: Recipe, updates: Sequence[int], say: Say) -> None:
+    """Say where a student, or an assistant, makes in all its stages fewer than half of the updates that its kind has at the least."""
+    totals: dict[str, tuple[StudentPart, int]] = {}
+    for stage, count in zip(recipe.stages, updates, strict=True):
+        who, part = (
+            ("the student", recipe.student)
+            if stage.student is None
+            else (f"the assistant of stage {stage.name}", stage.student)
+        )
+        totals[who] = part, totals.get(who, (part, 0))[1] + count
+    for who, (part, count) in totals.items():
+        few_updates(count, part.make().defaults().get("min_updates"), f"{who} ({part.kind})", "stages.N.train", say)
+
+
+def few_updates(updates: int, least: int | None, who: str, place: str, say: Say) -> None:
+    """Say where a training is so short that it may well end before it has learned the task."""
+    if least and updates < least / 2:
+        say(f"Warning: {updates:,} updates are few for {who}; on little data it learns in {least:,}. Leave {place}.epochs and max_steps "
+            f"out, or give {place}.min_updates={least}")  # fmt: skip
 
 
 def _planned(

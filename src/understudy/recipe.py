@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -14,11 +14,9 @@ from understudy import parts
 from understudy.errors import RecipeError, did_you_mean
 from understudy.mistakes import told
 
-ENCODER_TRAINING = {
-    "epochs": 3,
-    "batch_size": 32,
-    "learning_rate": 5e-5,
-}  # of a pretrained encoder, where nothing else is asked for
+# Of a pretrained encoder, where nothing else is asked for; the learning rate depends on its width.
+ENCODER_TRAINING = {"epochs": 3, "min_updates": 300, "batch_size": 32}
+LENGTHS = ("epochs", "max_steps")  # who gives one of them means just that, without a least number of updates
 PRETRAINING = {"epochs": 3, "batch_size": 32, "learning_rate": 1e-4}
 _TASK_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TAKEN = ("checkpoints", "tensorboard", "mean")  # folders of a run of several tasks, and its metric
@@ -178,7 +176,12 @@ class TrainSettings(_Frozen):
     """How to train. `null` takes the student kind's own default, which the resolved recipe shows."""
 
     epochs: float | None = Field(default=None, gt=0)
-    max_steps: int | None = Field(default=None, gt=0, description="updates; overrides epochs")
+    max_steps: int | None = Field(default=None, gt=0, description="updates; overrides epochs and min_updates")
+    min_updates: int | None = Field(
+        default=None,
+        ge=0,
+        description="updates to make even where the epochs are over sooner; null: as the student kind has it, none where epochs are set",
+    )
     batch_size: int | None = Field(default=None, gt=0)
     accumulation: int = Field(default=1, gt=0, description="batches summed into one update")
     learning_rate: float | None = Field(default=None, gt=0)
@@ -187,7 +190,11 @@ class TrainSettings(_Frozen):
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     clip_norm: float | None = Field(default=1.0, gt=0)
     evaluations: int = Field(default=10, gt=0, description="how often validation is measured, evenly over the training")
-    patience: int | None = Field(default=None, gt=0, description="evaluations without a better one before stopping")
+    patience: int | None = Field(
+        default=None,
+        gt=0,
+        description="evaluations without a better one before stopping; null: 4 in a training as short as min_updates, else no limit",
+    )
     balanced_sampling: bool = Field(default=False, description="draw rows so that every class comes equally often")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     length_buckets: bool = True
@@ -401,7 +408,7 @@ class FinetuneSettings(_Frozen):
         defaults = ENCODER_TRAINING
         if isinstance(student, dict) and student.get("kind") in parts.kinds("students"):
             defaults = parts.part("students", student["kind"]).training
-        return {**values, "train": {**defaults, **(values.get("train") or {})}}
+        return {**values, "train": with_defaults(_plain(values.get("train")) or {}, defaults)}
 
     @model_validator(mode="after")
     def _metric_known(self) -> FinetuneSettings:
@@ -430,10 +437,25 @@ class PretrainSettings(_Frozen):
     @model_validator(mode="before")
     @classmethod
     def _filled(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {**values, "train": {**PRETRAINING, **(values.get("train") or {})}}
+        return {**values, "train": with_defaults(_plain(values.get("train")) or {}, PRETRAINING)}
 
     def dump(self) -> str:
         return dump_yaml(self)
+
+
+def with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a training with the open ones filled in; a length that is given is kept to, without a least number of updates.
+
+    >>> with_defaults({"epochs": 2}, {"epochs": 10, "batch_size": 32, "min_updates": 600})
+    {'epochs': 2, 'batch_size': 32}
+    """
+    length_given = any(given.get(name) is not None for name in LENGTHS)
+    open_ones = {
+        name: value
+        for name, value in defaults.items()
+        if given.get(name) is None and not (name == "min_updates" and length_given)
+    }
+    return {**given, **open_ones}
 
 
 def make_objectives(described: Sequence[ObjectivePart]) -> list[tuple[float, Any]]:

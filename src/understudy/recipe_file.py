@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from understudy.errors import RecipeError, did_you_mean
 from understudy.mistakes import told
-from understudy.recipe import Recipe
+from understudy.recipe import LENGTHS, Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 _LEFT_OUT = object()
@@ -91,6 +91,9 @@ def build(cls: type[BaseModel], values: dict[str, Any], overrides: Mapping[str, 
     for key, value in overrides.items():
         try:
             _set(values, key, copy.deepcopy(value))
+            place, _, name = key.rpartition(".")
+            if place and name in LENGTHS and f"{place}.min_updates" not in overrides:
+                _set(values, f"{place}.min_updates", None)
         except RecipeError as error:
             mistakes.append(str(error))
     if not mistakes:

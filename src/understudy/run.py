@@ -28,6 +28,7 @@ import yaml
 
 from understudy import __version__
 from understudy.errors import ModelError, RunFolderError
+from understudy.train.curves import trainings
 
 RECIPE, FACTS, METRICS, ENVIRONMENT = "recipe.yaml", "facts.json", "metrics.jsonl", "environment.json"
 Say = Callable[[str], None]  # takes a line for the user
@@ -89,6 +90,12 @@ class Run:
         """Take back a folder that this process made, when its input turns out unusable."""
         if self.fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def trainings(self, metric: str) -> dict[str, Any]:
+        """How every training of the run went: model → stage → updates, the best value of validation; see `train/curves.py`."""
+        path = self.folder / METRICS
+        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+        return trainings(map(json.loads, lines), metric)
 
     def writer(self, model: str, stage: str) -> Callable[[dict[str, Any]], None]:
         """A function that appends a line of numbers to metrics.jsonl.

@@ -135,6 +135,6 @@ def test_without_a_teacher_it_builds_or_says_why_not(kind, tmp_path, build):
 def test_has_training_defaults_and_docstring(kind):
     cls = parts.part("students", kind)
     assert issubclass(cls, Student)
-    assert cls.training.keys() == {"epochs", "batch_size", "learning_rate"}
+    assert cls.training.keys() == {"epochs", "min_updates", "batch_size", "learning_rate"}
     assert "Pick it" in cls.__doc__
     assert "Args:" in cls.__doc__

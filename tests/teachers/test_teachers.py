@@ -170,7 +170,7 @@ def test_probabilities_of_a_csv_become_their_logs(tmp_path):
 def test_certainty_stays_finite(tmp_path):
     teacher = black_box(tmp_path / "said.jsonl", [{"text": TEXTS[0], "probabilities": [0.0, 1.0]}])
     found = teacher.logits(ROWS.select([0]), device="cpu")
-    assert np.isfinite(found).all() and softmax(found)[0, 1] > 0.999
+    assert np.isfinite(found).all() and softmax(found)[0, 1] > 0.99 and np.ptp(found) < 6
 
 
 def test_pairs_of_a_file(tmp_path):

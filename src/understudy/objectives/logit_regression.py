@@ -48,10 +48,10 @@ class LogitRegression(Objective):
     """Squared difference of logits, mean over classes and rows.
 
     Args:
-        zero_mean: compare logits up to a constant of each row, as probabilities do.
+        zero_mean: compare logits up to a constant of each row, as probabilities do; a single number is compared as it is.
     """
 
-    def __init__(self, *, zero_mean: bool = False) -> None:
+    def __init__(self, *, zero_mean: bool = True) -> None:
         super().__init__()
         self.zero_mean = zero_mean
 

@@ -15,7 +15,7 @@ from understudy.data.rows import Rows
 from understudy.errors import RecipeError, UserError
 from understudy.pipeline import open_store
 from understudy.preparation import Plan, blueprint_of, check_stages, check_teacher, gather, resolve
-from understudy.recipe import DataSettings, Recipe
+from understudy.recipe import LENGTHS, DataSettings, Recipe
 from understudy.recipe_file import load_recipe
 from understudy.run import Say
 from understudy.search.budget import Budget, excess, shown
@@ -122,6 +122,8 @@ class Ground:
                 values |= dict.fromkeys(temperatures(self.recipes[name]), value)
             else:
                 values[f"stages.0.train.{setting}"] = value
+        if any(key.rpartition(".")[2] in LENGTHS for key in self.overrides):
+            values.pop("stages.0.train.min_updates", None)
         return resolve(load_recipe(name, values | self.overrides))
 
     def plan(self, tried: Mapping[str, Any]) -> Plan:

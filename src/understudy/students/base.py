@@ -53,11 +53,15 @@ class Blueprint:
 class Student(ABC):
     """A kind of student; the keyword arguments of `__init__` are its settings in a recipe.
 
-    `training` holds the defaults for `train:` settings that the recipe leaves open (epochs, batch_size, learning_rate).
+    `training` holds the defaults for `train:` settings that the recipe leaves open (epochs, min_updates, batch_size, learning_rate).
     """
 
     training: ClassVar[dict[str, Any]]
     autocast: ClassVar[bool] = True  # False where bf16 was measured to be no faster
+
+    def defaults(self) -> dict[str, Any]:
+        """`training`, for this student."""
+        return self.training
 
     @abstractmethod
     def build(self, blueprint: Blueprint) -> TextModel:

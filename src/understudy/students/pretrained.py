@@ -24,12 +24,18 @@ class Pretrained(Student):
         ValueError: no model named.
     """
 
-    training: ClassVar[dict[str, Any]] = {"epochs": 3, "batch_size": 32, "learning_rate": 5e-5}
+    training: ClassVar[dict[str, Any]] = {"epochs": 3, "min_updates": 300, "batch_size": 32, "learning_rate": 5e-5}
 
     def __init__(self, *, model: str, vocabulary: Literal["model", "data"] = "model") -> None:
         if not model:
             raise ValueError("model is empty: give a folder, or a name on the hub")
         self.model, self.vocabulary = model, vocabulary
+
+    def defaults(self) -> dict[str, Any]:
+        """The learning rate fits the width of the encoder."""
+        from understudy.train.rates import rate_for, width_of
+
+        return {**self.training, "learning_rate": rate_for(width_of(self.model))}
 
     def build(self, blueprint: Blueprint) -> TextModel:
         with seeded(blueprint.seed):

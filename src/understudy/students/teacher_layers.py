@@ -39,7 +39,7 @@ class TeacherLayers(Student):
     arXiv:1908.09355 (first layers).
     """
 
-    training: ClassVar[dict[str, Any]] = {"epochs": 3, "batch_size": 32, "learning_rate": 1e-4}
+    training: ClassVar[dict[str, Any]] = {"epochs": 3, "min_updates": 300, "batch_size": 32, "learning_rate": 1e-4}
 
     def __init__(
         self,

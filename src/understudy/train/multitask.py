@@ -22,7 +22,7 @@ from understudy.recipe import TrainSettings
 from understudy.tasks import Task
 from understudy.text_model import TextModel
 from understudy.train.precision import find_device
-from understudy.train.trainer import DistillationTrainer, asked_of, names_of, prepare_objectives
+from understudy.train.trainer import DistillationTrainer, Length, asked_of, length_of, names_of, prepare_objectives
 from understudy.train.training import (
     Progress,
     Trained,
@@ -303,8 +303,9 @@ def train_together(
         for task, student in students.items()
     }
     precision = precisions.pop() if len(precisions) == 1 else "float32"
+    planned = length_together([len(own) for own in rows.values()], settings)
     arguments = arguments_for(
-        settings, updates_together([len(own) for own in rows.values()], settings), folder=folder, seed=seed, device=device,
+        settings, planned, folder=folder, seed=seed, device=device,
         precision=precision, metric=MEAN, report_to=report_to, per_device_train_batch_size=1,
     )  # fmt: skip
     progress = Progress(name, write, MEAN)
@@ -313,19 +314,20 @@ def train_together(
         metrics={task: (_measure(one), metric) for task, (one, metric) in tasks.items()},
         batch_size=settings.batch_size * settings.accumulation * processes.count(), processing_class=first.tokenizer,
         data_collator=_TaskCollator(first.tokenizer.pad_token_id),
-        callbacks=callbacks_for(progress, settings.patience, folder, report_to),
+        callbacks=callbacks_for(progress, planned.patience, folder, report_to),
     )  # fmt: skip
     return run(trainer, progress, folder, precision)
 
 
-def updates_together(rows: Sequence[int], settings: TrainSettings) -> int:
-    """Number of updates that a training on several tasks makes.
+def length_together(rows: Sequence[int], settings: TrainSettings) -> Length:
+    """How long a training on several tasks is; the least number of updates is for each of them.
 
-    >>> updates_together([100, 20], TrainSettings(epochs=2, batch_size=32))
+    >>> length_together([100, 20], TrainSettings(epochs=2, batch_size=32)).updates
     10
     """
     assert settings.epochs, "settings must be resolved"
-    return settings.max_steps or math.ceil(sum(updates_in_epoch(one, settings) for one in rows) * settings.epochs)
+    updates = math.ceil(sum(updates_in_epoch(one, settings) for one in rows) * settings.epochs)
+    return length_of(updates, settings, len(rows))
 
 
 def _measure(task: Task) -> Callable[[Any], dict[str, float]]:

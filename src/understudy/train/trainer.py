@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -28,6 +29,7 @@ from understudy.train.mixup import Mixup, blended
 from understudy.train.self_average import SelfAveragedTeacher
 
 KEPT = f"{TEACHER_VIEW}logits"  # the batch key of kept teacher outputs
+PATIENCE = 4  # evaluations, where a training goes on after its epochs
 LEARNED = "objectives"  # the module of a model in training that holds what objectives learn for themselves
 
 
@@ -332,12 +334,39 @@ def names_of(objectives: Iterable[Objective]) -> list[str]:
     return names
 
 
-def updates(rows: int, settings: TrainSettings) -> int:
-    """Number of updates that a training makes; with several processes, each update takes a batch from each.
+@dataclass(frozen=True)
+class Length:
+    """How long a training is.
 
-    >>> updates(100, TrainSettings(epochs=2, batch_size=32))
-    8
+    Args:
+        updates: made at most.
+        patience: evaluations without a better one before it stops; None never stops it.
+        by_epochs: whether its epochs end it, and not a number of updates.
+    """
+
+    updates: int
+    patience: int | None
+    by_epochs: bool
+
+
+def length(rows: int, settings: TrainSettings) -> Length:
+    """How long a training on so many rows is; with several processes, each update takes a batch from each.
+
+    >>> length(100, TrainSettings(epochs=2, batch_size=32))
+    Length(updates=8, patience=None, by_epochs=True)
     """
     assert settings.epochs and settings.batch_size, "settings must be resolved"
     batches = math.ceil(math.ceil(rows / settings.batch_size) / processes.count())
-    return settings.max_steps or math.ceil(math.ceil(batches / settings.accumulation) * settings.epochs)
+    return length_of(math.ceil(math.ceil(batches / settings.accumulation) * settings.epochs), settings)
+
+
+def length_of(in_epochs: int, settings: TrainSettings, tasks: int = 1) -> Length:
+    """How long a training is whose epochs come to so many updates; the least number of updates is for each task."""
+    least = least_updates(settings) * tasks
+    updates = settings.max_steps or max(in_epochs, least)
+    patience = settings.patience or (PATIENCE if updates <= least else None)
+    return Length(updates, patience, by_epochs=not settings.max_steps and in_epochs >= least)
+
+
+def least_updates(settings: TrainSettings) -> int:
+    return settings.min_updates or 0

@@ -33,11 +33,20 @@ from understudy.signals import Signals
 from understudy.tasks import Task
 from understudy.teachers.capture import signals_of
 from understudy.text_model import TextModel
+from understudy.train.curves import is_rising
 from understudy.train.masked_lm import MaskedLMScores
 from understudy.train.mixup import Mixup
 from understudy.train.precision import bfloat16_agrees, find_device, has_bfloat16
 from understudy.train.self_average import SelfAveragedTeacher
-from understudy.train.trainer import KEPT, DistillationTrainer, prepare_objectives, student_view, teacher_view, updates
+from understudy.train.trainer import (
+    KEPT,
+    DistillationTrainer,
+    Length,
+    length,
+    prepare_objectives,
+    student_view,
+    teacher_view,
+)
 
 LOGS = 100  # lines of training loss in metrics.jsonl, at most about this many a training
 _LOG = logging.getLogger("understudy")
@@ -45,12 +54,19 @@ _LOG = logging.getLogger("understudy")
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training says of itself."""
+    """What a training says of itself.
+
+    Args:
+        steps: updates made.
+        best: value of validation at `best_step`, whose weights are kept; NaN where nothing selects.
+        rising: whether validation was still getting better when the training ended.
+    """
 
     steps: int
     seconds: float
     best: float
     best_step: int
+    rising: bool
     precision: str
 
 
@@ -98,11 +114,11 @@ def train(
     set_seed(seed)
     freeze(student, settings.last_layers)
     precision = precision_for(student, rows, settings, objectives, teacher, device, autocast)
-    steps = updates(len(rows), settings)
+    planned = length(len(rows), settings)
     # Where nothing trains the head, its answers say nothing of the weights: then the last ones are taken.
     selects = any(objective.student_needs.logits for weight, objective in objectives if weight)
     arguments = arguments_for(
-        settings, steps, folder=folder, seed=seed, device=device, precision=precision, metric=metric if selects else None,
+        settings, planned, folder=folder, seed=seed, device=device, precision=precision, metric=metric if selects else None,
         report_to=report_to,
     )  # fmt: skip
     progress = Progress(name, write, metric)
@@ -110,13 +126,13 @@ def train(
         student.model, arguments, objectives=objectives, teacher=teacher.model if teacher else None, mixup=mixup, self_average=self_average,
         train_dataset=rows, eval_dataset=validation, processing_class=student.tokenizer, data_collator=_collator(student, teacher),
         compute_metrics=lambda found: task.metrics(task.predictions(found.predictions), found.label_ids),
-        callbacks=callbacks_for(progress, settings.patience if selects else None, folder, report_to),
+        callbacks=callbacks_for(progress, planned.patience if selects else None, folder, report_to),
     )  # fmt: skip
     return run(trainer, progress, folder, precision)
 
 
 def arguments_for(
-    settings: TrainSettings, steps: int, *, folder: Path, seed: int, device: str, precision: str, metric: str | None,
+    settings: TrainSettings, planned: Length, *, folder: Path, seed: int, device: str, precision: str, metric: str | None,
     report_to: Sequence[str], **changes: Any,
 ) -> TrainingArguments:  # fmt: skip
     """What the Trainer is told of resolved settings.
@@ -125,13 +141,16 @@ def arguments_for(
         metric: what selects the best checkpoint; None takes the last one.
         changes: arguments of the Trainer that differ.
     """
+    steps, selects = planned.updates, metric is not None
     every = max(steps // settings.evaluations, 1)
-    selects = metric is not None
+    # Of `transformers`, `constant` is a schedule that knows no warm-up.
+    schedule = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
     values: dict[str, Any] = {
         "output_dir": str(folder), "seed": seed, "data_seed": seed, "use_cpu": device == "cpu", "bf16": precision == "bfloat16",
         "per_device_train_batch_size": settings.batch_size, "per_device_eval_batch_size": 64,
-        "gradient_accumulation_steps": settings.accumulation, "num_train_epochs": settings.epochs, "max_steps": settings.max_steps or -1,
-        "learning_rate": settings.learning_rate, "weight_decay": settings.weight_decay, "lr_scheduler_type": settings.schedule,
+        "gradient_accumulation_steps": settings.accumulation, "num_train_epochs": settings.epochs, 
+        "max_steps": -1 if planned.by_epochs else steps,
+        "learning_rate": settings.learning_rate, "weight_decay": settings.weight_decay, "lr_scheduler_type": schedule,
         "warmup_steps": int(steps * settings.warmup_fraction), "max_grad_norm": settings.clip_norm or 0.0,
         "train_sampling_strategy": "group_by_length" if settings.length_buckets else "random",
         "eval_strategy": "steps" if selects else "no", "eval_steps": every, "save_strategy": "steps", "save_steps": every,
@@ -149,7 +168,7 @@ def callbacks_for(
 ) -> list[TrainerCallback]:
     return [
         progress,
-        *([EarlyStoppingCallback(patience)] if patience else []),
+        *([Patience(patience)] if patience else []),
         *([_tensorboard(folder)] if "tensorboard" in report_to else []),
     ]
 
@@ -162,11 +181,14 @@ def run(trainer: DistillationTrainer, progress: Progress, folder: Path, precisio
         trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
     finally:
         progress.close()
-    best = trainer.state.best_metric
+    state = trainer.state
     model: Any = trainer.model
     model.to("cpu").eval().requires_grad_(True)
-    return Trained(trainer.state.global_step, progress.seconds, float(best if best is not None else np.nan),
-                   trainer.state.best_global_step or trainer.state.global_step, precision)  # fmt: skip
+    curve = [line[f"eval_{progress.metric}"] for line in state.log_history if f"eval_{progress.metric}" in line]
+    return Trained(
+        state.global_step, progress.seconds, float(np.nan if state.best_metric is None else state.best_metric),
+        state.best_global_step or state.global_step, is_rising(curve), precision,
+    )  # fmt: skip
 
 
 def reuse_memory() -> None:
@@ -273,6 +295,15 @@ def precision_for(
         return "bfloat16"
     _LOG.warning("bf16 changes the direction of the gradient of the first batch: training in float32")
     return "float32"
+
+
+class Patience(EarlyStoppingCallback):
+    """Stops a training whose validation gets no better; one that goes on from the checkpoint where it stopped ends there."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
+            control.should_evaluate = control.should_save = False
 
 
 class Progress(TrainerCallback):
