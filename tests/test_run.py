@@ -23,7 +23,7 @@ def started(tmp_path) -> Run:
 
 
 def test_a_new_folder(started):
-    assert contents(started.folder).keys() == {"recipe.yaml", "environment.json"}
+    assert contents(started.folder).keys() == {"recipe.yaml", "environment.json", "inputs.json"}
     assert (started.folder / "recipe.yaml").read_text() == RECIPE and started.fresh and not started.finished
     environment = json.loads((started.folder / "environment.json").read_text())
     assert environment["packages"]["torch"] and environment["processor"] and environment["cores"] >= 1
@@ -62,7 +62,7 @@ def test_replacing(started):
     (started.folder / "student").mkdir()
     (started.folder / "student" / "old.txt").write_text("old")
     run = Run.start(started.folder, OTHER, overwrite=True)
-    assert run.fresh and contents(started.folder).keys() == {"recipe.yaml", "environment.json"}
+    assert run.fresh and contents(started.folder).keys() == {"recipe.yaml", "environment.json", "inputs.json"}
 
 
 @pytest.mark.parametrize("word", ["resume", "overwrite"])

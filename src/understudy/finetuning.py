@@ -8,7 +8,7 @@ import numpy as np
 
 from understudy import __version__, encoder, parts
 from understudy.data.batches import by_length, tokenized
-from understudy.data.rows import Rows, labelled, read
+from understudy.data.rows import Rows, hashed, labelled, read
 from understudy.errors import RecipeError
 from understudy.evaluate.measure import Measured, compare
 from understudy.preparation import few_updates
@@ -38,9 +38,8 @@ def finetune(
         UserError: the input does not fit; nothing is left behind.
     """
     settings, out, device = filled_in(settings), Path(out), find_device(device)
-    if finished := check(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite):
-        say(f"{out} is finished; nothing to do")
-        return finished
+    resume = resume or is_helper()
+    check(out, settings.dump(), resume=resume, overwrite=overwrite)
     task: Task = parts.part("tasks", settings.task)()
     if settings.data.train is None:
         raise RecipeError("data.train is missing; give --train FILE")
@@ -53,8 +52,13 @@ def finetune(
     for _, objective in make_objectives([settings.objective]):
         objective.prepare(labels=np.asarray(learned["label"]), student=shape, teacher=shape)
     check_trainable(model, settings.train, settings.report_to)
+    untrained = TextModel(model.model, model.tokenizer, model.max_length)  # a fingerprint is computed once
+    inputs = rows.inputs() | {"model": {"file": settings.model, "sha256": hashed(untrained.fingerprint)}}
     with main_process_first(device):
-        run = Run.start(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
+        run = Run.start(out, settings.dump(), inputs=inputs, resume=resume, overwrite=overwrite, device=device)
+    if run.finished:
+        say(f"{out} is finished; nothing to do")
+        return run
     updates = length(len(learned), settings.train).updates
     say(f"Fine-tuning {settings.model} ({model.parameters:,} parameters): {len(learned):,} rows, {updates:,} updates")
     least = (settings.student.make().defaults() if settings.student else ENCODER_TRAINING).get("min_updates")

@@ -58,12 +58,16 @@ def distill_tasks(
     recipe = resolve_tasks(recipe)
     with main_process_first(device):
         resume = resume or is_helper()
-        if finished := check_folder(out, recipe.dump(), resume=resume, overwrite=overwrite):
-            say(f"{out} is a finished run; nothing to do")
-            return finished
+        check_folder(out, recipe.dump(), resume=resume, overwrite=overwrite)
         together = prepare_tasks(recipe, say, device=device)
-        run = Run.start(out, recipe.dump(), resume=resume, overwrite=overwrite, device=device)
-        runs = {task: Run.start(out / task, recipe.dump(), resume=True, device=device) for task in together.plans}
+        run = Run.start(out, recipe.dump(), inputs=together.inputs, resume=resume, overwrite=overwrite, device=device)
+        if run.finished:
+            say(f"{out} is a finished run; nothing to do")
+            return run
+        runs = {
+            task: Run.start(out / task, recipe.dump(), inputs=plan.inputs, resume=True, device=device)
+            for task, plan in together.plans.items()
+        }
         try:
             stores = {
                 task: fill_store(plan, runs[task].folder, device, _about(task, say))
@@ -104,6 +108,11 @@ class Together:
 
     recipe: Recipe
     plans: Mapping[str, Plan]
+
+    @property
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        """The rows and models of all tasks."""
+        return {f"{task}, {name}": one for task, plan in self.plans.items() for name, one in plan.inputs.items()}
 
     @property
     def parameters(self) -> int:

@@ -67,11 +67,13 @@ def distill(
         )
     recipe = resolve(recipe)
     with main_process_first(device):
-        if finished := check(out, recipe.dump(), resume=resume or is_helper(), overwrite=overwrite):
-            say(f"{out} is a finished run; nothing to do")
-            return finished
+        resume = resume or is_helper()
+        check(out, recipe.dump(), resume=resume, overwrite=overwrite)
         plan = prepare(recipe, say, device=device, run_folder=out)
-        run = Run.start(out, recipe.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
+        run = Run.start(out, recipe.dump(), inputs=plan.inputs, resume=resume, overwrite=overwrite, device=device)
+        if run.finished:
+            say(f"{out} is a finished run; nothing to do")
+            return run
         keep_made_rows(plan, run.folder)
         try:
             store = fill_store(plan, run.folder, device, say)

@@ -21,6 +21,7 @@ from understudy.data.batches import Tokens
 from understudy.data.rows import (
     Rows,
     facts_of,
+    hashed,
     held_out_texts,
     labelled,
     read,
@@ -71,6 +72,15 @@ class Plan:
     assistants: Mapping[str, TextModel] = field(default_factory=dict)
     pretrained: ModelTeacher | None = None
     texts: Mapping[str, tuple[Dataset, Dataset]] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        """The rows and models that the run depends on, by hashes."""
+        models = {"teacher": self.teacher, "pretrained": self.pretrained}
+        names = {"teacher": ", ".join(self.recipe.teacher.models), "pretrained": self.recipe.teacher.pretrained}
+        return self.rows.inputs() | {
+            name: {"file": names[name], "sha256": hashed(model.fingerprint)} for name, model in models.items() if model
+        }
 
     @property
     def outputs(self) -> int:

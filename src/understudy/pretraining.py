@@ -6,7 +6,7 @@ from pathlib import Path
 
 from understudy import __version__
 from understudy.data.masking import MaskedRows
-from understudy.data.rows import held_out_texts, read_texts
+from understudy.data.rows import facts_of, hashed, held_out_texts, read_texts
 from understudy.errors import RecipeError
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import PretrainSettings, make_objectives
@@ -34,9 +34,8 @@ def pretrain(
         UserError: the input does not fit; nothing is left behind.
     """
     out, device = Path(out), find_device(device)
-    if finished := check(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite):
-        say(f"{out} is finished; nothing to do")
-        return finished
+    resume = resume or is_helper()
+    check(out, settings.dump(), resume=resume, overwrite=overwrite)
     if settings.data.raw is None:
         raise RecipeError(
             "data.raw is missing; give --raw FILE: .txt with a paragraph a line, or a table with a column text"
@@ -45,8 +44,15 @@ def pretrain(
     with seeded(settings.seed):  # a new head is drawn while loading
         model = TextModel.load(settings.model, max_length=settings.data.max_length, masked_lm=True, new_head=True)
     check_trainable(model, settings.train, settings.report_to)
+    texts = {"train": learned, "validation": held_out}
+    inputs = {name: {"file": settings.data.raw, **facts_of(texts)} for name, texts in texts.items()}
+    untrained = TextModel(model.model, model.tokenizer, model.max_length)  # a fingerprint is computed once
+    inputs["model"] = {"file": settings.model, "sha256": hashed(untrained.fingerprint)}
     with main_process_first(device):
-        run = Run.start(out, settings.dump(), resume=resume or is_helper(), overwrite=overwrite, device=device)
+        run = Run.start(out, settings.dump(), inputs=inputs, resume=resume, overwrite=overwrite, device=device)
+    if run.finished:
+        say(f"{out} is finished; nothing to do")
+        return run
     say(f"Pretraining {settings.model} ({model.parameters:,} parameters) on {len(learned):,} texts")
     rows, validation = (
         MaskedRows(model, texts, fraction=settings.masked_lm.fraction, seed=settings.seed)

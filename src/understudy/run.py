@@ -1,6 +1,7 @@
 """The run folder: what is written, when, and how a stopped run goes on.
 
 recipe.yaml        resolved: running it again gives the same run
+inputs.json        what the rows and models were when it began: counts and hashes, which --resume compares
 environment.json   versions and machine
 metrics.jsonl      every logged number of every training
 teacher_outputs/   the store, unless one elsewhere is used
@@ -19,9 +20,10 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -31,6 +33,9 @@ from understudy.errors import ModelError, RunFolderError
 from understudy.train.curves import trainings
 
 RECIPE, FACTS, METRICS, ENVIRONMENT = "recipe.yaml", "facts.json", "metrics.jsonl", "environment.json"
+INPUTS = "inputs.json"
+MEASURING = ("export", "calibrate", "report_to")  # settings that no training depends on
+Inputs = Mapping[str, Mapping[str, Any]]  # split or model → its file, its hash and, of a split, its number of rows
 Say = Callable[[str], None]  # takes a line for the user
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
 
@@ -48,23 +53,28 @@ class Run:
 
     @classmethod
     def start(
-        cls, folder: Path, recipe: str, *, resume: bool = False, overwrite: bool = False, device: str = "cpu"
-    ) -> Run:
-        """Make the folder, or go on with the one that is there.
+        cls, folder: Path, recipe: str, *, inputs: Inputs = MappingProxyType({}), resume: bool = False, overwrite: bool = False,
+        device: str = "cpu",
+    ) -> Run:  # fmt: skip
+        """Make the folder, or go on with the one that is there, which may be a finished one.
 
         Args:
-            recipe: the resolved recipe as YAML; a folder is gone on with only under an equal one.
+            recipe: the resolved recipe as YAML; a run is resumed only under an equal one, but for settings of measuring.
+            inputs: the rows and models; a run is resumed only on the same.
 
         Raises:
-            RunFolderError: not empty and neither `resume` nor `overwrite`, or not a folder of this recipe.
+            RunFolderError: not empty and neither `resume` nor `overwrite`, or not a folder of this recipe and these inputs.
         """
-        check(folder, recipe, resume=resume, overwrite=overwrite)
+        check(folder, recipe, inputs=inputs, resume=resume, overwrite=overwrite)
         if resume and (folder / RECIPE).is_file():
+            if (folder / RECIPE).read_text("utf-8") != recipe:
+                write_whole(folder / RECIPE, recipe)
             return cls(folder, fresh=False)
         if overwrite and folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / ENVIRONMENT, json.dumps(environment(device), indent=1))
+        write_whole(folder / INPUTS, json.dumps(inputs, indent=1, ensure_ascii=False, default=dict))
         write_whole(folder / RECIPE, recipe)
         return cls(folder, fresh=True)
 
@@ -149,11 +159,14 @@ def model_in(name: str, *, export: bool = False, say: Say = lambda line: None) -
     raise ModelError(f"{name}: a run without a student yet; continue it: the command that started it, with --resume")
 
 
-def check(folder: Path, recipe: str, *, resume: bool, overwrite: bool) -> Run | None:
+def check(folder: Path, recipe: str, *, inputs: Inputs | None = None, resume: bool, overwrite: bool) -> Run | None:
     """Refuse a folder that cannot be written, without touching it; the run that is there, if it is this one and finished.
 
+    Args:
+        inputs: the rows and models; None where they are not read yet.
+
     Raises:
-        RunFolderError: not empty and neither `resume` nor `overwrite`, or not a folder of this recipe.
+        RunFolderError: not empty and neither `resume` nor `overwrite`, or not a folder of this recipe and these inputs.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
@@ -176,11 +189,59 @@ def check(folder: Path, recipe: str, *, resume: bool, overwrite: bool) -> Run | 
         before, now = yaml.safe_load((folder / RECIPE).read_text("utf-8")), yaml.safe_load(recipe)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunFolderError(f"{folder / RECIPE}: damaged ({error}); start anew with --overwrite") from error
+    finished = (folder / FACTS).is_file()
+    if not finished and isinstance(before, dict) and isinstance(now, dict):
+        before, now = ({key: value for key, value in one.items() if key not in MEASURING} for one in (before, now))
     if before != now:
         raise RunFolderError(f"{folder}: holds a run of another recipe: different are {', '.join(_differences(before, now))}. "
                              "Give the same settings, or another --out")  # fmt: skip
-    run = Run(folder, fresh=False)
-    return run if run.finished else None
+    if inputs is not None:
+        _check_inputs(folder, inputs)
+    return Run(folder, fresh=False) if finished else None
+
+
+def _check_inputs(folder: Path, inputs: Inputs) -> None:
+    """Refuse to go on in a folder whose run began with other rows or models, each named."""
+    try:
+        before = json.loads((folder / INPUTS).read_text("utf-8"))
+        changed = [
+            _changed(name, before.get(name), inputs.get(name))
+            for name in [*before, *(name for name in inputs if name not in before)]
+            if _known_by(before.get(name)) != _known_by(inputs.get(name))
+        ]
+    except FileNotFoundError:
+        raise RunFolderError(
+            f"{folder}: has no {INPUTS}, so that nothing says which rows it was made of (a run of an older version?). "
+            "Start anew with --overwrite, or give another --out"
+        ) from None
+    except (ValueError, AttributeError) as error:
+        raise RunFolderError(f"{folder / INPUTS}: damaged ({error}); start anew with --overwrite") from error
+    if changed:
+        raise RunFolderError(
+            f"{folder}: the run there was started with other data: {'; '.join(changed)}. Give what it was started with, start "
+            "anew with --overwrite, or give another --out"
+        )
+
+
+def _known_by(one: Mapping[str, Any] | None) -> Any:
+    return one and (one.get("rows"), one["sha256"])
+
+
+def _changed(name: str, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str:
+    """What became of a split or model.
+
+    >>> rows = {"file": "train.csv", "rows": 9, "sha256": "a"}
+    >>> _changed("train", rows, rows | {"rows": 10}), _changed("test", rows, None)
+    ('train (train.csv): 9 rows then, 10 now', 'test (train.csv): 9 rows then, none now')
+    >>> _changed("train", rows, rows | {"sha256": "b"})
+    'train (train.csv): 9 rows then and now, but not the same'
+    """
+    there, here = ((one or {}).get("rows") for one in (before, now))
+    if there != here:
+        how = f"{there or 'no'} rows then, {here or 'none'} now"
+    else:
+        how = "another one than then" if here is None else f"{here} rows then and now, but not the same"
+    return f"{name} ({(now or before or {}).get('file')}): {how}"
 
 
 def _differences(before: Any, now: Any, at: str = "") -> list[str]:

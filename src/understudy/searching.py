@@ -70,7 +70,7 @@ def search(
     database = open_storage(storage) if storage else None
     ground = Ground.prepare(settings, limits, chosen_from, out, find_device(device), say)
     dump = yaml.safe_dump(ground.described, sort_keys=False, allow_unicode=True, width=120)
-    there = check(out, dump, resume=resume, overwrite=overwrite)
+    there = check(out, dump, inputs=ground.inputs, resume=resume, overwrite=overwrite)
     if there is not None and len(there.facts["trials"]) >= trials:
         say(f"{out} is a finished search of {len(there.facts['trials'])} trials; nothing to do. For more: --trials")
         return there
@@ -82,7 +82,7 @@ def search(
     study = join(database) if database else None
     described = study.open() if study else None
     described = described or {"candidates": [one.record() for one in ground.candidates(say)]}
-    run = Run.start(out, dump, resume=resume, overwrite=overwrite, device=ground.device)
+    run = Run.start(out, dump, inputs=ground.inputs, resume=resume, overwrite=overwrite, device=ground.device)
     try:
         study = study or join(open_storage(own))
         candidates = [Candidate(**one) for one in study.make(described)["candidates"]]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +33,12 @@ class Rows:
     Args:
         train: may hold unlabelled rows.
         transfer: rows without labels, for the teacher to label; None: none were given.
-        raw: single texts without labels, for stages with a masked-language head; None: none were given.
         label_names: classes in the order of the logits; None for regression.
         pair: rows have a second text.
         test_is_validation: no test rows were given, so that validation stands in.
         notes: sentences for the user: splits made, duplicates found, rows left out.
+        raw: single texts without labels, for stages with a masked-language head; None: none were given.
+        files: split → where its rows come from, in the user's words.
     """
 
     train: Dataset
@@ -48,6 +50,7 @@ class Rows:
     test_is_validation: bool
     notes: tuple[str, ...]
     raw: Dataset | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def texts(self) -> list[str]:
@@ -56,15 +59,22 @@ class Rows:
 
     def facts(self) -> dict[str, Any]:
         """Of every split: how many rows, and a hash over their identities and labels in order; and what the user should know."""
-        named = {
-            "train": self.train,
-            "validation": self.validation,
-            "test": self.test,
-            "transfer": self.transfer,
-            "raw": self.raw,
-        }
-        found: dict[str, Any] = {name: facts_of(dataset) for name, dataset in named.items() if dataset is not None}
+        found: dict[str, Any] = {name: facts_of(dataset) for name, dataset in self._splits.items()}
         return found | {"test_is_validation": self.test_is_validation, "notes": list(self.notes)}
+
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        """What a run depends on: of every split its file and a hash, and of the classes; see `run.check`."""
+        found = {
+            name: {"file": self.files.get(name, name), **facts_of(dataset)} for name, dataset in self._splits.items()
+        }
+        if self.label_names is None:
+            return found
+        return found | {"classes": {"file": listed(self.label_names), "sha256": hashed(self.label_names)}}
+
+    @property
+    def _splits(self) -> dict[str, Dataset]:
+        named = ("train", "validation", "test", "transfer", "raw")
+        return {name: dataset for name in named if (dataset := getattr(self, name)) is not None}
 
 
 def read(settings: DataSettings, task: Task, *, seed: int, label_names: Sequence[str] | None = None) -> Rows:
@@ -123,6 +133,7 @@ def read(settings: DataSettings, task: Task, *, seed: int, label_names: Sequence
         test_is_validation=test_is_validation,
         notes=tuple(notes),
         raw=datasets.get("raw"),
+        files={name: table.where for name, table in tables.items()},
     )
 
 
@@ -380,6 +391,11 @@ def facts_of(rows: Dataset) -> dict[str, Any]:
     for one, label in zip(rows["identity"][:], rows["label"][:], strict=True):
         digest.update(f"{one} {label!r}\n".encode())
     return {"rows": len(rows), "sha256": digest.hexdigest()}
+
+
+def hashed(value: Any) -> str:
+    """Of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def texts_in(*parts: Dataset | None) -> list[str]:

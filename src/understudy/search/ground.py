@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy import __version__, parts
-from understudy.data.rows import Rows
+from understudy.data.rows import Rows, hashed
 from understudy.errors import RecipeError, UserError
 from understudy.pipeline import open_store
 from understudy.preparation import Plan, blueprint_of, check_stages, check_teacher, gather, resolve
@@ -35,7 +33,7 @@ class Ground:
         rows: the trials'; where test rows were given, or split off, they are not among them.
         recipes: by name, with the student that they come with.
         overrides: what the user set in every recipe.
-        test_is_validation: no test rows were given.
+        inputs: all rows, the test's too, and the teacher, by hashes.
     """
 
     budget: Budget
@@ -47,6 +45,7 @@ class Ground:
     teacher: Teacher
     device: str
     facts: dict[str, Any]
+    inputs: dict[str, dict[str, Any]]
 
     @classmethod
     def prepare(
@@ -68,9 +67,11 @@ class Ground:
             recipes[name] = resolve(recipe)
         first = next(iter(recipes.values()))
         task, rows, teacher = gather(first, say)
+        taught_by = {"file": ", ".join(first.teacher.models), "sha256": hashed(teacher.fingerprint)}
         return cls(
-            budget, space, recipes, overrides, task, replace(rows, test=rows.validation), teacher, device, rows.facts()
-        )
+            budget, space, recipes, overrides, task, replace(rows, test=rows.validation), teacher, device, rows.facts(),
+            rows.inputs() | {"teacher": taught_by},
+        )  # fmt: skip
 
     @property
     def first(self) -> Recipe:
@@ -91,7 +92,7 @@ class Ground:
 
     @property
     def described(self) -> dict[str, Any]:
-        """All that decides the trials: a folder, and a study, is gone on with only under an equal one."""
+        """All settings that decide the trials: a folder, and a study, is gone on with only under equal ones."""
         data = DataSettings().model_dump().keys() - {"max_length"}  # the rows themselves count
         paths = {"data": data, "teacher": {"models", "store"}, "report_to": True}
         recipes = {name: recipe.model_dump(mode="json", exclude=paths) for name, recipe in self.recipes.items()}
@@ -100,8 +101,7 @@ class Ground:
                 "understudy": __version__, "task": self.first.task, "metric": self.metric, "seed": self.seed, "budget": dict(self.budget),
                 "export": list(self.first.export), "max_length": self.first.data.max_length,
             },
-            "data": {split: self.facts[split]["sha256"] for split in ("train", "validation", "transfer") if split in self.facts},
-            "teacher": self.teacher.fingerprint, "space": self.space.model_dump(mode="json"), "recipes": recipes,
+            "space": self.space.model_dump(mode="json"), "recipes": recipes,
             "files": parts.contents([
                 list(recipes.values()), [shape.model_dump(mode="json") for one in self.space.students for shape in one.shapes.values()],
                 {"kind": "", "pretrained": self.first.teacher.pretrained},
@@ -111,7 +111,8 @@ class Ground:
     @property
     def name(self) -> str:
         """Of the study: another one wherever anything that decides its trials is different."""
-        return f"understudy-{hashlib.sha256(json.dumps(self.described, sort_keys=True).encode()).hexdigest()[:16]}"
+        hashes = {name: one["sha256"] for name, one in self.inputs.items() if name != "test"}
+        return f"understudy-{hashed([self.described, hashes])[:16]}"
 
     def recipe(self, tried: Mapping[str, Any]) -> Recipe:
         """The recipe of a trial: with a student of the space, and with the settings drawn; what the user set wins."""
