@@ -8,9 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from understudy import parts
+from understudy.data.in_memory import InMemory, source_of
 from understudy.errors import RecipeError, did_you_mean
 from understudy.mistakes import told
 
@@ -113,12 +123,18 @@ class SelfAverage(_Frozen):
 
 
 class DataSettings(_Frozen):
-    """Where the rows come from. A file, a folder with `train.*`, `validation.*`, `test.*`, or a data set on the hub."""
+    """Where the rows come from: a file, a folder with `train.*`, `validation.*`, `test.*`, or a data set on the hub.
 
-    train: str | None = None
-    validation: str | None = None
-    test: str | None = None
-    transfer: str | None = Field(default=None, description="rows without labels, for the teacher to label")
+    From Python, `train`, `validation`, `test` and `transfer` may also be a pandas DataFrame, a `datasets.Dataset` or a list of
+    dictionaries; a recipe's file then holds `<DataFrame: 1,003 rows>`, which says what they were and cannot be read again.
+    """
+
+    train: str | InstanceOf[InMemory] | None = None
+    validation: str | InstanceOf[InMemory] | None = None
+    test: str | InstanceOf[InMemory] | None = None
+    transfer: str | InstanceOf[InMemory] | None = Field(
+        default=None, description="rows without labels, for the teacher to label"
+    )
     raw: str | None = Field(
         default=None, description="plain text for stages with masked_lm: .txt, a paragraph a line, or a table with text"
     )
@@ -144,6 +160,15 @@ class DataSettings(_Frozen):
     max_length: int | None = Field(
         default=None, ge=4, description="tokens kept of a row; null: the model's own, at most 512"
     )
+
+    @field_validator("train", "validation", "test", "transfer", mode="before")
+    @classmethod
+    def _source(cls, value: Any) -> Any:
+        return source_of(value)
+
+    @field_serializer("train", "validation", "test", "transfer", when_used="json")
+    def _named(self, value: Any) -> Any:
+        return None if value is None else str(value)
 
 
 class TeacherSettings(_Frozen):
@@ -314,7 +339,8 @@ class Recipe(_Frozen):
         if not isinstance(values.get("tasks"), list | tuple) or not values["tasks"]:
             return values
         for place, own in _OF_ONE_TASK.items():
-            given = [f"{place}.{name}" for name in own if (_plain(values.get(place)) or {}).get(name)]
+            there = _plain(values.get(place)) or {}
+            given = [f"{place}.{name}" for name in own if not _is_empty(there.get(name))]
             if given:
                 raise ValueError(f"{given[0]}: a recipe with tasks has it in each task, as tasks.0.{given[0]}")
         if values.get("metric"):
@@ -495,4 +521,9 @@ def _plain(values: Any) -> Any:
 
 
 def _is_default(model: type[BaseModel], name: str, value: Any) -> bool:
-    return name in model.model_fields and value == model.model_fields[name].default
+    default = model.model_fields[name].default if name in model.model_fields else ...
+    return value is default or (isinstance(value, str | float | int | list | tuple | dict) and value == default)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str | list | tuple | dict) and not value)

@@ -60,7 +60,13 @@ def _read(name: str | Path) -> dict[str, Any]:
         if path.parent == RECIPES:
             raise RecipeError(f"recipe '{name}' is unknown; {did_you_mean(str(name), packaged())}")
         raise RecipeError(f"{path}: no such recipe file")
-    return read_mapping(path, "a recipe")
+    values = read_mapping(path, "a recipe")
+    tasks = values.get("tasks")
+    for one in [values, *(tasks if isinstance(tasks, list) else [])]:
+        data = one.get("data") if isinstance(one, dict) else None
+        for split, source in data.items() if isinstance(data, dict) else ():
+            _refuse_rows(f"{path}: data.{split}", split, source)
+    return values
 
 
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
@@ -121,7 +127,16 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
             overrides[key.strip()] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise RecipeError(f"--set {pair}: the value is not YAML: {error}") from error
+        _refuse_rows(f"--set {key}", key.rpartition(".")[2], overrides[key.strip()])
     return overrides
+
+
+def _refuse_rows(where: str, split: str, source: Any) -> None:
+    """Rows themselves are for Python programs; in YAML a file is named."""
+    if split in ("train", "validation", "test", "transfer") and isinstance(source, list):
+        raise RecipeError(
+            f"{where}: the name of a file, folder or hub data set is needed, got a list; write rows into a file"
+        )
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:

@@ -236,9 +236,9 @@ def _open(settings: DataSettings, notes: list[str]) -> dict[str, Source]:
         raise DataError("data.train is not given; name a file, a folder or a hub data set, as in --train train.jsonl")
     found: dict[str, Source] = {}
     if sources.is_table(settings.train):
-        found["train"] = Source(settings.train, sources.read_table(settings.train, _columns(settings)))
+        found["train"] = Source(str(settings.train), sources.read_table(settings.train, _columns(settings)))
     else:
-        for name, dataset in sources.read_folder_or_hub(settings.train, _columns(settings)).items():
+        for name, dataset in sources.read_folder_or_hub(str(settings.train), _columns(settings)).items():
             found[name] = Source(f"{settings.train}, {name}", dataset)
         if "train" not in found:
             raise DataError(f"{settings.train}: no train split; it has {', '.join(found)}")
@@ -250,9 +250,9 @@ def _open(settings: DataSettings, notes: list[str]) -> dict[str, Source]:
             continue
         columns = _columns(settings, labels=name != "transfer")
         if sources.is_table(given):
-            found[name] = Source(given, sources.read_table(given, columns))
+            found[name] = Source(str(given), sources.read_table(given, columns))
             continue
-        splits_there = sources.read_folder_or_hub(given, columns)
+        splits_there = sources.read_folder_or_hub(str(given), columns)
         wanted = "train" if name == "transfer" else name
         if wanted not in splits_there:
             raise DataError(f"{given}: no {wanted} split; it has {', '.join(splits_there)}")

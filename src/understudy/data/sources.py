@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from understudy.data.in_memory import InMemory
 from understudy.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -26,17 +27,17 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
 _Columns = dict[str, list[Any]]
 
 
-def is_table(source: str) -> bool:
-    """Whether a source names a file by its ending, there or not.
+def is_table(source: str | InMemory) -> bool:
+    """Whether a source is a table: in memory, or a file by its ending, there or not.
 
     >>> is_table("rows/train.jsonl.gz"), is_table("owner/name")
     (True, False)
     """
-    return Path(source).is_file() or _ending(Path(source)) in FORMATS
+    return isinstance(source, InMemory) or Path(source).is_file() or _ending(Path(source)) in FORMATS
 
 
-def read_table(source: str, columns: Mapping[str, str]) -> Dataset:
-    """Read one file of rows, all columns. In CSV and TSV every value is text; an empty one stays an empty text.
+def read_table(source: str | InMemory, columns: Mapping[str, str]) -> Dataset:
+    """Read one file of rows (or rows in memory), all columns. In CSV and TSV every value is text; an empty one stays an empty text.
 
     TSV fields may be quoted as in CSV; a file that does not parse so is taken literally, as GLUE writes it.
 
@@ -47,6 +48,8 @@ def read_table(source: str, columns: Mapping[str, str]) -> Dataset:
     Raises:
         DataError: no such file, an unknown ending, not UTF-8, damaged, ragged, empty, or a column that is not there.
     """
+    if isinstance(source, InMemory):
+        return _from_memory(source, columns)
     path = Path(source)
     if not path.is_file():
         near = get_close_matches(path.name, [there.name for there in path.parent.glob("*")], n=1)
@@ -66,6 +69,18 @@ def read_table(source: str, columns: Mapping[str, str]) -> Dataset:
     file_names = _file_names(list(found), columns, source)
     renamed = {our: found[theirs] for our, theirs in file_names.items()}
     return _dataset(source, renamed, {our: class_labels.get(theirs) for our, theirs in file_names.items()})
+
+
+def _from_memory(source: InMemory, columns: Mapping[str, str]) -> Dataset:
+    if (dataset := source.dataset()) is not None:
+        found = _renamed(dataset, columns, str(source))
+    else:
+        values = source.columns()
+        names = _file_names(list(values), columns, str(source))
+        found = _dataset(str(source), {our: values[theirs] for our, theirs in names.items()}, {})
+    if not len(found):
+        raise DataError(f"{source}: there are no rows")
+    return found
 
 
 def read_raw(source: str, columns: Mapping[str, str]) -> Dataset:
@@ -249,7 +264,7 @@ def _dataset(source: str, columns: _Columns, class_labels: Mapping[str, Any]) ->
     arrays = {}
     for name, values in columns.items():
         try:
-            arrays[name] = pa.array(values)
+            arrays[name] = pa.array(values, from_pandas=True)  # NaN is missing
         except UnicodeEncodeError as error:
             row = next(number for number, value in enumerate(values, 1) if _half_character(value))
             raise DataError(
@@ -332,10 +347,13 @@ def _renamed_splits(splits: Mapping[str, Dataset], columns: Mapping[str, str], n
     for split, aliases in SPLITS.items():
         there = next((alias for alias in aliases if alias in splits), None)
         if there is not None:
-            table = splits[there]
-            file_names = _file_names(table.column_names, columns, f"{name}, split {there}")
-            table = table.select_columns(list(file_names.values()))
-            found[split] = table.rename_columns({theirs: our for our, theirs in file_names.items() if our != theirs})
+            found[split] = _renamed(splits[there], columns, f"{name}, split {there}")
     if not found:
         raise DataError(f"{name}: no split train, validation or test; it has {', '.join(map(str, splits))}")
     return found
+
+
+def _renamed(table: Dataset, columns: Mapping[str, str], where: str) -> Dataset:
+    file_names = _file_names(table.column_names, columns, where)
+    table = table.select_columns(list(file_names.values()))
+    return table.rename_columns({theirs: our for our, theirs in file_names.items() if our != theirs})

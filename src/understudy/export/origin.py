@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import ValidationError
 
 from understudy.data import sources
 from understudy.data.rows import read
 from understudy.errors import DataError, ModelError
+from understudy.mistakes import told
 from understudy.recipe import DataSettings
 from understudy.run import FACTS, RECIPE, model_in
 
@@ -65,13 +67,16 @@ class Origin:
         ask = "give rows to compare the export on: --data FILE"
         if self.run is None:
             raise DataError(f"{self.model}: no run folder around it says which rows are its validation rows; {ask}")
-        given = DataSettings(**self.settings.get("data", {}))
+        try:
+            given = DataSettings(**self.settings.get("data", {}))
+        except ValidationError as error:  # rows that a Python program held
+            raise DataError(f"{self.run}: {'; '.join(told(DataSettings, error))}. Or {ask}") from error
         # Whether there is a test file decides what is split off train, but only where the validation rows are split off too.
         data = given.model_copy(
             update={"transfer": None, "raw": None, "test": None if given.validation else given.test}
         )
         for source in (data.train, data.validation, data.test):
-            if source is not None and sources.is_table(source) and not Path(source).is_file():
+            if source is not None and sources.is_table(source) and not Path(str(source)).is_file():
                 raise DataError(f"{self.run}: its rows are not there any more ({source}); {ask}")
         return read(data, task, seed=data.split_seed, label_names=label_names).validation
 
