@@ -11,6 +11,7 @@ from understudy.data.batches import by_length, tokenized
 from understudy.data.rows import Rows, hashed, labelled, read
 from understudy.errors import RecipeError
 from understudy.evaluate.measure import Measured, compare
+from understudy.model_card import write_model_card
 from understudy.preparation import few_updates
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import ENCODER_TRAINING, FinetuneSettings, make_objectives
@@ -82,6 +83,7 @@ def finetune(
         "models": {"teacher": facts["models"]["student"]}, "best_validation": trained.best, "best_step": trained.best_step,
         "trainings": run.trainings(settings.selection_metric), "precision": trained.precision,
     })  # fmt: skip
+    write_model_card(model, out, pair=rows.pair)
     return run
 
 

@@ -20,6 +20,7 @@ from understudy.errors import RecipeError, UserError
 from understudy.evaluate.measure import Measured, compare
 from understudy.evaluate.predictions import PREDICTIONS, predictions, write_predictions
 from understudy.export.shipping import Shipped, ship
+from understudy.model_card import write_model_card
 from understudy.preparation import Plan, keep_made_rows, prepare, resolve
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import Recipe, Stage, make_objectives
@@ -198,6 +199,9 @@ def prove(
         **compared, "trainings": run.trainings(recipe.selection_metric), "exports": shipped.parity,
     })  # fmt: skip
     shipped.tell_card(run.facts)
+    for name, (model, *_) in ((name, measured.models) for name, measured in models.items() if measured.models):
+        if isinstance(model, TextModel) and (run.folder / name / "config.json").is_file():
+            write_model_card(model, run.folder / name, pair=plan.rows.pair)
     write_page(run.folder)
 
 

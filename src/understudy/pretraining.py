@@ -8,6 +8,7 @@ from understudy import __version__
 from understudy.data.masking import MaskedRows
 from understudy.data.rows import facts_of, hashed, held_out_texts, read_texts
 from understudy.errors import RecipeError
+from understudy.model_card import write_model_card
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import PretrainSettings, make_objectives
 from understudy.run import Run, Say, check
@@ -72,4 +73,5 @@ def pretrain(
         "models": {"teacher": {"parameters": model.parameters, "quality": {METRIC: {"value": trained.best}}, "seconds": trained.seconds}},
         "best_step": trained.best_step, "precision": trained.precision,
     })  # fmt: skip
+    write_model_card(model, out)
     return run

@@ -143,13 +143,17 @@ class TextModel:
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write a `transformers` folder whole: beside its place first, then renamed. An older one there is replaced."""
+        """Write a `transformers` folder with a model card, whole: beside its place first, then renamed. An older one is replaced."""
+        from understudy.export.origin import Origin
+        from understudy.model_card import model_card
+
         folder = Path(folder)
         new = folder.with_name(f".{folder.name}.new")
         shutil.rmtree(new, ignore_errors=True)
         self.model.save_pretrained(new)
         self.tokenizer.model_max_length = self.max_length
         self.tokenizer.save_pretrained(new)
+        (new / "README.md").write_text(model_card(self, Origin(folder.name)), "utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
 
