@@ -485,7 +485,7 @@ def unknown_student(one):
     one.more = ["--student", "bi_lstm"]
 
 
-@case("hinton: stages.0.train.epoch is not a setting", "Did you mean 'epochs'")
+@case("hinton: stages.0.train.epoch is not a setting", "Did you mean 'train.epochs'")
 def unknown_key(one):
     one.more = ["--set", "stages.0.train.epoch=3"]
 
@@ -646,7 +646,7 @@ def test_all_mistakes_of_a_recipe_in_one_message(world, tmp_path, understudy):
         (["finetune", "{teacher}", "--out", "{folder}/out"], "data.train is missing; give --train FILE"),
         (
             ["finetune", "{teacher}", "--train", "{train}", "--set", "train.epoch=1", "--out", "{folder}/out"],
-            "Did you mean 'epochs'",
+            "Did you mean 'train.epochs'",
         ),
         (
             ["finetune", "{teacher}", "--train", "{train}", "--set", "train.last_layers=9", "--out", "{folder}/out"],
@@ -690,7 +690,7 @@ def test_other_commands_refuse_alike(words, message, world, tmp_path, understudy
     ("words", "message"),
     [
         (["distil", "hinton"], "distil"),
-        (["distill"], "Missing argument"),
+        (["finetune"], "Missing argument"),
         (["distill", "hinton", "--teecher", "x"], "--teecher"),
         (["list", "recipe"], "recipes"),
         (["distill", "hinton", "--seed", "x"], "--seed"),

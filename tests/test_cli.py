@@ -329,7 +329,7 @@ def test_interrupted_says_how_to_go_on(world, tmp_path, understudy, monkeypatch)
         said = understudy(*words)
     assert (said.code, said.out) == (130, "")
     assert said.err.rstrip().endswith(
-        "understudy: interrupted. What is done is kept: the same command with --resume goes on from there."
+        "understudy: interrupted. What is done is kept: resume it with the same command and --resume."
     )
     assert (tmp_path / "run" / "recipe.yaml").is_file() and not (tmp_path / "run" / "facts.json").exists()
     with monkeypatch.context() as patch:
@@ -392,7 +392,7 @@ def test_a_full_disk(library, world, tmp_path, understudy, monkeypatch, quick):
         said = understudy(*words)
     assert (said.code, said.out) == (1, ""), said.err
     assert "space left" in said.err
-    assert said.err.endswith("Make room (or give another --out), then go on with --resume.\n")
+    assert said.err.endswith("Make room (or give another --out), then resume with --resume.\n")
     assert not (tmp_path / "run" / "student").exists() and not (tmp_path / "run" / "facts.json").exists()
     assert understudy(*words, "--resume").code == 0
 

@@ -71,7 +71,7 @@ def check_command(words: list[str]) -> None:
     """Parse as the command line does, then build the settings, so that keys after `--set` are checked too."""
     group = typer.main.get_command(app)
     if words[0].startswith("--"):
-        assert words[0] in ("--help", "--version")
+        assert words[0] in ("--help", "--version", "--install-completion")
         return
     name, *arguments = words
     assert name in group.commands, f"no command {name}"  # type: ignore[attr-defined]

@@ -154,7 +154,7 @@ def test_a_set_that_is_no_yaml():
     ("key", "value", "message"),
     [
         ("sede", 1, "least: sede is not a setting; known are .*Did you mean 'seed'"),
-        ("stages.0.train.epoch", 1, "stages.0.train.epoch is not a setting; .*Did you mean 'epochs'"),
+        ("stages.0.train.epoch", 1, "stages.0.train.epoch is not a setting here. Did you mean 'stages.0.train.epochs'"),
         ("data.tain", "f", "data.tain is not a setting; .*Did you mean 'train'"),
         ("stages.0.objectives.0.temprature", 1, "stages.0.objectives.0: temprature is not a setting; .*Did you mean 'temperature'"),
         ("student.hiden", 1, "student: hiden is not a setting; .*Did you mean 'hidden'"),
@@ -249,7 +249,7 @@ def test_finetune_takes_an_encoder_or_a_kind_of_student():
 
 
 def test_finetune_refuses_in_the_same_way():
-    with pytest.raises(RecipeError, match=r"finetune: train.epoch is not a setting; .*Did you mean 'epochs'"):
+    with pytest.raises(RecipeError, match=r"finetune: train.epoch is not a setting here. Did you mean 'train.epochs'"):
         build(FinetuneSettings, {"model": "x"}, {"train.epoch": 3}, where="finetune")
 
 

@@ -209,7 +209,7 @@ def test_interrupted_it_says_how_to_go_on_and_goes_on_alike(whole, world, space,
     with monkeypatch.context() as patch:
         patch.setattr(trials, "train_stage", interrupted)
         said = understudy(*given)
-    assert (said.code, said.out) == (130, "") and "with --resume goes on from there" in said.err
+    assert (said.code, said.out) == (130, "") and "resume it with the same command and --resume" in said.err
     refused = understudy(*given)
     assert refused.code == 2 and "Go on with it: --resume" in refused.err
     said = understudy(*given, "--resume")

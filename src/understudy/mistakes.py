@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from understudy.errors import did_you_mean
+from understudy.settings import keys_named
 
 _ONE_TYPE = re.compile(r"(list|literal)\[.*\]")  # what pydantic puts into the key of a setting of several types
 _LISTS = {"list[int]": "[0, 2]", "list[tuple[int, int]]": "[[1, 2], [2, 4]]"}
 
 
-def told(cls: type[BaseModel], error: ValidationError, known: Iterable[str] = ()) -> list[str]:
+def told(
+    cls: type[BaseModel], error: ValidationError, known: Iterable[str] = (), values: Mapping[str, Any] | None = None
+) -> list[str]:
     """Each mistake in a sentence.
 
     Args:
         cls: whose settings they are.
         known: settings beside those of `cls`, for near misses.
+        values: what was refused, for near misses in other places.
     """
     items = _joined(error.errors())
     # A list whose members are refused also counts as too short, or as none of the words allowed; that says nothing new.
     return [
-        _mistake(cls, item, known)
+        _mistake(cls, item, known, values)
         for item in items
         if item["type"] not in ("too_short", "literal_error") or not _within(item, items)
     ]
@@ -45,10 +49,15 @@ def _joined(items: Iterable[Any]) -> list[Any]:
     return found
 
 
-def _mistake(cls: type[BaseModel], item: Any, known: Iterable[str] = ()) -> str:
+def _mistake(
+    cls: type[BaseModel], item: Any, known: Iterable[str] = (), values: Mapping[str, Any] | None = None
+) -> str:
     """One mistake of pydantic's, in the user's spelling, with what is allowed."""
     key = ".".join(str(step) for step in item["loc"])
     if item["type"] == "extra_forbidden":
+        written = _deepest(key, item["input"])
+        if values is not None and (near := keys_named(written, cls, values)):
+            return f"{written} is not a setting here. Did you mean {' or '.join(repr(one) for one in near)}?"
         known = [*known, *_fields_at(cls, item["loc"][:-1])]
         return f"{key} is not a setting" + (f"; {did_you_mean(str(item['loc'][-1]), known)}" if known else "")
     if item["type"] == "missing":
@@ -57,6 +66,14 @@ def _mistake(cls: type[BaseModel], item: Any, known: Iterable[str] = ()) -> str:
     if item["type"] == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key} is {item['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _deepest(key: str, value: Any) -> str:
+    """The key that was written, where only its beginning is refused."""
+    while isinstance(value, Mapping) and len(value) == 1:
+        (name, value) = next(iter(value.items()))
+        key = f"{key}.{name}"
+    return key
 
 
 def _within(item: Any, items: Sequence[Any]) -> bool:

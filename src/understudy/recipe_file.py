@@ -36,7 +36,7 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     Raises:
         RecipeError: unknown recipe, unknown keys or values that do not fit; all of them in one message.
     """
-    return build(Recipe, _read(name), overrides or {}, where=str(name))
+    return build(Recipe, read_recipe(name), overrides or {}, where=str(name))
 
 
 def for_several_tasks(name: str | Path) -> bool:
@@ -45,16 +45,21 @@ def for_several_tasks(name: str | Path) -> bool:
     >>> for_several_tasks("bam"), for_several_tasks("hinton")
     (True, False)
     """
-    return _read(name).get("tasks") is not None
+    return read_recipe(name).get("tasks") is not None
 
 
 def task_names(name: str | Path) -> list[str]:
     """The tasks that a recipe, by name or path, names already."""
-    tasks = _read(name).get("tasks") or []
+    tasks = read_recipe(name).get("tasks") or []
     return [str(task.get("name")) for task in tasks if isinstance(task, dict)]
 
 
-def _read(name: str | Path) -> dict[str, Any]:
+def read_recipe(name: str | Path) -> dict[str, Any]:
+    """The values of a recipe as they stand in its file, packaged or of one's own.
+
+    Raises:
+        RecipeError: unknown, no such file, or not YAML.
+    """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
     if not path.is_file():
         if path.parent == RECIPES:
@@ -106,7 +111,7 @@ def build(cls: type[BaseModel], values: dict[str, Any], overrides: Mapping[str, 
         try:
             return cls(**_kept(values))
         except ValidationError as error:
-            mistakes = told(cls, error)
+            mistakes = told(cls, error, values=values)
         except RecipeError as error:
             mistakes = [str(error)]
     raise RecipeError("\n".join(f"{where}: {mistake}" for mistake in mistakes))

@@ -18,7 +18,7 @@ INTERRUPTED = 130
 
 # Rich pictures of tracebacks hide the one line that matters.
 app = typer.Typer(
-    name="understudy", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    name="understudy", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Distil a big, slow text model into a small, fast one, with proof of what was kept. Start with: understudy demo",
 )  # fmt: skip
 
@@ -45,13 +45,13 @@ for _module in pkgutil.iter_modules(__path__):
         app.command(name=_module.name.rstrip("_"))(_command)
 
 
-_GOING_ON = {
-    "distill": "What is done is kept: the same command with --resume goes on from there.",
-    "pretrain": "What is done is kept: the same command with --resume goes on from there.",
-    "finetune": "What is done is kept: the same command with --resume goes on from there.",
-    "teach": "What is done is kept: the same command goes on from there.",
-    "demo": "What is done is kept: the same command goes on from there.",
-    "search": "What is done is kept: the same command with --resume goes on from there.",
+_RESUMING = {
+    "distill": "What is done is kept: resume it with the same command and --resume.",
+    "pretrain": "What is done is kept: resume it with the same command and --resume.",
+    "finetune": "What is done is kept: resume it with the same command and --resume.",
+    "teach": "What is done is kept: the same command resumes it.",
+    "demo": "What is done is kept: the same command resumes it.",
+    "search": "What is done is kept: resume it with the same command and --resume.",
 }
 
 
@@ -60,9 +60,11 @@ def main() -> None:
 
     Exit codes: 0 done, 1 failure, 2 the user's mistake, 130 interrupted.
     """
+    from understudy.cli._options import forget_notes
     from understudy.errors import UnderstudyError
     from understudy.installation import namesake_warning
 
+    forget_notes()
     if warning := namesake_warning():
         print(f"understudy: warning: {warning}", file=sys.stderr)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -78,7 +80,7 @@ def main() -> None:
         if refusal is None:
             raise
         again = (
-            "go on with --resume"
+            "resume with --resume"
             if _command_name() in ("distill", "finetune", "pretrain", "search")
             else "run the command again"
         )
@@ -86,7 +88,7 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as exit:
         if exit.code == INTERRUPTED:  # typer's way to say KeyboardInterrupt
-            print(f"\nunderstudy: interrupted. {_GOING_ON.get(_command_name(), '')}".rstrip(" "), file=sys.stderr)
+            print(f"\nunderstudy: interrupted. {_RESUMING.get(_command_name(), '')}".rstrip(" "), file=sys.stderr)
         raise
 
 

@@ -47,7 +47,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any setting by its dotted key, as in stages.0.train.epochs=3. Repeatable."),
 ]
-Seed = Annotated[int | None, typer.Option(help="Of everything drawn at random.")]
+Seed = Annotated[int | None, typer.Option(help="Random seed.")]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")]
@@ -55,9 +55,48 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; without it, 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
+Epochs = Annotated[
+    float | None,
+    typer.Option(help="Times that training goes through the rows: stages.N.train.epochs of every stage."),
+]
+LearningRate = Annotated[
+    float | None, typer.Option(help="Highest learning rate: stages.N.train.learning_rate of every stage.")
+]
+BatchSize = Annotated[int | None, typer.Option(help="Rows per batch: stages.N.train.batch_size of every stage.")]
+MaxLength = Annotated[
+    int | None, typer.Option(help="Tokens kept per row: data.max_length; default the model's own, at most 512.")
+]
+Temperature = Annotated[float | None, typer.Option(help="Distillation temperature of every objective that has one.")]
+
+
+_noted: set[str] = set()  # of this command
+
+
 def say(line: str) -> None:
-    """Tell the user on stderr; stdout belongs to results."""
-    print(line, file=sys.stderr)
+    """A line for the user on stderr, above the progress bars; stdout belongs to results. A note comes once in a command."""
+    if line.startswith("Note:"):
+        if line in _noted:
+            return
+        _noted.add(line)
+    if "tqdm" not in sys.modules:
+        print(line, file=sys.stderr)
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(line, file=sys.stderr)
+
+
+def forget_notes() -> None:
+    """Begin a command."""
+    _noted.clear()
+
+
+def recipe_or_default(recipe: str | None) -> str:
+    """The recipe that was asked for, or `hinton`, which is said."""
+    if recipe is None:
+        say("No recipe given: using hinton, soft targets beside the labels. For others: understudy list recipes")
+    return recipe or "hinton"
 
 
 def columns(pairs: list[str] | None) -> dict[str, str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.cli import _options as options
 from understudy.cli._tasks import of_one_task, of_tasks
 from understudy.errors import RecipeError
 from understudy.recipe import Recipe
-from understudy.recipe_file import for_several_tasks, load_recipe
+from understudy.recipe_file import for_several_tasks, load_recipe, read_recipe
+from understudy.settings import short_forms
 
 Given = Sequence[str] | str | None
 
@@ -18,9 +19,13 @@ def recipe_from(
     recipe: str, teacher: list[str] | None, student: str | None, task: Given, train: Given, validation: Given,
     test: Given, transfer: Given, column: list[str] | None, set_: list[str] | None, seed: int | None,
     store: Given = None, control: str | None = None, no_control: bool = False, raw: str | None = None,
-    pretrained: str | None = None, no_export: bool = False,
+    pretrained: str | None = None, no_export: bool = False, short: Mapping[str, Any] | None = None,
 ) -> Recipe:  # fmt: skip
-    """A recipe with what the command line says set over it."""
+    """A recipe with what the command line says set over it.
+
+    Args:
+        short: short forms of settings, as `epochs`.
+    """
     if control and no_control:
         raise RecipeError("--control and --no-control exclude each other; give one of them")
     controls: Any = (
@@ -28,7 +33,8 @@ def recipe_from(
     )
     given = {"task": task, "teacher": teacher, "train": train, "validation": validation, "test": test, "transfer": transfer,
              "column": column, "store": store}  # fmt: skip
-    shared = {"data.raw": raw, "teacher.pretrained": pretrained, "control": controls, "export": [] if no_export else None,
+    shared = short_forms(read_recipe(recipe), short or {})
+    shared |= {"data.raw": raw, "teacher.pretrained": pretrained, "control": controls, "export": [] if no_export else None,
               "student": None if student is None else {"kind": student}}  # fmt: skip
     if for_several_tasks(recipe):
         set_over = options.overrides(column=None, seed=seed, set_=set_, **of_tasks(recipe, given), **shared)

@@ -7,7 +7,9 @@ from understudy.cli import _options as options
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(help="A packaged recipe (understudy list recipes), or a .yaml file.")],
+    recipe: Annotated[
+        str | None, typer.Argument(help="A packaged recipe (understudy list) or a .yaml file.  [default: hinton]")
+    ] = None,
     teacher: Annotated[
         list[str] | None, typer.Option(help="Fine-tuned model folder, or a file with logits. Repeat for an ensemble.")
     ] = None,
@@ -23,6 +25,11 @@ def command(
     pretrained: options.Pretrained = None,
     out: options.Out = Path("runs/distilled"),
     column: options.Column = None,
+    epochs: options.Epochs = None,
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
+    max_length: options.MaxLength = None,
+    temperature: options.Temperature = None,
     set_: options.Set = None,
     seed: options.Seed = None,
     store: options.Stores = None,
@@ -54,25 +61,10 @@ def command(
     from understudy.pipeline import distill
     from understudy.run import command_line
 
-    built = recipe_from(
-        recipe,
-        teacher,
-        student,
-        task,
-        train,
-        validation,
-        test,
-        transfer,
-        column,
-        set_,
-        seed,
-        store,
-        control,
-        no_control,
-        raw,
-        pretrained,
-        no_export,
-    )
+    short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length,
+             "temperature": temperature}  # fmt: skip
+    built = recipe_from(options.recipe_or_default(recipe), teacher, student, task, train, validation, test, transfer, column, set_, seed,
+                        store, control, no_control, raw, pretrained, no_export, short)  # fmt: skip
     run = distill(
         built, out, resume=resume, overwrite=overwrite, device=device, command=command_line(), say=options.say
     )

@@ -19,6 +19,10 @@ def command(
     test: options.Test = None,
     out: options.Out = Path("runs/teacher"),
     column: options.Column = None,
+    epochs: options.Epochs = None,
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
+    max_length: options.MaxLength = None,
     set_: options.Set = None,
     seed: options.Seed = None,
     resume: options.Resume = False,
@@ -37,10 +41,13 @@ def command(
     from understudy.recipe import FinetuneSettings
     from understudy.recipe_file import build
     from understudy.run import command_line
+    from understudy.settings import short_forms
 
+    short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length}
     values = options.overrides(
-        task=task, train=train, validation=validation, test=test, column=column, seed=seed, set_=set_
-    )
+        task=task, train=train, validation=validation, test=test, column=column, seed=seed, set_=set_,
+        **short_forms({}, short),
+    )  # fmt: skip
     settings = build(FinetuneSettings, {"model": model, "objective": {"kind": "labels"}}, values, where="finetune")
     run = finetune(
         settings, out, resume=resume, overwrite=overwrite, device=device, say=options.say, command=command_line()

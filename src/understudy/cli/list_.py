@@ -1,30 +1,107 @@
 import json as json_
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from understudy.cli import _options as options
 
-What = Literal["recipes", "objectives", "students", "augmenters", "tasks"]
+What = Literal["recipes", "students", "objectives", "augmenters", "tasks", "settings"]
+FOLDERS = {
+    "recipes": "ways to distil (understudy distill RECIPE)",
+    "students": "small models (--student KIND)",
+    "objectives": "losses (objectives of a stage in a recipe)",
+    "augmenters": "changed copies of the training rows (augment of a stage)",
+    "tasks": "what a model predicts (--task KIND)",
+}
+# By use, as docs/choosing.md has it; what a folder has beside these comes last.
+BY_USE = {
+    "recipes": {
+        "start with": ("hinton",),
+        "a BiLSTM as the student": ("tang", "tang_augmented", "word_vectors_bilstm"),
+        "hidden layers of the teacher are matched too": ("tinybert", "minilm", "pkd_skip", "pkd_last"),
+        "pretraining on unlabelled text": ("distilbert", "well_read"),
+        "several teachers, or students one after another": (
+            "hinton_ensemble", "teacher_assistant", "born_again", "averaged_self",
+        ),
+        "several tasks, one student": ("bam", "mt_dnn"),
+        "variants of the loss or the rows": ("mixkd", "bert_tutorial"),
+    },
+    "students": {"": ("bilstm", "narrow", "teacher_layers", "static_embeddings", "pretrained")},
+    "objectives": {"": ("labels", "soft_targets", "logit_regression", "annealed_targets")},
+}  # fmt: skip
 
 
 def command(
-    what: Annotated[What, typer.Argument(help="What to list.")],
+    what: Annotated[What | None, typer.Argument(help="What to list; without it, everything but the settings.")] = None,
     json: options.Json = False,
 ) -> None:
-    """List what there is.
+    """List the recipes, students, objectives, augmenters and tasks that come with understudy, or every setting.
 
     \b
+    understudy list
     understudy list recipes
-    understudy list students
+    understudy list settings
     """
+    if what == "settings":
+        _print_settings(as_json=json)
+        return
+    found = {name: _sorted(name) for name in ([what] if what else FOLDERS)}
+    if json:
+        flat = {
+            name: {kind: line for group in groups.values() for kind, line in group.items()}
+            for name, groups in found.items()
+        }
+        print(json_.dumps(flat[what] if what else flat, ensure_ascii=False))
+        return
+    for name, groups in found.items():
+        if what is None:
+            print(f"{name}: {FOLDERS[name]}")
+        width = max(len(kind) for group in groups.values() for kind in group)
+        for title, kinds in groups.items():
+            if title and what is None:
+                print(f"  {title}:")
+            for kind, line in kinds.items():
+                print(f"{'' if what else '    '}{kind:<{width}}  {line}")
+        if what is None:
+            print()
+    if what is None:
+        print("Every setting: understudy list settings. Which recipe for which data: docs/choosing.md")
+
+
+def _sorted(folder: str) -> dict[str, dict[str, str]]:
+    """Title → kind → its line, by use."""
     from understudy.parts import kinds
     from understudy.recipe_file import packaged
 
-    found = packaged() if what == "recipes" else kinds(what)
-    if json:
-        print(json_.dumps(found, ensure_ascii=False))
+    found = packaged() if folder == "recipes" else kinds(folder)
+    groups = {
+        title: {name: found.pop(name) for name in names if name in found}
+        for title, names in BY_USE.get(folder, {}).items()
+    }
+    return {title: group for title, group in {**groups, "others" if groups else "": found}.items() if group}
+
+
+def _print_settings(*, as_json: bool) -> None:
+    from understudy.settings import all_settings
+
+    found = all_settings()
+    if as_json:
+        print(json_.dumps({title: [vars(one) for one in listed] for title, listed in found.items()}, default=str))
         return
-    width = max(map(len, found))
-    for name, line in found.items():
-        print(f"{name:<{width}}  {line}")
+    for title, listed in found.items():
+        print(f"{title}")
+        width = max((len(one.key) for one in listed), default=0)
+        for one in listed:
+            print(f"  {one.key:<{width}}  {_line(one)}")
+        print()
+
+
+def _line(one: Any) -> str:
+    from understudy.settings import shown
+
+    default = shown(one.default)
+    return (
+        f"{one.type}"
+        + (f", default {default}" if default else "")
+        + (f": {one.description}" if one.description else "")
+    )

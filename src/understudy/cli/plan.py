@@ -7,7 +7,9 @@ from understudy.cli import _options as options
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(help="A packaged recipe, or a .yaml file.")],
+    recipe: Annotated[
+        str | None, typer.Argument(help="A packaged recipe (understudy list) or a .yaml file.  [default: hinton]")
+    ] = None,
     teacher: Annotated[
         list[str] | None, typer.Option(help="Fine-tuned model folder, or a file with logits. Repeatable.")
     ] = None,
@@ -20,6 +22,11 @@ def command(
     raw: options.Raw = None,
     pretrained: options.Pretrained = None,
     column: options.Column = None,
+    epochs: options.Epochs = None,
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
+    max_length: options.MaxLength = None,
+    temperature: options.Temperature = None,
     set_: options.Set = None,
     seed: options.Seed = None,
     store: options.Stores = None,
@@ -37,8 +44,10 @@ def command(
     from understudy.cli._recipe import recipe_from
     from understudy.planning import plan
 
-    built = recipe_from(recipe, teacher, student, task, train, validation, test, transfer, column, set_, seed,
-                        store, control, no_control, raw, pretrained, no_export)  # fmt: skip
+    short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length,
+             "temperature": temperature}  # fmt: skip
+    built = recipe_from(options.recipe_or_default(recipe), teacher, student, task, train, validation, test, transfer, column, set_, seed,
+                        store, control, no_control, raw, pretrained, no_export, short)  # fmt: skip
     found = plan(built, device=device, say=options.say)
     if json:
         print(json_.dumps(found, ensure_ascii=False))

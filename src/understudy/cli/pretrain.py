@@ -14,6 +14,10 @@ def command(
     raw: options.Raw = None,
     out: options.Out = Path("runs/pretrained"),
     column: options.Column = None,
+    epochs: options.Epochs = None,
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
+    max_length: options.MaxLength = None,
     set_: options.Set = None,
     seed: options.Seed = None,
     resume: options.Resume = False,
@@ -31,8 +35,10 @@ def command(
     from understudy.recipe import PretrainSettings
     from understudy.recipe_file import build
     from understudy.run import command_line
+    from understudy.settings import short_forms
 
-    given = options.overrides(column=column, seed=seed, set_=set_, **{"data.raw": raw})
+    short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length}
+    given = options.overrides(column=column, seed=seed, set_=set_, **short_forms({}, short), **{"data.raw": raw})
     settings = build(PretrainSettings, {"model": model}, given, where="pretrain")
     run = pretrain(
         settings, out, resume=resume, overwrite=overwrite, device=device, say=options.say, command=command_line()

@@ -42,6 +42,10 @@ def command(
         typer.Option("--worker", help="Make trials of a study in --storage only; another process distils the best."),
     ] = False,
     column: options.Column = None,
+    epochs: options.Epochs = None,
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
+    max_length: options.MaxLength = None,
     set_: options.Set = None,
     seed: options.Seed = None,
     store: Annotated[str | None, typer.Option(help="Folder of kept teacher outputs, to share among runs.")] = None,
@@ -63,9 +67,12 @@ def command(
     """  # fmt: skip
     from understudy.run import command_line
     from understudy.searching import search
+    from understudy.settings import short_forms
 
+    short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length}
     settings = options.overrides(
         task=task, train=train, validation=validation, test=test, column=column, seed=seed, set_=set_,
+        **short_forms({"stages": [{}]}, short),  # all recipes of a search have one stage
         **{"data.transfer": transfer, "teacher.models": teacher, "teacher.store": store, "export": [] if no_export else None},
     )  # fmt: skip
     run = search(

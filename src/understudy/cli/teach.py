@@ -16,6 +16,7 @@ def command(
     test: options.Test = None,
     transfer: options.Transfer = None,
     column: options.Column = None,
+    max_length: options.MaxLength = None,
     set_: options.Set = None,
     device: options.Device = None,
     json: options.Json = False,
@@ -28,7 +29,8 @@ def command(
     from understudy.cli._recipe import recipe_from
     from understudy.pipeline import teach
 
-    recipe = recipe_from("hinton", teacher, None, task, train, validation, test, transfer, column, set_, None)
+    recipe = recipe_from("hinton", teacher, None, task, train, validation, test, transfer, column, set_, None,
+                         short={"max_length": max_length})  # fmt: skip
     found = teach(recipe, store, device=device, say=options.say)
     print(
         json_.dumps({"store": str(store), **found})

@@ -6,7 +6,6 @@ import copy
 import hashlib
 import math
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -66,14 +65,16 @@ class Trying:
             while time.monotonic() < ends:
                 self.study.revive()
                 bar.n = self.study.count("COMPLETE", "PRUNED")
-                bar.set_postfix({"best": "–" if self.study.best is None else f"{self.study.best:.4f}"})
+                bar.set_postfix_str(
+                    "" if self.study.best is None else f"best {self.ground.metric} {self.study.best:.4f}"
+                )
                 if self.study.count("WAITING") or len(self.study.trials) < total:
                     self.study.run_one(total, self._try)
                     continue
                 if not wait or not self.study.count("RUNNING"):
                     break
                 if not waiting:
-                    self._tell(f"Waiting for {self.study.count('RUNNING')} trials of other workers")
+                    self.say(f"Waiting for {self.study.count('RUNNING')} trials of other workers")
                 waiting = True
                 time.sleep(1)
         self.say(f"{self.study.count('COMPLETE', 'PRUNED')} of {total} trials are done")
@@ -105,7 +106,7 @@ class Trying:
             raise TrialPruned(why)
         trial.set_user_attr("form", form)
         trial.set_user_attr("costs", one.forms[form])
-        self._tell(f"Trial {trial.number}: {self.label(trial)}: {ground.metric} {value:.4f}, {shown(one.forms[form])}")
+        self.say(f"Trial {trial.number}: {self.label(trial)}: {ground.metric} {value:.4f}, {shown(one.forms[form])}")
         return value
 
     def _value(self, trial: Trial, plan: Plan, one: Candidate) -> tuple[float, str | None]:
@@ -137,7 +138,7 @@ class Trying:
 
     def _stopped(self, trial: Trial, state: str, why: str) -> None:
         trial.set_user_attr("ended", state)
-        self._tell(f"Trial {trial.number}: {self.label(trial)}: {state}: {why}")
+        self.say(f"Trial {trial.number}: {self.label(trial)}: {state}: {why}")
 
     def _candidate(self, tried: Mapping[str, Any]) -> Candidate:
         return next(one for one in self.candidates if (one.kind, one.shape) == (tried["student"], tried["shape"]))
@@ -173,10 +174,3 @@ class Trying:
         return distill(
             recipe, folder, resume=True, device=self.ground.device, shelf=shelf, command=command, say=self.say
         )
-
-    def _tell(self, line: str) -> None:
-        """A line that does not break the bars."""
-        from tqdm.auto import tqdm
-
-        with tqdm.external_write_mode(file=sys.stderr):
-            self.say(line)

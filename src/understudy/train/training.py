@@ -344,7 +344,8 @@ class Progress(TrainerCallback):
         if "loss" in logs:
             self.write({"step": state.global_step, **logs})
             if self.bar is not None:
-                self.bar.set_postfix({"loss": f"{logs['loss']:.4g}", "best": _short(state.best_metric)}, refresh=False)
+                best = "" if state.best_metric is None else f", best validation {self.metric} {state.best_metric:.4f}"
+                self.bar.set_postfix_str(f"loss {logs['loss']:.4g}{best}", refresh=False)
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
@@ -362,7 +363,3 @@ class Progress(TrainerCallback):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
-
-
-def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
