@@ -38,7 +38,8 @@ from understudy.signals import Needs, Shape
 from understudy.students import Blueprint
 from understudy.students.assembly import seeded
 from understudy.tasks import Task
-from understudy.teachers.teacher import FileTeacher, ModelTeacher, NoTeacher, Teacher, is_file
+from understudy.teachers.file import FileTeacher
+from understudy.teachers.teacher import ModelTeacher, NoTeacher, Teacher, is_file
 from understudy.text_model import TextModel
 from understudy.train.masked_lm import with_head
 from understudy.train.trainer import length, names_of
@@ -230,11 +231,28 @@ def gather(recipe: Recipe, say: Say) -> tuple[Task, Rows, Teacher]:
         kind = "regression" if names is None else "classification"
         raise ModelError(f"{recipe.teacher.models[0]}: a {kind} model, but --task is {recipe.task}")
     rows = read(recipe.data, task, seed=recipe.data.split_seed, label_names=names)
+    teacher: Teacher = models or NoTeacher()
+    if recipe.teacher.models and models is None:
+        teacher, rows = _of_file(recipe, task, rows)
     for note in rows.notes:
         say(f"Note: {note}")
-    if not recipe.teacher.models:
-        return task, rows, NoTeacher()
-    return task, rows, models or FileTeacher(recipe.teacher.models[0], dict(recipe.data.columns), rows.label_names)
+    return task, rows, teacher
+
+
+def _of_file(recipe: Recipe, task: Task, rows: Rows) -> tuple[FileTeacher, Rows]:
+    """A teacher whose answers are in a file, and the rows without those that it does not answer."""
+    settings = recipe.data
+    teacher = FileTeacher(
+        recipe.teacher.models[0], settings.columns, rows.label_names, number=task.label_type == "number"
+    )
+    known = [labelled(one) for one in (rows.train, rows.validation, rows.test)]
+    teacher.check_order(known, declared=settings.label_names is not None)
+    answered = {
+        name: part.filter(lambda key: key not in teacher.unanswered, input_columns="identity")
+        for name in ("train", "transfer")
+        if teacher.unanswered and (part := getattr(rows, name)) is not None
+    }
+    return teacher, replace(rows, **answered, notes=(*rows.notes, *teacher.notes))
 
 
 def prepare(

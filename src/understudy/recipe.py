@@ -170,6 +170,17 @@ class DataSettings(_Frozen):
     def _named(self, value: Any) -> Any:
         return None if value is None else str(value)
 
+    @field_validator("label_names", mode="before")
+    @classmethod
+    def _names_are_text(cls, names: Any) -> Any:
+        if not isinstance(names, list | tuple):
+            return names
+        if any(isinstance(name, bool) for name in names):
+            raise ValueError(
+                "YAML reads yes, no, on, off, true and false as truth values; put quotes around such names: ['yes', 'no']"
+            )
+        return [str(name) if isinstance(name, int) else name for name in names]
+
 
 class TeacherSettings(_Frozen):
     """One model, several that are averaged, or a file of rows with outputs already in it."""

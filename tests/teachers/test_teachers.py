@@ -10,9 +10,9 @@ from scipy.special import log_softmax, softmax
 
 from tiny import LABELS, SECOND_TEXTS, TEXTS, encode, tiny_rows, tiny_teacher
 from understudy.data.tables import identity
-from understudy.errors import DataError, ModelError
+from understudy.errors import ModelError
 from understudy.teachers.capture import logits_of
-from understudy.teachers.teacher import FileTeacher, ModelTeacher, combined
+from understudy.teachers.teacher import ModelTeacher, combined
 from understudy.text_model import TextModel
 
 ROWS = Dataset.from_dict({"text": TEXTS, "identity": [identity(text) for text in TEXTS]})
@@ -138,100 +138,3 @@ def test_fingerprints_tell_ensembles_apart():
 def test_members_with_other_labels_are_refused():
     with pytest.raises(ModelError, match="teacher 2 has the labels good, bad, the first has bad, good"):
         ModelTeacher([tiny_teacher(), tiny_teacher(label_names=("good", "bad"))])
-
-
-# --- a file
-
-
-def black_box(path, rows: list[dict] | str, *, columns=None, label_names=LABELS) -> FileTeacher:
-    text = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)
-    path.write_text(text)
-    return FileTeacher(str(path), columns or {}, label_names)
-
-
-def test_logits_of_a_file_are_found_by_text(tmp_path):
-    given = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
-    rows = [{"text": text, "logits": one.tolist()} for text, one in zip(TEXTS, given, strict=True)]
-    teacher = black_box(tmp_path / "said.jsonl", rows[::-1])
-    np.testing.assert_allclose(teacher.logits(ROWS, device="cpu"), given)
-    assert teacher.model is None and teacher.covers(ROWS)
-
-
-def test_probabilities_of_a_csv_become_their_logs(tmp_path):
-    lines = [
-        "review,probabilities",
-        *(f'"{text}","[0.{place + 1}, {1 - (place + 1) / 10}]"' for place, text in enumerate(TEXTS)),
-    ]
-    teacher = black_box(tmp_path / "said.csv", "\n".join(lines), columns={"text": "review"})
-    found = softmax(teacher.logits(ROWS, device="cpu"), axis=-1)
-    np.testing.assert_allclose(found[:, 0], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], rtol=1e-5)
-
-
-def test_certainty_stays_finite(tmp_path):
-    teacher = black_box(tmp_path / "said.jsonl", [{"text": TEXTS[0], "probabilities": [0.0, 1.0]}])
-    found = teacher.logits(ROWS.select([0]), device="cpu")
-    assert np.isfinite(found).all() and softmax(found)[0, 1] > 0.99 and np.ptp(found) < 6
-
-
-def test_pairs_of_a_file(tmp_path):
-    rows = [
-        {"text": one, "text_pair": two, "logits": [place, 0]}
-        for place, (one, two) in enumerate(zip(TEXTS, SECOND_TEXTS, strict=True))
-    ]
-    teacher = black_box(tmp_path / "said.jsonl", rows)
-    pairs = Dataset.from_dict(
-        {"text": TEXTS, "identity": [identity(*both) for both in zip(TEXTS, SECOND_TEXTS, strict=True)]}
-    )
-    assert teacher.logits(pairs, device="cpu")[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
-    assert not teacher.covers(ROWS)
-
-
-def test_numbers_of_a_file(tmp_path):
-    teacher = black_box(tmp_path / "said.jsonl", [{"text": text, "logits": [1.5]} for text in TEXTS], label_names=None)
-    assert teacher.logits(ROWS, device="cpu").tolist() == [[1.5]] * 6
-
-
-def test_rows_that_the_file_does_not_know_are_counted(tmp_path):
-    teacher = black_box(tmp_path / "said.jsonl", [{"text": text, "logits": [0, 1]} for text in TEXTS[:4]])
-    assert not teacher.covers(ROWS) and teacher.covers(ROWS.select([0, 3]))
-    with pytest.raises(DataError, match=r"2 of 6 rows have no teacher output.*good fun|2 of 6.*not good"):
-        teacher.logits(ROWS, device="cpu")
-
-
-def test_the_fingerprint_is_of_the_file_and_the_labels(tmp_path):
-    rows = [{"text": TEXTS[0], "logits": [0, 1]}]
-    one = black_box(tmp_path / "one.jsonl", rows)
-    assert one.fingerprint == black_box(tmp_path / "copy.jsonl", rows).fingerprint
-    assert one.fingerprint != black_box(tmp_path / "two.jsonl", [{"text": TEXTS[0], "logits": [0, 2]}]).fingerprint
-    assert one.fingerprint != black_box(tmp_path / "copy.jsonl", rows, label_names=("good", "bad")).fingerprint
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"text": "a"}, "needs the columns text .* and logits or probabilities; it has text"),
-        ({"words": "a", "logits": [0, 1]}, "needs the columns text"),
-        ({"text": "a", "logits": [0, 1, 2]}, "row 1 has 3 logits, expected 2"),
-        ({"text": "a", "logits": "none"}, "row 1: a list of numbers is needed, got 'none'"),
-        ({"text": "a", "logits": 3}, "row 1: a list of numbers is needed, got 3"),
-        ({"text": "a", "logits": "[0, NaN]"}, "row 1: outputs must be finite"),
-        ({"text": "a", "probabilities": [0.5, 0.6]}, "row 1: probabilities must be 0 or more and sum to 1"),
-        ({"text": "a", "probabilities": [-0.5, 1.5]}, "row 1: probabilities must be 0 or more"),
-    ],
-)
-def test_files_that_do_not_fit(tmp_path, row, message):
-    with pytest.raises(DataError, match=message):
-        black_box(tmp_path / "said.jsonl", [row])
-
-
-def test_the_line_that_does_not_fit_is_named(tmp_path):
-    rows = [{"text": text, "probabilities": [0.25, 0.75]} for text in TEXTS]
-    rows[4]["probabilities"] = [0.9, 0.9]
-    with pytest.raises(DataError, match=r"row 5: probabilities .* got \[0.9, 0.9\]"):
-        black_box(tmp_path / "said.jsonl", rows)
-
-
-def test_one_text_with_two_answers_is_refused(tmp_path):
-    with pytest.raises(DataError, match="row 2"):
-        black_box(tmp_path / "said.jsonl", [{"text": "a", "logits": [0, 1]}, {"text": "a", "logits": [1, 0]}])
-    black_box(tmp_path / "said.jsonl", [{"text": "a", "logits": [0, 1]}, {"text": "a", "logits": [0, 1]}])

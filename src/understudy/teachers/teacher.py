@@ -1,8 +1,7 @@
-"""A teacher: one model, an ensemble, or a file with outputs in it."""
+"""A teacher: one model, or an ensemble; `file` has the one of which only the answers are known."""
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from understudy.errors import DataError, ModelError
+from understudy.errors import ModelError
 from understudy.teachers.capture import logits_of
 from understudy.text_model import TextModel
 
@@ -94,70 +93,6 @@ class ModelTeacher(Teacher):
         return combined(outputs, self.combine, self.weights).astype(np.float32)
 
 
-class FileTeacher(Teacher):
-    """A black box: rows whose outputs somebody wrote into a file, as a list in the column `logits` or `probabilities`.
-
-    Args:
-        path: any data file that rows can be read from; a CSV holds the list as JSON.
-        label_names: classes in the order of the lists.
-
-    Raises:
-        DataError: no such column, lists of different or wrong lengths, or numbers that are no probabilities.
-    """
-
-    def __init__(self, path: str, columns: dict[str, str], label_names: tuple[str, ...] | None) -> None:
-        from understudy.data.sources import read_table
-        from understudy.data.tables import identity
-
-        texts = {
-            ours: theirs for ours, theirs in columns.items() if ours not in ("label", "labels")
-        }  # a file of answers needs none
-        table = read_table(path, texts)
-        kind = next((name for name in ("logits", "probabilities") if name in table.column_names), None)
-        if kind is None or "text" not in table.column_names:
-            raise DataError(f"{path}: a teacher's file needs the columns text (text_pair) and logits or probabilities; "
-                            f"it has {', '.join(table.column_names)}")  # fmt: skip
-        pairs = table["text_pair"] if "text_pair" in table.column_names else [None] * len(table)
-        outputs = [_numbers(path, line, value) for line, value in enumerate(table[kind], start=1)]
-        width = len(label_names) if label_names else len(outputs[0])
-        for line, row in enumerate(outputs, start=1):
-            if len(row) != width:
-                raise DataError(f"{path}: row {line} has {len(row)} {kind}, expected {width}")
-        values = np.asarray(outputs, dtype=np.float64)
-        if kind == "probabilities":
-            if (values < 0).any() or (np.abs(values.sum(1) - 1) > 1e-2).any():
-                line = int(np.argmax((values < 0).any(1) | (np.abs(values.sum(1) - 1) > 1e-2))) + 1
-                raise DataError(
-                    f"{path}: row {line}: probabilities must be 0 or more and sum to 1, got {values[line - 1].tolist()}"
-                )
-            values = logits_of_probabilities(values)
-        self.path = path
-        self._by_identity: dict[str, np.ndarray] = {}
-        for line, (text, pair, row) in enumerate(zip(table["text"], pairs, values.astype(np.float32), strict=True), 1):
-            if not np.array_equal(self._by_identity.setdefault(identity(text, pair), row), row):
-                raise DataError(f"{path}: row {line}: the text of an earlier row with other {kind}; keep one of them")
-        self.label_names = label_names
-        import hashlib
-
-        self.fingerprint = {
-            "file": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
-            "labels": list(label_names or ()),
-        }
-
-    def covers(self, rows: datasets.Dataset) -> bool:
-        return all(key in self._by_identity for key in rows["identity"])
-
-    def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
-        missing = [
-            text for key, text in zip(rows["identity"], rows["text"], strict=True) if key not in self._by_identity
-        ]
-        if missing:
-            raise DataError(
-                f"{self.path}: {len(missing)} of {len(rows)} rows have no teacher output in it; the first is {missing[0][:80]!r}"
-            )
-        return np.stack([self._by_identity[key] for key in rows["identity"]])
-
-
 def combined(outputs: Sequence[np.ndarray], combine: Combine, weights: Sequence[float] | None = None) -> np.ndarray:
     """Logits of an ensemble, from the logits of its members.
 
@@ -205,16 +140,6 @@ def logits_of_probabilities(probabilities: np.ndarray) -> np.ndarray:
 def is_file(name: str) -> bool:
     """Whether a teacher is a file of outputs rather than a model."""
     return Path(name).is_file()
-
-
-def _numbers(path: str, line: int, value: Any) -> list[float]:
-    try:
-        numbers = [float(one) for one in (json.loads(value) if isinstance(value, str) else value)]
-    except (TypeError, ValueError):
-        raise DataError(f"{path}: row {line}: a list of numbers is needed, got {value!r}") from None
-    if not np.isfinite(numbers).all():
-        raise DataError(f"{path}: row {line}: outputs must be finite, got {numbers}")
-    return numbers
 
 
 def _list(names: Sequence[str] | None) -> str:

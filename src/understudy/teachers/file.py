@@ -1,0 +1,249 @@
+"""A teacher of which only the answers are known: a file with them, as a program or a language model wrote it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from understudy.errors import DataError
+from understudy.teachers.answers import (
+    SHOWN,
+    Reader,
+    answers_in,
+    folded,
+    is_number,
+    names_given,
+    renamed,
+    unknown_names,
+)
+from understudy.teachers.teacher import Teacher, logits_of_probabilities
+
+if TYPE_CHECKING:
+    import datasets
+
+_FREQUENT = 0.01  # of the answers: an unknown label as frequent as this is a class, and no slip
+_CHANCE = 4  # rows of a class that an output may fit by chance
+_LEAST_CHECKED = 10  # labelled rows, to check an order by
+
+
+class FileTeacher(Teacher):
+    """A black box: rows whose answers somebody wrote into a file.
+
+    The answers are, in this order of preference, where several are there: a column `logits`; a column `probabilities`; a column of
+    probabilities for each class, named as the class or with `p_` or `prob_` before it; a column `label`, perhaps with `confidence`.
+    `logits` and `probabilities` hold a list in the order of the classes, or `{class: number}`. Probabilities of classes that are not
+    named share what is missing to 1. For numbers, `logits` or `label` hold one.
+
+    A row whose answer cannot be read is left out: it is in `unanswered`, and a note counts such rows.
+
+    Args:
+        path: any data file that rows can be read from; a CSV holds lists and mappings as JSON.
+        columns: our name → the file's name; a file that has our names needs none.
+        label_names: classes in the order of the outputs; None takes those that the file names, sorted.
+        number: the task's labels are numbers.
+
+    Raises:
+        DataError: no column with answers, unknown classes, one text with two answers, or answers of which most cannot be read.
+    """
+
+    def __init__(
+        self, path: str, columns: Mapping[str, str], label_names: Sequence[str] | None, *, number: bool = False
+    ) -> None:
+        from understudy.data.sources import read_table
+        from understudy.data.tables import Source, identity, texts_of
+
+        self.path = path
+        self.notes: list[str] = []
+        table = renamed(read_table(path, {}), columns, path)
+        texts = texts_of(Source(path, table), "text")
+        pairs = texts_of(Source(path, table), "text_pair") if "text_pair" in table.column_names else [None] * len(texts)
+        kind, answers = answers_in(table, path, label_names, number)
+        self.in_order = not number and any(isinstance(one, list) for one in answers)  # by place, not by name
+        names = None if number else tuple(label_names or self._names_in(answers, kind))
+        read = Reader(kind, names)
+        if names is not None:
+            self._check_names(answers, kind, read)
+        values: dict[int, np.ndarray] = {}
+        failed: dict[int, str] = {}
+        for row, answer in enumerate(answers):
+            try:
+                values[row] = read(answer)
+            except ValueError as error:
+                failed[row] = f"row {row + 1}: {error}"
+        if len(failed) > len(answers) / 2:
+            raise DataError(
+                f"{path}: {len(failed)} of {len(answers)} answers cannot be used; {_first(failed.values())}"
+            )
+        outputs = np.stack(list(values.values()))
+        if kind not in ("logits", "number"):
+            outputs = logits_of_probabilities(_normalised(outputs))
+        keys = list(map(identity, texts, pairs))
+        self._by_identity = self._each_once(keys, dict(zip(values, outputs.astype(np.float32), strict=True)), kind)
+        self.unanswered = frozenset(keys[row] for row in failed) - self._by_identity.keys()
+        self.label_names = names
+        self.fingerprint = {"answers": self._digest(), "labels": list(names or ())}
+        self.in_order |= read.by_position
+        if failed:
+            self.notes.append(f"{len(failed)} of {len(answers)} answers cannot be used, and their rows are left out: "
+                              f"{_first(failed.values())}")  # fmt: skip
+        if read.percent:
+            self.notes.append(
+                f"{read.percent:,} answers are in percent (they add up to 100, not to 1), and are read so."
+            )
+        if read.slips:
+            said = ", ".join(f"{got!r} as '{name}'" for got, name in list(read.slips.items())[:SHOWN])
+            self.notes.append(f"Spellings that differ in case, blanks or punctuation are read as the class: {said}.")
+        if names and not label_names:
+            counts = Counter(int(one.argmax()) for one in self._by_identity.values())
+            said = ", ".join(f"{name} ({counts[place]:,})" for place, name in enumerate(names[:30]))
+            few = [name for place, name in enumerate(names) if counts[place] < 2]
+            self.notes.append(f"The classes are those of the file, {len(names)} of them, here with how many answers: {said}"
+                              + (", …" if len(names) > 30 else ".") + (f" {len(few)} of them are the answer to one row at most; "
+                              "if they are no classes, name those that are in data.label_names." if few else ""))  # fmt: skip
+        self.notes = [f"{path}: {note}" for note in self.notes]
+
+    def covers(self, rows: datasets.Dataset) -> bool:
+        return all(key in self._by_identity for key in rows["identity"])
+
+    def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
+        missing = [
+            text for key, text in zip(rows["identity"], rows["text"], strict=True) if key not in self._by_identity
+        ]
+        if missing:
+            raise DataError(
+                f"{self.path}: {len(missing)} of {len(rows)} rows have no teacher output in it; the first is {missing[0][:80]!r}"
+            )
+        return np.stack([self._by_identity[key] for key in rows["identity"]])
+
+    def check_order(self, rows: Sequence[datasets.Dataset], *, declared: bool) -> None:
+        """Refuse lists whose order does not follow the classes, as far as labelled rows can tell; a note says what was found.
+
+        Args:
+            rows: labelled ones; those that are not in the file say nothing.
+            declared: the user said what the order is.
+
+        Raises:
+            DataError: another order fits the labels far better; or no labels tell, and nobody said the order.
+        """
+        names = self.label_names
+        if names is None or not self.in_order:
+            return
+        found = {
+            key: label
+            for part in rows
+            for key, label in zip(part["identity"], part["label"], strict=True)
+            if key in self._by_identity
+        }
+        order = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+        if len(found) < _LEAST_CHECKED:
+            if not declared:
+                raise DataError(
+                    f"{self.path}: its lists do not say which number is of which class, and too few labelled rows are in it to tell; say "
+                    f"the order of the lists with --set data.label_names='[…, …]', or write {{class: number}} instead of lists"
+                )
+            return
+        said = np.stack([self._by_identity[key] for key in found]).argmax(-1)
+        labels = np.asarray(list(found.values()))
+
+        def share(answers: np.ndarray) -> str:
+            return f"{(answers == labels).mean():.0%}"
+
+        if (better := _better_order(said, labels, len(names))) is not None:
+            meant = ", ".join(names[place] for place in better[:12]) + (", …" if len(names) > 12 else "")
+            raise DataError(
+                f"{self.path}: read in the order {order}, its answers agree with {share(said)} of {len(found)} labels; "
+                f"read in the order {meant}, with {share(better[said])}. Put the numbers into the first order, or write "
+                "{class: number} instead of lists (of labels, names instead of numbers)"
+            )
+        self.notes.append(
+            f"{self.path}: its numbers are read in the order {order}; so its answers agree with {share(said)} of {len(found)} labels."
+        )
+
+    def _names_in(self, answers: Sequence[Any], kind: str) -> tuple[str, ...]:
+        """The classes that the answers name, sorted; numbers as numbers. Of several spellings the most frequent one."""
+        given = names_given(answers, kind)
+        spellings: dict[str, str] = {}
+        for name, _ in given.most_common():
+            spellings.setdefault(folded(name), name)
+        found = list(spellings.values())
+        if not found:
+            raise DataError(
+                f"{self.path}: nothing in it names the classes; give them in the order of the numbers, as in "
+                "--set data.label_names='[bad, good]'"
+            )
+        if len(found) < 2:
+            raise DataError(f"{self.path}: all answers are of the one class '{found[0]}'; at least two are needed")
+        if len(found) > max(20, len(answers) / 2):
+            raise DataError(
+                f"{self.path}: {len(found)} different answers in {len(answers)} rows are too many for classes; give the classes with "
+                "--set data.label_names='[…, …]', or a file that says only the class"
+            )
+        return tuple(sorted(found, key=lambda name: (0, float(name), name) if is_number(name) else (1, 0.0, name)))
+
+    def _check_names(self, answers: Sequence[Any], kind: str, read: Reader) -> None:
+        """Refuse names that are like a class, or as frequent as one, but none; an answer with a rare other is no usable one."""
+        assert read.names is not None
+        given = names_given(answers, kind)
+        bad: dict[str, tuple[int, str | None]] = {}
+        for name, count in given.items():
+            if read.place(name) is not None:
+                continue
+            near = get_close_matches(name, read.names, n=1) if len(name) < 100 else []
+            if near or count >= max(3, _FREQUENT * len(answers)):
+                bad[name] = count, near[0] if near else None
+        if bad:
+            raise DataError(f"{self.path}: {unknown_names(bad, read.names)}")
+
+    def _each_once(self, keys: Sequence[str], outputs: Mapping[int, np.ndarray], kind: str) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        first: dict[str, int] = {}
+        others: list[tuple[int, int]] = []
+        for row, values in outputs.items():
+            if not np.array_equal(found.setdefault(keys[row], values), values):
+                others.append((row + 1, first[keys[row]] + 1))
+            first.setdefault(keys[row], row)
+        if others:
+            row, before = others[0]
+            raise DataError(
+                f"{self.path}: row {row}: the text of row {before} with another answer"
+                + (f" ({len(others)} rows are so)" if len(others) > 1 else "") + "; keep one answer of each text"
+            )  # fmt: skip
+        return found
+
+    def _digest(self) -> str:
+        """Of what is answered to which text: neither the file's name nor the order of its rows counts."""
+        digest = hashlib.sha256()
+        for key in sorted(self._by_identity):
+            digest.update(key.encode() + self._by_identity[key].tobytes())
+        return digest.hexdigest()
+
+
+def _first(reasons: Iterable[str]) -> str:
+    reasons = list(reasons)
+    return "; ".join(reasons[:SHOWN]) + ("; …" if len(reasons) > SHOWN else ".")
+
+
+def _normalised(values: np.ndarray) -> np.ndarray:
+    return values / values.sum(-1, keepdims=True)
+
+
+def _better_order(said: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray | None:
+    """Where each output belongs, if the labels say beyond doubt that it is not where it stands: place in the list → class."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.stats import binomtest
+
+    counts = np.zeros((classes, classes), dtype=int)
+    np.add.at(counts, (said, labels), 1)
+    certain = np.where(counts < _CHANCE, 0, counts)  # of many classes and few rows, some order always fits by chance
+    _, order = linear_sum_assignment(certain + np.eye(classes) * 0.5, maximize=True)
+    moved, kept = int(counts[np.arange(classes), order].sum()), int(np.trace(counts))
+    only_moved = int(((order[said] == labels) & (said != labels)).sum())
+    only_kept = int(((order[said] != labels) & (said == labels)).sum())
+    if moved <= kept or binomtest(only_moved, only_moved + only_kept).pvalue >= 1e-3:
+        return None
+    return order
