@@ -106,7 +106,23 @@ def student(
 
 
 def few_labels(seed: int) -> Iterator[Job]:
-    """500 labelled sentences; the phrases of sst2 without their labels."""
+    """500 labelled sentences in all, the teacher's among them: 400 to learn from, the same for teacher, student and control, 100 to select
+    by; all 872 validation sentences are the test and select nothing. The phrases of sst2, without their labels, are the transfer text."""
+    rows = ["--train", str(DATA / "sst2_sentences" / "train.jsonl.gz"), "--test", str(DATA / "sst2_sentences" / "validation.jsonl.gz"),
+            *set_(data__train_rows=400, data__validation_fraction=100 / 6920, data__split_seed=seed), "--seed", str(seed)]  # fmt: skip
+    model = Job("few_labels", "teacher", seed, ("finetune", str(minilm()), *rows,
+                *set_(train__learning_rate="1e-4", train__max_steps=300)))  # fmt: skip
+    yield model
+    store = OUT / "few_labels" / f"teacher_outputs-{seed}"
+    for label, kind, steps in (("bilstm", "bilstm", 2000), ("static", "static_embeddings", 4000)):
+        yield Job("few_labels", label, seed, ("distill", "hinton", "--teacher", str(model.out), "--student", kind, *rows,
+                  "--transfer", str(DATA / "sst2" / "train.jsonl.gz"), "--store", str(store), "--no-export",
+                  *set_(stages__0__train__max_steps=steps)))  # fmt: skip
+
+
+def existing_teacher(seed: int) -> Iterator[Job]:
+    """500 labelled sentences and the phrases of sst2 without their labels, from a teacher that exists already: fine-tuned on all 6,920
+    labels, which the students alone never see. The test rows also select."""
     more = ["--transfer", str(DATA / "sst2" / "train.jsonl.gz"), "--control", "alone,pseudo_labels"]
     few = set_(data__train_rows=500, data__split_seed=seed)
     teachers = [str(OUT / "all_labels" / "teacher-0")]
@@ -116,7 +132,7 @@ def few_labels(seed: int) -> Iterator[Job]:
         ("narrow", "narrow", 2000, set_(student__initialize="teacher")),
         ("three_layers", "teacher_layers", 600, set_(student__layers="[0,2,4]")),
     ):
-        yield student("few_labels", label, "sst2_sentences", seed, "hinton", kind, *more, *few, *extra,
+        yield student("existing_teacher", label, "sst2_sentences", seed, "hinton", kind, *more, *few, *extra,
                       *set_(stages__0__train__max_steps=steps), teachers=teachers)  # fmt: skip
 
 
@@ -200,7 +216,18 @@ Groups = dict[str, Callable[[int], Iterator[Job]]]
 Plain = Mapping[str, Mapping[str, str]]  # group → label → the label of the plain distillation that it is compared with
 GROUPS: Groups = {
     one.__name__: one
-    for one in (default_teacher, all_labels, few_labels, pairs, regression, chinese, many_classes, long_tail, phrases)
+    for one in (
+        few_labels,
+        existing_teacher,
+        default_teacher,
+        all_labels,
+        pairs,
+        regression,
+        chinese,
+        many_classes,
+        long_tail,
+        phrases,
+    )
 }
 
 
@@ -230,7 +257,7 @@ def run(groups: Groups, seeds: list[int], only: str | None, *, known: Groups) ->
 def note(job: Job) -> None:
     """Append what a run found; of one with several tasks, a line for each."""
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "-C", str(RECORD.parent), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
     tasks = json.loads((job.out / "facts.json").read_text("utf-8")).get("tasks", {"": None})
     for task in tasks:
