@@ -10,7 +10,9 @@ What each found is a line of benchmarks/results.jsonl, with the commit that ran;
 from __future__ import annotations
 
 import argparse
+import gzip
 import inspect
+import itertools
 import json
 import os
 import shlex
@@ -105,9 +107,19 @@ def student(
     )
 
 
+def first_phrases(count: int) -> Path:
+    """A file of the first phrases of sst2, which stand in no order."""
+    file = OUT / "phrases" / f"first-{count}.jsonl"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with gzip.open(DATA / "sst2" / "train.jsonl.gz", "rt", encoding="utf-8") as rows:
+            file.write_text("".join(itertools.islice(rows, count)), "utf-8")
+    return file
+
+
 def few_labels(seed: int) -> Iterator[Job]:
     """500 labelled sentences in all, the teacher's among them: 400 to learn from, the same for teacher, student and control, 100 to select
-    by; all 872 validation sentences are the test and select nothing. The phrases of sst2, without their labels, are the transfer text."""
+    by; all 872 validation sentences are the test and select nothing. The first 20,000 phrases of sst2, unlabelled, are the transfer text."""
     rows = ["--train", str(DATA / "sst2_sentences" / "train.jsonl.gz"), "--test", str(DATA / "sst2_sentences" / "validation.jsonl.gz"),
             *set_(data__train_rows=400, data__validation_fraction=100 / 6920, data__split_seed=seed), "--seed", str(seed)]  # fmt: skip
     model = Job("few_labels", "teacher", seed, ("finetune", str(minilm()), *rows,
@@ -116,7 +128,7 @@ def few_labels(seed: int) -> Iterator[Job]:
     store = OUT / "few_labels" / f"teacher_outputs-{seed}"
     for label, kind, steps in (("bilstm", "bilstm", 2000), ("static", "static_embeddings", 4000)):
         yield Job("few_labels", label, seed, ("distill", "hinton", "--teacher", str(model.out), "--student", kind, *rows,
-                  "--transfer", str(DATA / "sst2" / "train.jsonl.gz"), "--store", str(store), "--no-export",
+                  "--transfer", str(first_phrases(20_000)), "--store", str(store), "--no-export",
                   *set_(stages__0__train__max_steps=steps)))  # fmt: skip
 
 
