@@ -109,17 +109,17 @@ def student(
 
 def first_phrases(count: int) -> Path:
     """A file of the first phrases of sst2, which stand in no order."""
-    file = OUT / "phrases" / f"first-{count}.jsonl"
-    if not file.exists():
+    file, source = OUT / "phrases" / f"first-{count}.jsonl", DATA / "sst2" / "train.jsonl.gz"
+    if source.exists() and not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        with gzip.open(DATA / "sst2" / "train.jsonl.gz", "rt", encoding="utf-8") as rows:
+        with gzip.open(source, "rt", encoding="utf-8") as rows:
             file.write_text("".join(itertools.islice(rows, count)), "utf-8")
     return file
 
 
 def few_labels(seed: int) -> Iterator[Job]:
     """500 labelled sentences in all, the teacher's among them: 400 to learn from, the same for teacher, student and control, 100 to select
-    by; all 872 validation sentences are the test and select nothing. The first 20,000 phrases of sst2, unlabelled, are the transfer text."""
+    by; all 872 validation sentences are the test and select nothing. Transfer text: the first 20,000 phrases of sst2, without labels."""
     rows = ["--train", str(DATA / "sst2_sentences" / "train.jsonl.gz"), "--test", str(DATA / "sst2_sentences" / "validation.jsonl.gz"),
             *set_(data__train_rows=400, data__validation_fraction=100 / 6920, data__split_seed=seed), "--seed", str(seed)]  # fmt: skip
     model = Job("few_labels", "teacher", seed, ("finetune", str(minilm()), *rows,

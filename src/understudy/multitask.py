@@ -184,8 +184,9 @@ def prepare_tasks(recipe: Recipe, say: Say = lambda line: None, *, device: str =
     given, recipes = {}, {}
     for one in recipe.tasks:
         with _named(one.name):
+            own = one.teacher.model_copy(update={"pretrained": recipe.teacher.pretrained})
             alone = recipe.model_copy(
-                update={"tasks": None, "task": one.task, "metric": one.metric, "data": one.data, "teacher": one.teacher}
+                update={"tasks": None, "task": one.task, "metric": one.metric, "data": one.data, "teacher": own}
             )
             task, rows, teacher = given[one.name] = gather(alone, _about(one.name, say))
             recipes[one.name] = _for_task(alone, task, teacher)
@@ -288,7 +289,9 @@ class _Work:
     def control(self, control: str, shelf: Path) -> dict[str, Measured]:
         """A control, trained or taken from the shelf: as many updates as the student, as many of each task."""
         name = f"student_{control}"
-        stages = self._stages_of(control)
+        starts = filter(None, map(controls.start, self.together.plans.values()))
+        self.say(controls.described(control, self.together.recipe, next(starts, "")))
+        stages = control_stages(control, self.together)
         kept = shelf / self._key(control, stages)
         students = copies(self.together)
         model = _joined(students)
@@ -309,24 +312,6 @@ class _Work:
         else:
             seconds = 0.0
         return self._shipped(name, students, seconds)
-
-    def _stages_of(self, control: str) -> list[tuple[dict[str, tuple[Stage, Dataset]], dict[str, float]]]:
-        together = self.together
-        if control == "alone":
-            last = len(together.recipe.stages) - 1
-            steps = sum(map(together.updates, range(last + 1)))
-            alone = {
-                task: (controls.alone(plan.recipe, steps), labelled(plan.rows.train))
-                for task, plan in together.plans.items()
-            }
-            return [(alone, together.weights(last))]
-        return [
-            (
-                {task: (controls.pseudo_labelled(one), rows) for task, (one, rows) in stage.items()},
-                together.weights(number),
-            )
-            for number, stage in enumerate(together.stages)
-        ]
 
     def _key(
         self, control: str, stages: Sequence[tuple[Mapping[str, tuple[Stage, Dataset]], Mapping[str, float]]]
@@ -417,6 +402,19 @@ def train_stage(
         seed=together.recipe.seed, name=name.replace("_", " "), write=write, device=device,
         autocast=next(iter(plans.values())).autocast, report_to=together.recipe.report_to,
     )  # fmt: skip
+
+
+def control_stages(control: str, together: Together) -> list[tuple[dict[str, tuple[Stage, Dataset]], dict[str, float]]]:
+    """What a control trains on: of each stage, task → the stage as it is for it, with its rows; and the tasks' shares of the updates."""
+    found = []
+    for number, of_tasks in enumerate(together.stages):
+        made = {}
+        for task, (stage, rows) in of_tasks.items():
+            plan = together.plans[task]
+            own = controls.MAKE[control](stage, plan.recipe, together.updates(number))
+            made[task] = own, controls.rows_of(control, own, plan) if control == "alone" else rows
+        found.append((made, together.weights(number)))
+    return found
 
 
 def copies(together: Together) -> dict[str, TextModel]:

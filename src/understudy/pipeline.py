@@ -197,6 +197,10 @@ def prove(
         "command": command, "label_names": names, "data": plan.rows.facts(),
         "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.at(stage).layer_maps(stage))},
         **compared, "trainings": run.trainings(recipe.selection_metric), "exports": shipped.parity,
+        "controls": {
+            name: {"kept": controls.kept(name, recipe), "start": controls.start(plan)}
+            for name in controls.MAKE if f"student_{name}" in models
+        },
     })  # fmt: skip
     shipped.tell_card(run.facts)
     for name, (model, *_) in ((name, measured.models) for name, measured in models.items() if measured.models):
@@ -218,6 +222,7 @@ def _train_student(work: _Work) -> Measured:
 def _train_control(work: _Work, control: str, shelf: Path) -> Measured:
     """A control, trained or taken from the shelf."""
     name = f"student_{control}"
+    work.say(controls.described(control, work.plan.recipe, controls.start(work.plan)))
     stages = controls.stages_of(control, work.plan)
     kept = shelf / controls.key(control, work.plan, stages, work.device)
     metrics = work.run.folder / METRICS

@@ -98,7 +98,7 @@ class Plan:
         """The rows that a stage learns from, training rows first."""
         from datasets import concatenate_datasets
 
-        if stage.name in self.texts:
+        if stage.masked_lm is not None and stage.name in self.texts:
             return self.texts[stage.name][0]
         named = {"train": self.rows.train, "transfer": self.rows.transfer, "raw": self.rows.raw}
         there = [rows for name in stage.rows if (rows := named[name]) is not None]
@@ -139,8 +139,8 @@ class Plan:
 
     def asks_live(self, stage: Stage) -> bool:
         """Whether the stage asks the teacher live: of what goes on inside, of blended or masked rows, or one that changes."""
-        needs = self.needs(stage)
-        return stage.mixup is not None or needs.inside or (bool(needs) and not _keepable(stage))
+        needs, blended = self.needs(stage), [one.needs for _, one in self.objectives(stage, mixed=True)]
+        return any(blended) or needs.inside or (bool(needs) and not _keepable(stage))
 
     def keeps_logits(self, stage: Stage) -> bool:
         """Whether the teacher's logits are computed once and kept for the stage; else it needs none, or asks the teacher live."""
@@ -188,7 +188,8 @@ class Plan:
         measured = [labelled(self.rows.validation), labelled(self.rows.test)]
         heard = [
             stage for stage in self.recipe.stages
-            if stage.teacher == "given" and stage.masked_lm is None and ("pseudo_labels" in self.recipe.control or self.keeps_logits(stage))
+            if stage.masked_lm is None
+            and ("pseudo_labels" in self.recipe.control or (stage.teacher == "given" and self.keeps_logits(stage)))
         ]  # fmt: skip
         return [*map(self.stage_rows, heard), *filter(self.teacher_knows, measured)]
 
@@ -317,7 +318,6 @@ def _planned(
 
 def _augmented(plan: Plan, run_folder: Path | None, say: Say) -> dict[str, Dataset]:
     """Stage → the rows made for it, now or before; stages that do alike share them."""
-    held_out = {*plan.rows.validation["identity"], *plan.rows.test["identity"]}
     made: dict[str, Dataset] = {}
     stages: dict[str, Dataset] = {}
     for stage in plan.recipe.stages:
@@ -326,15 +326,26 @@ def _augmented(plan: Plan, run_folder: Path | None, say: Say) -> dict[str, Datas
         rows, key = plan.stage_rows(stage), _made_rows_key(plan, stage)
         if key not in made:
             file = _made_rows_file(run_folder, key) if run_folder else None
-            made[key] = read_rows(file, rows) if file and file.is_file() else augmented(
-                rows, [step.make() for step in stage.augment.steps], copies=stage.augment.copies, seed=plan.recipe.seed,
-                teacher=plan.teacher.model, words=stage.augment.words, leave_out=held_out,
-            )  # fmt: skip
+            made[key] = read_rows(file, rows) if file and file.is_file() else augmented_rows(plan, stage, rows)
             if not len(made[key]):
                 raise RecipeError(f"stage {stage.name}: augment changes none of {len(rows):,} rows; give other steps")
             say(f"Stage {stage.name}: {len(made[key]):,} rows made from {len(rows):,}")
         stages[stage.name] = made[key]
     return stages
+
+
+def augmented_rows(plan: Plan, stage: Stage, rows: Dataset, *, keep_labels: bool = False) -> Dataset:
+    """The rows that a stage makes out of others.
+
+    Args:
+        keep_labels: each has the label of the row that it was made from; else none has, and the teacher labels them.
+    """
+    assert stage.augment is not None
+    return augmented(
+        rows, [step.make() for step in stage.augment.steps], copies=stage.augment.copies, seed=plan.recipe.seed,
+        teacher=plan.teacher.model, words=stage.augment.words, keep_labels=keep_labels,
+        leave_out={*plan.rows.validation["identity"], *plan.rows.test["identity"]},
+    )  # fmt: skip
 
 
 def keep_made_rows(plan: Plan, run_folder: Path) -> None:

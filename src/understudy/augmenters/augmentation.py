@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 def augmented(
     rows: Dataset, steps: Sequence[Augmenter], *, copies: int, seed: int, teacher: TextModel | None = None,
-    words: Words = "characters", leave_out: Collection[str] = (),
+    words: Words = "characters", leave_out: Collection[str] = (), keep_labels: bool = False,
 ) -> Dataset:  # fmt: skip
-    """Up to `copies` changed forms of every row, without labels, for the teacher to label.
+    """Up to `copies` changed forms of every row, for the teacher to label, or with the row's own label.
 
     Chance hangs on the seed, the row's identity and the number of the copy, and on nothing else. What a step has to draw from may
     hang on all the rows, as with `part_of_speech`. Copies that are like a row that is there, like an earlier copy, or in
@@ -35,12 +35,14 @@ def augmented(
         teacher: what some steps draw from.
         words: how Chinese is cut.
         leave_out: identities of rows that measure.
+        keep_labels: each copy has the label of its row; else none has one.
 
     Raises:
         RecipeError: a step, or the cutting of Chinese, lacks something that it needs.
 
     Source: Tang et al. 2019, arXiv:1903.12136, section 3.3.
     """
+    from datasets import Dataset
     from tqdm.auto import tqdm
 
     pair = "text_pair" in rows.column_names
@@ -49,9 +51,14 @@ def augmented(
     for step in steps:
         step.prepare(material)
     seen = {*rows["identity"], *leave_out}
-    found: dict[str, list] = {"identity": [], **{name: [] for name in (("text", "text_pair") if pair else ("text",))}}
-    each = zip(rows["identity"][:], *columns, strict=True)
-    for known, *texts in tqdm(each, "making rows", len(rows), unit="row", leave=False, dynamic_ncols=True, delay=2):
+    names = ("identity", "label", *(("text", "text_pair") if pair else ("text",)))
+    found: dict[str, list] = {name: [] for name in names}
+    number = rows.features["label"].dtype.startswith("float")
+    labels = rows["label"][:] if keep_labels else [np.nan if number else UNLABELLED] * len(rows)
+    each = zip(rows["identity"][:], labels, *columns, strict=True)
+    for known, label, *texts in tqdm(
+        each, "making rows", len(rows), unit="row", leave=False, dynamic_ncols=True, delay=2
+    ):
         cut = [material.pieces(text) for text in texts]
         for copy in range(copies):
             draw = Random(f"{seed} {known} {copy}")
@@ -64,21 +71,12 @@ def augmented(
             if new in seen or not all(text.strip() for text in changed):
                 continue
             seen.add(new)
-            for name, value in zip(found, [new, *changed], strict=True):
+            for name, value in zip(names, [new, label, *changed], strict=True):
                 found[name].append(value)
-    return _like(rows, found)
+    return Dataset.from_dict(found, features=rows.features)
 
 
 def _changed(pieces: list[str], steps: Sequence[Augmenter], draw: Random) -> str:
     for step in steps:
         pieces = step.change(pieces, draw)
     return "".join(pieces).strip()
-
-
-def _like(rows: Dataset, columns: dict[str, list]) -> Dataset:
-    """A data set with the features of `rows` and no labels."""
-    from datasets import Dataset
-
-    numbers = rows.features["label"].dtype.startswith("float")
-    labels = np.full(len(columns["identity"]), np.nan) if numbers else np.full(len(columns["identity"]), UNLABELLED)
-    return Dataset.from_dict(columns | {"label": labels}, features=rows.features)

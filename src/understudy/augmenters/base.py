@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from understudy.errors import ModelError, RecipeError
 
@@ -46,7 +46,13 @@ class Material:
 
 
 class Augmenter(ABC):
-    """A way to change a text; the keyword arguments of `__init__` are its settings in a recipe."""
+    """A way to change a text; the keyword arguments of `__init__` are its settings in a recipe.
+
+    `keeps_label` says whether a changed text still deserves the label of its row. Then the control `alone` learns from it, too; where
+    only the teacher can label it, that is part of what the teacher gives.
+    """
+
+    keeps_label: ClassVar[bool] = False
 
     def prepare(self, material: Material) -> None:
         """Called once, before any text is changed.

@@ -20,12 +20,16 @@ def annealed_loss(
     counted: Bool[Tensor, "*batch"],
     *,
     gold_share: float,
+    hard: bool = False,
 ) -> Float[Tensor, ""]:
     """Mean over counted positions of the cross-entropy with a mixture of label and teacher (nats); squared error for numbers.
 
     Formula: the target is λ·gold + (1−λ)·teacher, λ the `gold_share`; of classes it mixes the one-hot label with softmax(teacher), of
     numbers the two numbers. The *target* is mixed, not the loss; for cross-entropy that is the same, for squared error it is not.
     Rows without a label have the teacher as their whole target.
+
+    Args:
+        hard: the teacher's most likely class takes the place of its probabilities.
 
     Source: Clark et al. 2019, arXiv:1907.04829, section 3.2.
 
@@ -44,7 +48,8 @@ def annealed_loss(
     known = labels != UNLABELLED
     gold = F.one_hot(labels.masked_fill(~known, 0), student_logits.shape[-1]).to(teacher_logits)
     share = (known.to(teacher_logits) * gold_share)[..., None]
-    target = share * gold + (1 - share) * teacher_logits.softmax(-1)
+    likely = F.one_hot(teacher_logits.argmax(-1), teacher_logits.shape[-1]).to(teacher_logits)
+    target = share * gold + (1 - share) * (likely if hard else teacher_logits.softmax(-1))
     return mean_over_counted(-(target * student_logits.log_softmax(-1)).sum(-1), counted)
 
 
@@ -57,6 +62,7 @@ class AnnealedTargets(Objective):
     Args:
         first: share of the label at the beginning of the stage.
         last: and at its end.
+        hard: take the teacher's most likely class in place of its probabilities, as the control `pseudo_labels` does.
 
     Raises:
         ValueError: a share that is none.
@@ -64,14 +70,16 @@ class AnnealedTargets(Objective):
     Source: Clark et al. 2019, arXiv:1907.04829, section 3.2 (from 0 to 1 in a straight line).
     """
 
-    def __init__(self, *, first: float = 0.0, last: float = 1.0) -> None:
+    def __init__(self, *, first: float = 0.0, last: float = 1.0, hard: bool = False) -> None:
         super().__init__()
         for name, share in (("first", first), ("last", last)):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is {share}; a share is between 0 and 1")
-        self.first, self.last = first, last
+        self.first, self.last, self.hard = first, last, hard
 
     def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
         assert student.logits is not None and teacher.logits is not None
         share = self.first + self.progress * (self.last - self.first)
-        return annealed_loss(student.logits, teacher.logits, batch["labels"], self.counted(batch), gold_share=share)
+        return annealed_loss(
+            student.logits, teacher.logits, batch["labels"], self.counted(batch), gold_share=share, hard=self.hard
+        )

@@ -115,6 +115,12 @@ def page_content(
             )
             if (gain := facts.get(fact))
         ],
+        "controls": [
+            {"name": model_name(f"student_{control}"), "has": ", ".join([
+                *one["kept"], *([f"the start from the {one['start']}"] if one.get("start") else []),
+            ]) or "nothing but labels"}
+            for control, one in (facts.get("controls") or {}).items()
+        ],
         "agreement": facts.get("agreement_with_teacher"),
         "test_is_validation": data.get("test_is_validation"),
         "data": [

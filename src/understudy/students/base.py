@@ -63,6 +63,11 @@ class Student(ABC):
         """`training`, for this student."""
         return self.training
 
+    @property
+    def copied(self) -> str:
+        """What its first weights hold of a teacher model's, for the reader of a report; empty: nothing."""
+        return ""
+
     @abstractmethod
     def build(self, blueprint: Blueprint) -> TextModel:
         """Make the untrained student, with label map and tokenizer, ready to save."""

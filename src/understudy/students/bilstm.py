@@ -72,6 +72,10 @@ class BiLSTM(Student):
         self.hidden, self.embedding, self.feature, self.dropout = hidden, embedding, feature, dropout
         self.table = TableSettings(vocabulary, min_count, max_words, vectors)
 
+    @property
+    def copied(self) -> str:
+        return self.table.copied
+
     def build(self, blueprint: Blueprint) -> TextModel:
         table = self.table.table(
             blueprint, student="bilstm", setting="embedding", width=self.embedding, otherwise=_EMBEDDING

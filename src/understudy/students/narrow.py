@@ -69,6 +69,12 @@ class Narrow(Student):
         self.layers, self.width, self.heads, self.intermediate = layers, width, heads, intermediate
         self.vocabulary, self.initialize = vocabulary, initialize
 
+    @property
+    def copied(self) -> str:
+        if self.initialize == "random" or self.vocabulary in ("words", "characters"):
+            return ""
+        return "word embeddings" if self.initialize == "teacher" else "projected weights"
+
     def build(self, blueprint: Blueprint) -> TextModel:
         from transformers import AutoModelForSequenceClassification
 

@@ -67,6 +67,10 @@ class StaticEmbeddings(Student):
         self.width, self.hidden, self.dropout = width, hidden, dropout
         self.table = TableSettings(vocabulary, min_count, max_words, vectors)
 
+    @property
+    def copied(self) -> str:
+        return self.table.copied
+
     def build(self, blueprint: Blueprint) -> TextModel:
         table = self.table.table(
             blueprint, student="static_embeddings", setting="width", width=self.width, otherwise=_WIDTH

@@ -59,6 +59,10 @@ class TeacherLayers(Student):
         self.layers, self.count = layers, count
         self.token_types, self.pooler, self.vocabulary = token_types, pooler, vocabulary
 
+    @property
+    def copied(self) -> str:
+        return "layers and word embeddings"
+
     def chosen(self, available: int) -> list[int]:
         """The numbers of the layers that stay, of so many.
 

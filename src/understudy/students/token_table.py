@@ -73,6 +73,11 @@ class TableSettings:
                 f"vectors are of words, but vocabulary is '{self.vocabulary}'; allowed are 'words' and 'characters'"
             )
 
+    @property
+    def copied(self) -> str:
+        """What the vectors start from of a teacher model; empty: nothing."""
+        return "" if self.vectors or self.vocabulary in ("words", "characters") else "word embeddings"
+
     def table(
         self, blueprint: Blueprint, *, student: str, setting: str, width: int | None, otherwise: int
     ) -> TokenTable:

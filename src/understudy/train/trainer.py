@@ -49,7 +49,7 @@ class DistillationTrainer(Trainer):
         objectives: (weight, objective) pairs.
         teacher: a live teacher; None when the data set carries `teacher_logits`, or no objective needs one.
         teacher_pad_token_id: of the teacher's tokenizer, where it is not the student's.
-        mixup: what is learned from blended rows besides; asks a live teacher, which must share the student's tokens.
+        mixup: what is learned from blended rows besides; a live teacher, where it is asked, must share the student's tokens.
         self_average: the teacher, where it is the student's own mean; `teacher` is left out then.
         kwargs: as for `Trainer`.
 
@@ -152,13 +152,17 @@ class DistillationTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor]
     ) -> list[tuple[float, Signals, Signals, dict[str, Tensor]]]:
         """What both models say of blended rows, with the labels of the row itself and of the other, each with its share."""
-        assert self.mixup is not None and self.teacher is not None
+        assert self.mixup is not None
         needs, student_needs = self._mixed_needs
         share, order = self.mixup.draw(len(inputs["input_ids"]))
         own = blended(self._student, student_view(inputs), share, order)
         _, student = signals_of(self._student, own, student_needs, run=model)
-        with torch.no_grad(), self.accelerator.autocast():
-            _, teacher = signals_of(self.teacher, blended(self.teacher, teacher_view(inputs), share, order), needs)
+        teacher = Signals()
+        if needs:
+            if self.teacher is None:
+                raise RecipeError("objectives on blended rows need a live teacher: give `teacher=`")
+            with torch.no_grad(), self.accelerator.autocast():
+                _, teacher = signals_of(self.teacher, blended(self.teacher, teacher_view(inputs), share, order), needs)
         batch = inputs | {"attention_mask": own["attention_mask"]}
         other = batch | {"labels": inputs["labels"][order.to(inputs["labels"].device)]}
         return [(share, student, teacher, batch), (1 - share, student, teacher, other)]
