@@ -60,7 +60,7 @@ BROKEN = {
         (b'text\n"a\n', "broken quoting"),
         (b"review\na\n", "no column 'text'; known are review"),
         (b"text\ncaf\xe9\n", "line 2: not UTF-8 .byte 0xe9"),
-        (b"", "no column 'text'"),
+        (b"", "the file is empty"),
     ],
     "rows.tsv": [(b"text\tlabel\na\t1\nb\n", "line 3: 1 fields")],
     "rows.jsonl.gz": [(b"nothing", "not a gzip file"), (gzip.compress(b'{"text": "a"}\n' * 9)[:-9], "truncated")],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 1000
 _INTEGER = re.compile(r"-?(0|[1-9]\d*)")
+_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,10 @@ def indices(source: Source, classes: Classes) -> np.ndarray:
 
 
 def numbers(source: Source) -> np.ndarray:
-    found = np.full(len(source.dataset), math.nan)
-    for row, value in enumerate(source.dataset["label"][:]):
+    found, values = np.full(len(source.dataset), math.nan), source.dataset["label"][:]
+    if any(isinstance(value, str) and _COMMA.fullmatch(value.strip()) for value in values):
+        values = _without_commas(values, source.where)
+    for row, value in enumerate(values):
         if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
             continue
         number = _number(str(value))  # of True, a list, … None
@@ -150,6 +153,18 @@ def numbers(source: Source) -> np.ndarray:
             )
         found[row] = number
     return found
+
+
+def _without_commas(values: Sequence[Any], where: str) -> list[Any]:
+    """Decimal commas, as in `3,5`, as points."""
+    commas = [value for value in values if isinstance(value, str) and _COMMA.fullmatch(value.strip())]
+    if any("." in value for value in values if isinstance(value, str)) or all(
+        len(value.strip().partition(",")[2]) == 3 for value in commas
+    ):
+        raise DataError(
+            f"{where}: label '{commas[0]}' has a comma, which may separate thousands or decimals; write it with a point, or without a comma"
+        )
+    return [value.replace(",", ".") if isinstance(value, str) else value for value in values]
 
 
 def check_enough(train: Table, classes: Classes | None) -> None:

@@ -154,11 +154,11 @@ def read_one(
     """
     columns = _columns(settings, labels=labels is not False)
     if sources.is_table(source):
-        one = Source(source, sources.read_table(source, columns))
+        one = Source(source, sources.read_table(source, columns), columns)
     else:
         found = sources.read_folder_or_hub(source, columns)
         name = next(name for name in ("test", "validation", "train") if name in found)
-        one = Source(f"{source}, {name}", found[name])
+        one = Source(f"{source}, {name}", found[name], columns)
     wanted = "all" if labels else "none"
     if labels is None and "label" in one.dataset.column_names:
         wanted = "some"
@@ -227,7 +227,11 @@ def _raw(source: str, settings: DataSettings, classes: Classes | None) -> Table:
 def _columns(settings: DataSettings, *, labels: bool = True) -> dict[str, str]:
     for our in settings.columns:
         if our not in sources.OUR_COLUMNS:
-            raise DataError(f"data.columns: '{our}' is none of our columns; {did_you_mean(our, sources.OUR_COLUMNS)}")
+            swapped = settings.columns[our] in sources.OUR_COLUMNS
+            raise DataError(
+                f"data.columns: '{our}' is none of our columns; {did_you_mean(our, sources.OUR_COLUMNS)}"
+                + (f" Swap the sides: --column {settings.columns[our]}={our}" if swapped else "")
+            )
     return {our: theirs for our, theirs in settings.columns.items() if labels or our != "label"}
 
 
@@ -235,11 +239,12 @@ def _open(settings: DataSettings, notes: list[str]) -> dict[str, Source]:
     if settings.train is None:
         raise DataError("data.train is not given; name a file, a folder or a hub data set, as in --train train.jsonl")
     found: dict[str, Source] = {}
+    columns = _columns(settings)
     if sources.is_table(settings.train):
-        found["train"] = Source(str(settings.train), sources.read_table(settings.train, _columns(settings)))
+        found["train"] = Source(str(settings.train), sources.read_table(settings.train, columns, notes), columns)
     else:
-        for name, dataset in sources.read_folder_or_hub(str(settings.train), _columns(settings)).items():
-            found[name] = Source(f"{settings.train}, {name}", dataset)
+        for name, dataset in sources.read_folder_or_hub(str(settings.train), columns, notes).items():
+            found[name] = Source(f"{settings.train}, {name}", dataset, columns)
         if "train" not in found:
             raise DataError(f"{settings.train}: no train split; it has {', '.join(found)}")
         if "test" in found and _no_labels_at_all(found["test"]):  # as the test sets of GLUE on the hub
@@ -250,13 +255,13 @@ def _open(settings: DataSettings, notes: list[str]) -> dict[str, Source]:
             continue
         columns = _columns(settings, labels=name != "transfer")
         if sources.is_table(given):
-            found[name] = Source(str(given), sources.read_table(given, columns))
+            found[name] = Source(str(given), sources.read_table(given, columns, notes), columns)
             continue
-        splits_there = sources.read_folder_or_hub(str(given), columns)
+        splits_there = sources.read_folder_or_hub(str(given), columns, notes)
         wanted = "train" if name == "transfer" else name
         if wanted not in splits_there:
             raise DataError(f"{given}: no {wanted} split; it has {', '.join(splits_there)}")
-        found[name] = Source(f"{given}, {wanted}", splits_there[wanted])
+        found[name] = Source(f"{given}, {wanted}", splits_there[wanted], columns)
     return found
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import io
 import json
 import re
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from understudy.data import delimited, shards
 from understudy.data.in_memory import InMemory
+from understudy.data.text_files import content, ending_of, lines_of, objects, row_of
 from understudy.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -33,17 +32,19 @@ def is_table(source: str | InMemory) -> bool:
     >>> is_table("rows/train.jsonl.gz"), is_table("owner/name")
     (True, False)
     """
-    return isinstance(source, InMemory) or Path(source).is_file() or _ending(Path(source)) in FORMATS
+    return isinstance(source, InMemory) or Path(source).is_file() or ending_of(Path(source)) in FORMATS
 
 
-def read_table(source: str | InMemory, columns: Mapping[str, str]) -> Dataset:
+def read_table(source: str | InMemory, columns: Mapping[str, str], notes: list[str] | None = None) -> Dataset:
     """Read one file of rows (or rows in memory), all columns. In CSV and TSV every value is text; an empty one stays an empty text.
 
-    TSV fields may be quoted as in CSV; a file that does not parse so is taken literally, as GLUE writes it.
+    Fields may be separated by commas, semicolons, tabs or |, whatever the ending; see `delimited`. TSV fields may be quoted as in CSV;
+    a file that does not parse so is taken literally, as GLUE writes it.
 
     Args:
-        source: a .jsonl, .json, .csv, .tsv or .parquet file in UTF-8, or one of these with .gz.
+        source: a .jsonl, .json, .csv, .tsv or .parquet file in UTF-8 (or UTF-16 with its mark), or one of these with .gz.
         columns: our name → the file's name, as in `{"text": "review"}`; other columns keep their names.
+        notes: takes what the user should know of the file.
 
     Raises:
         DataError: no such file, an unknown ending, not UTF-8, damaged, ragged, empty, or a column that is not there.
@@ -54,18 +55,57 @@ def read_table(source: str | InMemory, columns: Mapping[str, str]) -> Dataset:
     if not path.is_file():
         near = get_close_matches(path.name, [there.name for there in path.parent.glob("*")], n=1)
         raise DataError(f"{source}: no such file." + (f" Did you mean '{path.with_name(near[0])}'?" if near else ""))
-    ending = _ending(path)
+    if notes is not None and (shard := shards.of_name(path.name)) and shard.of and shard.of > 1:
+        notes.append(f"{source} is one of {shard.of} shards, and only it is read; give their folder to read all.")
+    return _table(source, _columns_in(source, columns, notes), columns)
+
+
+def _read_split(paths: Sequence[Path], columns: Mapping[str, str], notes: list[str] | None) -> Dataset:
+    """The files of one split, one after the other."""
+    if len(paths) == 1:
+        return _table(str(paths[0]), _columns_in(str(paths[0]), columns, notes), columns)
+    found, class_labels = _columns_in(str(paths[0]), columns, notes)
+    for path in paths[1:]:
+        more, _ = _columns_in(str(path), columns, notes)
+        if more.keys() != found.keys():
+            raise DataError(
+                f"{path}: has the columns {', '.join(more)}, but {paths[0].name} has {', '.join(found)}; shards need the same"
+            )
+        for name, values in more.items():
+            found[name].extend(values)
+    return _table(f"{paths[0]} and {len(paths) - 1} more", (found, class_labels), columns)
+
+
+def _columns_in(
+    source: str, columns: Mapping[str, str], notes: list[str] | None = None
+) -> tuple[_Columns, dict[str, Any]]:
+    """The columns of a file by its own names, and which of them are classes with names."""
+    path = Path(source)
+    ending = ending_of(path)
     if ending not in FORMATS:
         raise DataError(f"{source}: cannot read a '{path.suffix}' file; allowed are {ALLOWED}")
-    content = _content(path)
-    if not content.strip():
-        raise DataError(f"{source}: the file is empty; it must hold at least one row")
+    found: _Columns
+    class_labels: dict[str, Any] = {}
     if ending == ".parquet":
-        found, class_labels = _parquet(source, content)
+        found, class_labels = _parquet(source, content(path), notes)
+    elif not any(line.strip() for line in lines_of(path)):
+        raise DataError(f"{source}: the file is empty; it must hold at least one row")
+    elif ending == ".json":
+        found = _json(source, "".join(lines_of(path)))
+    elif ending == ".jsonl":
+        found = _by_column([row for _, row in objects(lines_of(path), source)])
     else:
-        found, class_labels = _READERS[ending](source, _decode(source, content)), {}
+        header, *rows = delimited.read(path, [*columns.values(), *OUR_COLUMNS])
+        found = (
+            {name: list(values) for name, values in zip(header, zip(*rows, strict=True), strict=True)} if rows else {}
+        )
     if not any(found.values()):
         raise DataError(f"{source}: the file has no rows")
+    return found, class_labels
+
+
+def _table(source: str, read: tuple[_Columns, dict[str, Any]], columns: Mapping[str, str]) -> Dataset:
+    found, class_labels = read
     file_names = _file_names(list(found), columns, source)
     renamed = {our: found[theirs] for our, theirs in file_names.items()}
     return _dataset(source, renamed, {our: class_labels.get(theirs) for our, theirs in file_names.items()})
@@ -90,85 +130,39 @@ def read_raw(source: str, columns: Mapping[str, str]) -> Dataset:
         DataError: as `read_table`.
     """
     path = Path(source)
-    if _ending(path) != ".txt" or not path.is_file():
+    if ending_of(path) != ".txt" or not path.is_file():
         return read_table(source, columns)
-    lines = [line.strip() for line in _decode(source, _content(path)).split("\n")]
+    lines = [line.strip() for line in lines_of(path)]
     texts = [line for line in lines if line]
     if not texts:
         raise DataError(f"{source}: the file is empty; it must hold at least one line of text")
     return _dataset(source, {"text": texts}, {})
 
 
-def read_folder_or_hub(name: str, columns: Mapping[str, str]) -> dict[str, Dataset]:
+def read_folder_or_hub(name: str, columns: Mapping[str, str], notes: list[str] | None = None) -> dict[str, Dataset]:
     """Read the splits of a folder or of a data set on the hub: those of train, validation and test that it has.
 
     Args:
-        name: a folder with `train.*`, `validation.*` (or `dev.*`, `valid.*`), `test.*`; a folder written by
-            `save_to_disk`; or a hub name, with a configuration as in `nyu-mll/glue:mrpc`. No code of the hub is run.
+        name: a folder with `train.*`, `validation.*` (or `dev.*`, `valid.*`), `test.*`, each one file or shards such as
+            `train-00000-of-00002.parquet`, there or in its folder `data`; a folder written by `save_to_disk`; or a hub name, with
+            a configuration as in `nyu-mll/glue:mrpc`. No code of the hub is run.
         columns: our name → the data set's name.
+        notes: takes what the user should know of the files.
 
     Raises:
-        DataError: nothing of that name, no split in it, two files for one split, or what `read_table` raises.
+        DataError: nothing of that name, no split in it, two files for one split, a shard that is missing, or what `read_table` raises.
     """
     folder = Path(name)
     if folder.is_dir():
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
             return _renamed_splits(_saved(folder), columns, name)
-        files = {split: _one_file(folder, split) for split in SPLITS}
-        if not any(files.values()):
+        files = shards.splits_in(folder, SPLITS, FORMATS)
+        if not files:
             raise DataError(f"{name}: no split in this folder; it needs train.*, validation.*, test.* ({ALLOWED})")
-        return {split: read_table(str(path), columns) for split, path in files.items() if path}
+        return {split: _read_split(paths, columns, notes) for split, paths in files.items()}
     if not _HUB_NAME.fullmatch(name):
         raise DataError(f"{name}: no such file or folder")
     return _renamed_splits(_from_hub(name), columns, name)
-
-
-def _ending(path: Path) -> str:
-    return Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
-
-
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    if path.suffix.lower() == ".gz":
-        try:
-            return gzip.decompress(content)
-        except EOFError as error:
-            raise DataError(f"{path}: the gzip file is truncated; copy or download it again") from error
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(
-                f"{path}: not a gzip file, or damaged ({error}); drop .gz if it is not compressed"
-            ) from error
-    if content.startswith(b"\x1f\x8b"):
-        raise DataError(f"{path}: the file is gzip compressed; add .gz to its name")
-    return content
-
-
-def _decode(source: str, content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")  # spreadsheets like to write a byte order mark
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{source}: line {line}: not UTF-8 (byte {content[error.start]:#04x} at offset {error.start}); "
-            "save the file again as UTF-8"
-        ) from error
-
-
-def _jsonl(source: str, text: str) -> _Columns:
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):  # not splitlines(): JSON may hold U+2028 as it is
-        if not line.strip():
-            continue
-        try:
-            rows.append(_object(json.loads(line), f"{source}: line {number}"))
-        except ValueError as error:
-            raise DataError(
-                f"{source}: line {number}: broken JSON ({error}); every line must be one JSON object"
-            ) from error
-    return _by_column(rows)
 
 
 def _json(source: str, text: str) -> _Columns:
@@ -183,13 +177,7 @@ def _json(source: str, text: str) -> _Columns:
         rows = rows.get("data")
     if not isinstance(rows, list):
         raise DataError(f'{source}: a list of objects is needed, or {{"data": [...]}} with one')
-    return _by_column([_object(row, f"{source}: item {number}") for number, row in enumerate(rows, 1)])
-
-
-def _object(row: Any, where: str) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise DataError(f'{where}: a row must be a JSON object like {{"text": "…"}}, got {json.dumps(row)[:60]}')
-    return row
+    return _by_column([row_of(row, f"{source}: item {number}") for number, row in enumerate(rows, 1)])
 
 
 def _by_column(rows: Sequence[dict[str, Any]]) -> _Columns:
@@ -197,64 +185,34 @@ def _by_column(rows: Sequence[dict[str, Any]]) -> _Columns:
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _csv(source: str, text: str) -> _Columns:
-    return _delimited(source, text, delimiter=",", quoting=csv.QUOTE_MINIMAL)
-
-
-def _tsv(source: str, text: str) -> _Columns:
-    try:
-        return _delimited(source, text, delimiter="\t", quoting=csv.QUOTE_MINIMAL)
-    except DataError:
-        return _delimited(source, text, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
-def _delimited(source: str, text: str, *, delimiter: str, quoting: Any) -> _Columns:
-    csv.field_size_limit(2**31 - 1)  # the default refuses texts of more than 128 KiB
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    rows: list[list[str]] = []
-    line = 1  # a quoted field may run over several lines; the row is named by its first
-    try:
-        for row in reader:
-            if row and rows and len(row) != len(rows[0]):
-                raise DataError(
-                    f"{source}: line {line}: {len(row)} fields, but the header has {len(rows[0])}; "
-                    "put quotes around a field that holds the delimiter or a line break"
-                )
-            if row:
-                rows.append(row)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"{source}: line {line}: broken quoting ({error}); double the quotes inside a quoted field"
-        ) from error
-    header = [name.strip() for name in rows[0]]
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"{source}: line 1: column '{twice[0]}' is in the header twice; every column needs its own name"
-        )
-    return (
-        {name: list(values) for name, values in zip(header, zip(*rows[1:], strict=True), strict=True)}
-        if rows[1:]
-        else {}
-    )
-
-
-_READERS: dict[str, Callable[[str, str], _Columns]] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _tsv}
-
-
-def _parquet(source: str, content: bytes) -> tuple[_Columns, dict[str, Any]]:
+def _parquet(source: str, content: bytes, notes: list[str] | None) -> tuple[_Columns, dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from datasets import ClassLabel, Features
+    from datasets import ClassLabel
 
+    if not content:
+        raise DataError(f"{source}: the file is empty; it must hold at least one row")
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = pq.ParquetFile(io.BytesIO(content)).read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a parquet file, or damaged ({str(error).partition(chr(10))[0]})") from error
-    named_by_datasets = b"huggingface" in (table.schema.metadata or {})
-    features = Features.from_arrow_schema(table.schema) if named_by_datasets else {}
-    return table.to_pydict(), {name: kind for name, kind in features.items() if isinstance(kind, ClassLabel)}
+    if twice := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
+        raise DataError(f"{source}: column '{twice[0]}' is there twice; every column needs its own name")
+    written = (table.schema.metadata or {}).get(b"huggingface")
+    try:
+        features = {} if written is None else json.loads(written)["info"]["features"]
+        named = {
+            name: ClassLabel(names=one["names"]) for name, one in features.items() if one.get("_type") == "ClassLabel"
+        }
+    except Exception as error:  # whatever another program or version wrote
+        named = {}
+        if notes is not None:
+            notes.append(
+                f"{source}: its metadata of `datasets` cannot be read and is ignored ({type(error).__name__}: {error})."
+            )
+    return table.to_pydict(), {
+        name: kind for name, kind in named.items() if pa.types.is_integer(table.schema.field(name).type)
+    }
 
 
 def _dataset(source: str, columns: _Columns, class_labels: Mapping[str, Any]) -> Dataset:
@@ -299,22 +257,24 @@ def _file_names(found: Sequence[str], columns: Mapping[str, str], where: str) ->
     """Every column's name after renaming → its name in the file."""
     for our, theirs in columns.items():
         if theirs not in found:
-            raise DataError(f"{where}: no column '{theirs}' (asked for as {our}); {did_you_mean(theirs, found)}")
+            raise no_column(where, theirs, found, asked_as=our)
         if list(columns.values()).count(theirs) > 1:
             raise DataError(f"{where}: column '{theirs}' is asked for under two names; each of ours needs its own")
     return dict(columns) | {name: name for name in found if name not in columns and name not in columns.values()}
 
 
-def _one_file(folder: Path, split: str) -> Path | None:
-    stems = SPLITS[split]
-    files = [
-        path for path in sorted(folder.iterdir()) if path.name.partition(".")[0] in stems and _ending(path) in FORMATS
-    ]
-    if len(files) > 1:
-        raise DataError(
-            f"{folder}: {' and '.join(path.name for path in files)} are both {split}; keep one, or name the file"
-        )
-    return files[0] if files else None
+def no_column(where: str, name: str, there: Iterable[str], *, asked_as: str | None = None) -> DataError:
+    """What to say of a column that is not there: the columns that are, by the file's own names, and what may have happened."""
+    there = [one for one in there if one]
+    asked = asked_as if asked_as != name else None
+    told = f"{where}: no column '{name}'{f' (asked for as {asked})' if asked else ''}; {did_you_mean(name, there)}"
+    if any(len(one.split()) > 3 or re.fullmatch(r"[-+]?\d+([.,]\d+)?", one) for one in there):
+        told += " These look like values: is the header missing? The first line must name the columns."
+    elif near := next((one for one in there if one.strip().lower() == name.lower()), None):
+        told = f"{where}: no column '{name}', but one '{near}'; read it with --column {asked_as or name}={near}"
+    elif asked_as is None:
+        told += f" Say which it is: --column {name}=NAME (data.columns in a recipe)"
+    return DataError(told)
 
 
 def _saved(folder: Path) -> Mapping[str, Dataset]:

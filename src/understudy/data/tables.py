@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy.errors import DataError, did_you_mean
+from understudy.data.sources import no_column
+from understudy.errors import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,6 +35,7 @@ class Source:
 
     where: str
     dataset: Dataset
+    columns: Mapping[str, str] = field(default_factory=dict)  # our name → the file's own, where they differ
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,7 @@ class Table:
 def need_column(source: Source, name: str) -> None:
     there = source.dataset.column_names
     if name not in there:
-        raise DataError(
-            f"{source.where}: no column '{name}'; {did_you_mean(name, there)} "
-            f"Say which it is: --column {name}=NAME (data.columns in a recipe)"
-        )
+        raise no_column(source.where, name, [source.columns.get(one, one) for one in there])
 
 
 def texts_of(source: Source, column: str) -> list[str]:
