@@ -1,6 +1,8 @@
 """What the controls have of a recipe: `alone` all but the teacher, `pseudo_labels` its most likely label; laws over all recipes."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,3 +249,11 @@ def test_alone_pretrains_as_the_student_does(world, raw, tmp_path):
         "distillation",
         "finetuning",
     }
+
+
+def test_the_page_on_controls_names_every_recipe():
+    section = (Path(__file__).parents[1] / "docs" / "report.md").read_text("utf-8").partition("## The controls")[2]
+    named = set(
+        re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in section.splitlines() if line.startswith("|")))
+    )
+    assert named >= set(packaged())

@@ -12,6 +12,7 @@ class Masking(Augmenter):
     """Each word becomes the teacher's mask token with a probability.
 
     It tells the student how much each word matters: "I [MASK] the comedy" leaves the teacher in doubt, "I loved the [MASK]" does not.
+    So the label is the teacher's to give: the paper means the change to move its answer, and does not keep the row's label.
 
     Args:
         probability: of each word.

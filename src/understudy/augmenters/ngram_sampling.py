@@ -10,6 +10,8 @@ from understudy.augmenters.base import Augmenter, is_word
 class NgramSampling(Augmenter):
     """With a probability, only n words in a row are kept; n is drawn evenly from 1 to a largest.
 
+    The label is the teacher's to give: the paper calls it a more aggressive form of masking.
+
     Args:
         probability: of each text.
         longest: the largest n.

@@ -20,6 +20,8 @@ SPACY = "spacy:"
 class PartOfSpeech(Augmenter):
     """Each word is replaced, with a probability, by a word of the same part of speech, as often as that stands in the data.
 
+    The label is the teacher's to give: the rule "perturbs the semantics of each example", as the paper says.
+
     Words are tagged by a lexicon (the tag that a word has most often in tagged text; by its last letters where it was never seen), or
     by a model, which sees the sentence. Words are drawn from all the rows, so a copy hangs on the other rows too.
 

@@ -26,7 +26,8 @@ class WordReplacement(Augmenter):
 
     A word that is one token of the masked language model gives way to what the model expects there, with the whole text to read beside
     the masked one; a word of several tokens, or where no model is given, to the nearest in word vectors. The words of a text that are
-    to change go through the model together. Numbers are left alone.
+    to change go through the model together. Numbers are left alone. The label is the teacher's to give: what is likely in the place of
+    "good" may be "bad", and the paper trains on the teacher's outputs for the copies alone.
 
     Args:
         masked_lm: folder of a masked language model, or None.
