@@ -46,7 +46,7 @@ def finetune(
         raise RecipeError("data.train is missing; give --train FILE")
     rows = read(settings.data, task, seed=settings.data.split_seed)
     for note in rows.notes:
-        say(f"Note: {note}")
+        say(note if note.startswith("Warning: ") else f"Note: {note}")
     model, autocast = _build(settings, rows, task)
     learned, objectives = labelled(rows.train), make_objectives([settings.objective])
     shape = encoder.shape(model.model, "model")

@@ -236,7 +236,7 @@ def gather(recipe: Recipe, say: Say) -> tuple[Task, Rows, Teacher]:
     if recipe.teacher.models and models is None:
         teacher, rows = _of_file(recipe, task, rows)
     for note in rows.notes:
-        say(f"Note: {note}")
+        say(note if note.startswith("Warning: ") else f"Note: {note}")
     return task, rows, teacher
 
 

@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,7 +120,7 @@ def _name(value: Any, where: str, row: int) -> str | None:
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if isinstance(value, str | int | float):
+    if isinstance(value, str | int | float | Decimal):
         # Integers of a column with gaps are often written as 1.0, 2.0, …
         return re.sub(r"^(-?\d+)\.0$", r"\1", str(value).strip()) or None
     raise DataError(f"{where}: row {row + 1}: a label must be one name or number, got {value!r:.60}")
@@ -132,10 +134,20 @@ def indices(source: Source, classes: Classes) -> np.ndarray:
         if name not in classes.index:
             raise DataError(
                 f"{source.where}: row {row + 1}: label '{name}' is none of the {len(classes.names)} classes of "
-                f"{classes.whose}: {listed(classes.names)}; mend it, or leave such rows out"
+                f"{classes.whose}: {listed(classes.names)}.{_near(name, classes.names)} Correct the label, or remove such rows"
             )
         indices[row] = classes.index[name]
     return indices
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    """
+    >>> _near("Request_Refund", ["request_refund", "other"]), _near("x", ["y"])
+    (" Did you mean 'request_refund'?", '')
+    """
+    same = next((one for one in known if one.casefold() == name.casefold()), None)
+    near = [same] if same else get_close_matches(name, known, n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def numbers(source: Source) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from understudy.data import sources, splits
+from understudy.data.inspection import described, doubts
 from understudy.data.labels import Classes, check_enough, check_seen, class_map, class_names, indices, numbers
 from understudy.data.tables import UNLABELLED, Source, Table, identity, listed, need_column, rows_named, texts_of
 from understudy.errors import DataError, did_you_mean
@@ -104,6 +105,8 @@ def read(settings: DataSettings, task: Task, *, seed: int, label_names: Sequence
         tables[name] = _table(raw[name], pair, classes, labels="none" if name == "transfer" else "all")
     if classes and classes.by_position:
         notes.append(f"Labels are integers, read as positions in the names {listed(classes.names)}.")
+    to_make = 0 if "validation" in tables else 1 + ("test" not in tables)
+    notes += doubts({name: table for name, table in tables.items() if name != "transfer"}, classes, splits=to_make)
     _make_missing(tables, train_source, settings, seed, notes)
     for name in ("validation", "test"):
         if name in tables and classes is not None:
@@ -122,6 +125,7 @@ def read(settings: DataSettings, task: Task, *, seed: int, label_names: Sequence
     for name in ("transfer", "raw"):
         if name in tables:
             tables[name] = _without_peeking(tables, name, notes)
+    notes.append(described(tables["train"], classes.names if classes else None))
     datasets = {name: table.dataset() for name, table in tables.items()}
     return Rows(
         train=datasets["train"],

@@ -1,0 +1,147 @@
+"""What a person would have stopped at: sentences about the labels and texts of a run, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from understudy.data.labels import Classes
+from understudy.data.tables import Table
+
+MISSING = {"nan", "null", "none", "nil", "n/a", "#n/a", "na", "<na>", "nat", "-", "--", "?"}
+_SHOWN = 12  # classes that are all named; of more, the largest and the smallest
+
+
+def described(train: Table, names: Sequence[str] | None) -> str:
+    """The labels of the training rows: every class with its rows, or the range of numbers."""
+    labels = train.labels[~train.unlabelled]
+    if not len(labels):
+        return "No train row has a label."
+    if names is None:
+        spread = f"from {labels.min():g} to {labels.max():g}, {labels.mean():.3g} on average"
+        return f"Labels of the train rows: {len(labels):,} numbers {spread}."
+    counts = np.bincount(labels, minlength=len(names))
+    order = sorted(range(len(names)), key=lambda one: -counts[one])
+    if len(names) <= _SHOWN:
+        return f"Classes of the train rows: {_counted([(names[one], counts[one]) for one in order])}."
+    largest, smallest = ([(names[one], counts[one]) for one in part] for part in (order[:3], order[-3:]))
+    return f"{len(names)} classes in the train rows; the largest are {_counted(largest)}, the smallest {_counted(smallest)}."
+
+
+def doubts(given: Mapping[str, Table], classes: Classes | None, *, splits: int) -> list[str]:
+    """Warnings of rows as they were given, before splits are made.
+
+    Args:
+        given: split → its rows.
+        splits: how many are to be split off the training rows.
+    """
+    labelled = {name: table for name, table in given.items() if not table.unlabelled.all()}
+    found = [warning for name, table in labelled.items() for warning in _repeated(name, table)]
+    if classes is None:
+        return found
+    counts: Counter[str] = Counter()
+    for table in labelled.values():
+        counts.update(classes.names[int(label)] for label in table.labels[~table.unlabelled])
+    own = classes.whose in {table.where for table in given.values()}  # nobody named the classes but these rows
+    return [
+        *(_names(counts) if own else []),
+        *_rare(given["train"], classes, splits),
+        *_contradictions(labelled, classes),
+        *found,
+    ]
+
+
+def _names(counts: Counter[str]) -> list[str]:
+    found = []
+    if missing := [name for name in counts if name.strip().lower() in MISSING]:
+        found.append(
+            f"Warning: {_rows([(name, counts[name]) for name in missing])}, which is taken for a class. If it means that there is no "
+            "label, leave the field empty (such rows are read as unlabelled text), or remove the rows."
+        )
+    alike = defaultdict(list)
+    for name in sorted(counts):
+        alike["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+    pairs = [names for names in alike.values() if len(names) > 1]
+    if pairs:
+        shown = "; ".join(_counted([(f"'{name}'", counts[name]) for name in names]) for names in pairs[:5])
+        more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
+        found.append(
+            f"Warning: labels that differ only in case, blanks or Unicode form are different classes: {shown}{more}. Write them alike."
+        )
+    several = [name for name in counts if _looks_like_several(name, counts)]
+    if several:
+        shown = ", ".join(f"'{name}'" for name in several[:3])
+        found.append(
+            f"Warning: {sum(counts[name] for name in several)} rows have a label that looks like several ({shown}); each is taken for a "
+            "class of its own. Several labels for one row are not supported: keep one."
+        )
+    return found
+
+
+def _looks_like_several(name: str, counts: Counter[str]) -> bool:
+    if name.startswith("[") and name.endswith("]"):
+        try:
+            return isinstance(json.loads(name.replace("'", '"')), list)
+        except ValueError:
+            return False
+    parts = [part.strip() for part in re.split(r"[|,;/]", name)]
+    return len(parts) > 1 and all(parts) and (any(part in counts for part in parts) or "|" in name)
+
+
+def _rare(train: Table, classes: Classes, splits: int) -> list[str]:
+    counts = np.bincount(train.labels[~train.unlabelled], minlength=len(classes.names))
+    least = 1 + max(1, splits)
+    rare = [
+        (classes.names[one], int(counts[one])) for one in np.argsort(counts, kind="stable") if 0 < counts[one] < least
+    ]
+    if not rare:
+        return []
+    why = "each split needs one" if splits else "one row teaches little"
+    return [
+        f"Warning: {len(rare)} of {len(classes.names)} classes have fewer than {least} train rows ({_counted(rare[:5])}"
+        f"{', …' if len(rare) > 5 else ''}); {why}. Add rows, or remove these classes."
+    ]
+
+
+def _contradictions(tables: Mapping[str, Table], classes: Classes) -> list[str]:
+    """Texts that have more than one label, in one file or between files."""
+    labels: dict[str, dict[int, str]] = defaultdict(dict)  # text → label → where it was first
+    example: dict[str, str] = {}
+    for name, table in tables.items():
+        for row in np.flatnonzero(~table.unlabelled):
+            identity = table.identities[row]
+            labels[identity].setdefault(int(table.labels[row]), name)
+            example.setdefault(identity, table.texts[row])
+    several = [identity for identity, found in labels.items() if len(found) > 1]
+    if not several:
+        return []
+    where = sorted({name for identity in several for name in labels[identity].values()}, key=list(tables).index)
+    first = " and ".join(f"'{classes.names[label]}'" for label in labels[several[0]])
+    verb = "texts have" if len(several) > 1 else "text has"
+    return [
+        f"Warning: {len(several):,} {verb} several labels (in {' and '.join(where)}), as {example[several[0]][:60]!r} has {first}; "
+        "keep one label for each."
+    ]
+
+
+def _repeated(name: str, table: Table) -> list[str]:
+    there = {(identity, str(label)) for identity, label in zip(table.identities, table.labels, strict=True)}
+    more = len(table) - len(there)
+    return (
+        [f"{more:,} of {len(table):,} {name} rows repeat another of them, with the same label; they were left in."]
+        if more
+        else []
+    )
+
+
+def _counted(counts: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts)
+
+
+def _rows(counts: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{count:,} rows have the label '{name}'" for name, count in counts)
