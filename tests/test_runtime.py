@@ -1,5 +1,6 @@
 """Predictions from an export: without torch, whatever the texts hold, one clear message for what cannot be."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -350,15 +351,62 @@ def test_precision_and_threads(single_export, world, understudy):
         assert said.code == 2 and message in said.err
 
 
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".json"])
+def test_one_row_never_ends_a_command_of_many(single_export, world, tmp_path, understudy, ending):
+    """An empty or odd row has an error in its place; all others are answered, in their order."""
+    texts = ["", "a film", " \t", "fun", "no plot", ""] * 700 + ["the last"]
+    odd = {".jsonl": [None, 3, ["a"], "\ud800"], ".json": [None]}.get(ending, [])
+    rows = [{"id": number, "text": text} for number, text in enumerate([*odd, *texts])]
+    path = tmp_path / f"rows{ending}"
+    if ending == ".csv":
+        path.write_text("id,text\n" + "".join(f"{row['id']},{row['text']}\n" for row in rows))
+    else:
+        path.write_text(json.dumps(rows) if ending == ".json" else "".join(json.dumps(row) + "\n" for row in rows))
+    for model in (single_export, world.teacher):
+        output = tmp_path / f"{Path(model).name}.jsonl"
+        said = understudy("predict", model, "--input", path, "--keep-columns", "--output", output)
+        answers = [json.loads(line) for line in output.read_text().splitlines()]
+        assert said.code == 0 and [one["id"] for one in answers] == (
+            [str(row["id"]) for row in rows] if ending == ".csv" else list(range(len(rows)))
+        )
+        good = [isinstance(row["text"], str) and row["text"].strip() not in ("", "\ud800") for row in rows]
+        assert [("label" in one, "error" in one) for one in answers] == [(one, not one) for one in good]
+        assert (
+            f"{good.count(False):,} of {len(rows):,} rows have no prediction" in said.err
+            and "the first is row 1: text" in said.err
+        )
+        table = tmp_path / f"{Path(model).name}.csv"
+        assert understudy("predict", model, "--input", path, "--output", table).code == 0
+        with table.open(newline="") as file:
+            assert [bool(one["label"]) for one in csv.DictReader(file)] == good
+    path.write_text("text\n \n \n" if ending == ".csv" else '[{"text": ""}]' if ending == ".json" else '{"text": ""}\n')
+    said = understudy("predict", single_export, "--input", path)
+    assert said.code == 2 and "rows can be predicted; row 1: text is empty" in said.err
+
+
+def test_rows_without_a_label_are_left_out_of_measuring(world, tmp_path, understudy, quick):
+    rows = [json.loads(line) for line in Path(world.test).read_text().splitlines()]
+    part = tmp_path / "part.jsonl"
+    part.write_text(
+        "".join(json.dumps(row | ({"label": None} if number < 3 else {})) + "\n" for number, row in enumerate(rows))
+    )
+    said = understudy("evaluate", world.teacher, "--data", part, "--json")
+    assert said.code == 0 and said.json["data"]["test"]["rows"] == len(rows) - 3
+    assert f"3 of {len(rows)} rows have no label and are left out" in said.err
+    part.write_text("".join(json.dumps(row | {"label": None}) + "\n" for row in rows))
+    said = understudy("evaluate", world.teacher, "--data", part)
+    assert said.code == 2 and "no row has a label" in said.err
+
+
 def test_trouble_by_the_command(single_export, tmp_path, understudy, standard_input, monkeypatch):
     bad = tmp_path / "bad.csv"
-    bad.write_text("text\na film\n \n")
+    bad.write_text("text\na film\nfun,more\n")
     said = understudy("predict", single_export, "--input", bad, "--output", tmp_path / "said.jsonl")
-    assert said.code == 2 and f"{bad}: row 2: text is empty" in said.err
+    assert said.code == 2 and f"{bad}: line 3: 2 fields, but the header has 1" in said.err
     assert [path.name for path in tmp_path.glob("*said*")] == [] and [path.name for path in tmp_path.glob(".*")] == []
     standard_input(b"a film\ncaf\xe9\n")
     said = understudy("predict", single_export)
-    assert said.code == 2 and "standard input: line 2: not UTF-8 (byte 0xe9)" in said.err
+    assert said.code == 2 and "standard input: line 2: not UTF-8 (byte 0xe9 at" in said.err
     standard_input(b"\n")
     said = understudy("predict", single_export)
     assert said.code == 2 and "standard input: no rows to predict" in said.err

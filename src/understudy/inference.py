@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy import __version__, parts
-from understudy.data.rows import read_one
+from understudy.data.rows import labelled, read_one
 from understudy.data.streams import Row
 from understudy.errors import DataError, ModelError
 from understudy.evaluate.measure import Measured, compare, texts_of
@@ -52,7 +52,12 @@ def evaluate(
         raise ModelError(
             f"{model}: a {'regression' if names is None else 'classification'} model, but --task is {task}"
         )
-    rows = read_one(data, DataSettings(columns=columns or {}), kind, label_names=names)
+    found = read_one(data, DataSettings(columns=columns or {}), kind, label_names=names, labels="some")
+    rows = labelled(found)
+    if not len(rows):
+        raise DataError(f"{data}: no row has a label; to measure a model, some are needed")
+    if len(rows) < len(found):
+        say(f"Note: {len(found) - len(rows):,} of {len(found):,} rows have no label and are left out")
     say(f"Measuring on {len(rows):,} rows")
     measured = {
         name: Measured((one,), (Path(folders[name]),) if Path(folders[name]).is_dir() else ())

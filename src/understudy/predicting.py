@@ -9,6 +9,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ from understudy.runtime import Predictor, is_export
 Answer = dict[str, Any]
 Answering = Callable[[Iterable[Row]], Iterable[Answer]]  # rows → an answer for each, in their order
 FORMATS = (".jsonl", ".csv", ".tsv")
-_ADDED = ("label", "probability", "probabilities", "value")
+_ADDED = ("label", "probability", "probabilities", "value", "error")
+
+
+class NoAnswer(dict[str, Any]):
+    """A row that no model can read: its text, and under `error` why."""
 
 
 def predict(
@@ -88,7 +93,8 @@ def rows_of(texts: Sequence[str], pairs: Sequence[str] | None) -> list[Row]:
 
 
 def predict_rows(
-    answer: Answering, source: str | None, *, columns: Mapping[str, str] | None = None, keep_columns: bool = False, progress: bool = True
+    answer: Answering, source: str | None, *, columns: Mapping[str, str] | None = None, keep_columns: bool = False, progress: bool = True,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Answer]:  # fmt: skip
     """Predictions for the rows of a file of any size, or of standard input, as they are read.
 
@@ -98,9 +104,12 @@ def predict_rows(
         keep_columns: give all columns of a row back, with the answer appended; where the file has such a column already, it is called
             `predicted_label`, and so on.
         progress: a bar on stderr, where stderr is a terminal.
+        say: is told at the end of rows without a prediction.
+
+    A row that no model can read (an empty text, or none) gets an answer with `error` alone, in its place.
 
     Raises:
-        DataError: a row that cannot be read or predicted; those before it were given.
+        DataError: a file that cannot be read any further, no rows, or none that can be predicted; answers before it were given.
     """
     from tqdm import tqdm
 
@@ -115,25 +124,62 @@ def predict_rows(
             if source is None
             else stream_records(source, columns or {}, tell=tell)
         )
-        waiting: deque[Mapping[str, Any]] = deque()  # columns of rows that are read and not answered yet
+        waiting: deque[tuple[Mapping[str, Any], NoAnswer | None]] = deque()  # rows that are read and not given back yet
+        refused: list[str] = []
 
         def rows() -> Iterator[Row]:
+            pair = False
             for row, more in records:
-                waiting.append(more)
-                yield row
+                wrong = _unreadable(row, pair=pair)
+                if wrong is None:
+                    pair = row[1] is not None
+                else:
+                    refused.append(f"row {done + len(waiting) + 1}: {wrong}")
+                waiting.append((more, None if wrong is None else NoAnswer(text=row[0], error=wrong)))
+                if wrong is None:
+                    yield row
 
-        done = 0
+        def given(one: Answer, more: Mapping[str, Any]) -> Answer:
+            return type(one)(_appended(more, one)) if keep_columns else one
+
+        done, where = 0, source or "standard input"
         try:
-            for done, one in enumerate(answer(rows()), 1):
-                if done % 1000 == 0:
-                    bar.set_postfix_str(f"{done:,} rows")
-                more = waiting.popleft()
-                yield _appended(more, one) if keep_columns else one
+            for one in chain(answer(rows()), [None]):
+                taken = one is None
+                while waiting and (waiting[0][1] is not None or not taken):
+                    more, wrong = waiting.popleft()
+                    done += 1
+                    if done % 1000 == 0:
+                        bar.set_postfix_str(f"{done:,} rows")
+                    if wrong is None:
+                        assert one is not None
+                        taken = True
+                        yield given(one, more)
+                    else:
+                        yield given(wrong, more)
         except DataError as error:
-            where = source or "standard input"
             raise DataError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
-        if not done:
-            raise DataError(f"{source or 'standard input'}: no rows to predict")
+        if len(refused) == done:
+            raise DataError(
+                f"{where}: "
+                + (f"none of {done:,} rows can be predicted; {refused[0]}" if done else "no rows to predict")
+            )
+    if refused:
+        say(f"Warning: {len(refused):,} of {done:,} rows have no prediction, but an error; the first is {refused[0]}")
+
+
+def _unreadable(row: tuple[Any, Any], *, pair: bool) -> str | None:
+    """Why no model can read a row; whether its kind reads pairs is the model's to say."""
+    for name, text in zip(("text", "text_pair"), row, strict=True):
+        if name == "text_pair" and text is None and not pair:
+            continue
+        if not isinstance(text, str):
+            return f"{name} must be text, got {text!r:.40}"
+        if not text.strip():
+            return f"{name} is empty"
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            return f"{name} holds half a character (a lone surrogate)"
+    return None
 
 
 def _appended(columns: Mapping[str, Any], answer: Answer) -> Answer:
@@ -168,7 +214,7 @@ def write_answers(answers: Iterable[Answer], output: Path) -> int:
     new, written, ending = output.with_name(f".{output.name}.new"), 0, _ending(output)
     opened: Any = gzip.open if output.suffix.lower() == ".gz" else open
     try:
-        with opened(new, "wt", encoding="utf-8", newline="") as file:
+        with opened(new, "wt", encoding="utf-8", errors="replace", newline="") as file:
             write = line_writer(file) if ending == ".jsonl" else _row_writer(file, "," if ending == ".csv" else "\t")
             for answer in answers:
                 write(answer)
@@ -181,18 +227,35 @@ def write_answers(answers: Iterable[Answer], output: Path) -> int:
 
 def line_writer(file: Any) -> Callable[[Answer], None]:
     """Writes one row as a line of JSON."""
-    return lambda answer: print(json.dumps(answer, ensure_ascii=False, default=str), file=file)
+
+    def write(answer: Answer) -> None:
+        line = json.dumps(answer, ensure_ascii=False, default=str)
+        try:
+            line.encode()
+        except UnicodeEncodeError:  # half a character, which JSON can only name
+            line = json.dumps(answer, default=str)
+        print(line, file=file)
+
+    return write
 
 
 def _row_writer(file: Any, delimiter: str) -> Callable[[Answer], None]:
     names: list[str] = []
+    early: list[Answer] = []  # rows without an answer before the first that has one, which names the columns
     writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
 
     def write(answer: Answer) -> None:
         row = {name: value for name, value in answer.items() if not isinstance(value, dict)}
+        if isinstance(answer, NoAnswer):
+            if not names:
+                early.append(answer)
+                return
+            row = {name: value for name, value in row.items() if name in names}
         if not names:
             names.extend(row)
             writer.writerow(names)
+            for one in early:
+                write(one)
         if unknown := next((name for name in row if name not in names), None):
             raise DataError(f"a row has a column '{unknown}', which the first row lacks; write .jsonl instead")
         writer.writerow([_cell(row.get(name)) for name in names])

@@ -69,7 +69,9 @@ def command(
     if texts:
         answers = iter(answer(rows_of(texts, None if pair is None else [pair])))
     else:
-        answers = predict_rows(answer, input_, columns=options.columns(column), keep_columns=keep_columns)
+        answers = predict_rows(
+            answer, input_, columns=options.columns(column), keep_columns=keep_columns, say=options.say
+        )
     if output is not None:
         options.say(f"{write_answers(answers, output):,} predictions in {output}")
     elif json:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -142,7 +142,12 @@ def read(settings: DataSettings, task: Task, *, seed: int, label_names: Sequence
 
 
 def read_one(
-    source: str, settings: DataSettings, task: Task, *, label_names: Sequence[str] | None, labels: bool | None = True
+    source: str,
+    settings: DataSettings,
+    task: Task,
+    *,
+    label_names: Sequence[str] | None,
+    labels: Literal["some"] | bool | None = True,
 ) -> Dataset:
     """Read the rows of one file, or of a folder's or hub data set's test (else validation, else train) split.
 
@@ -151,7 +156,7 @@ def read_one(
         settings: its `columns` and `label_names` are used.
         task: decides whether labels are classes or numbers.
         label_names: the model's, in its order.
-        labels: False ignores a label column, there or not: all rows are unlabelled; None takes the labels that are there.
+        labels: True, every row has one; `some`, the column is there; None, it may be missing; False ignores it, there or not.
 
     Raises:
         DataError: a source, column, text or label that does not fit.
@@ -163,7 +168,7 @@ def read_one(
         found = sources.read_folder_or_hub(source, columns)
         name = next(name for name in ("test", "validation", "train") if name in found)
         one = Source(f"{source}, {name}", found[name], columns)
-    wanted = "all" if labels else "none"
+    wanted = "some" if labels == "some" else "all" if labels else "none"
     if labels is None and "label" in one.dataset.column_names:
         wanted = "some"
     classes = None
