@@ -19,7 +19,7 @@ from understudy.recipe import ENCODER_TRAINING, FinetuneSettings, Recipe
 from understudy.recipe_file import build
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OF_A_RECIPE = (
     "recipe",
@@ -141,12 +141,29 @@ def test_the_tree_of_the_readme_is_the_tree() -> None:
 
 
 def test_the_chinese_readme_is_the_twin() -> None:
+    """The same sections, commands and links; its example is Chinese, and so are the pages it links to, where there are any."""
     english, chinese = ROOT / "README.md", ROOT / "README.zh.md"
     levels = [re.findall(r"^#+(?= )", page.read_text("utf-8"), re.MULTILINE) for page in (english, chinese)]
     assert levels[0] == levels[1]
-    assert BLOCK.findall(english.read_text("utf-8")) == BLOCK.findall(chinese.read_text("utf-8"))
-    links = [re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")) for page in (english, chinese)]
-    assert links[0][1:] == links[1][1:]  # the first is to each other
+    assert [words[:1] for words in commands(english)] == [words[:1] for words in commands(chinese)]
+    demo, other = (
+        re.search(r"<!-- demo -->\n(```.*?```)", page.read_text("utf-8"), re.DOTALL) for page in (english, chinese)
+    )
+    assert demo and other and demo[1] == other[1]
+    links = [re.findall(r"\]\(([^)\s#]+)", page.read_text("utf-8")) for page in (english, chinese)]
+    assert links[0][1:] == [link.replace("docs/zh/", "docs/").replace(".zh.svg", ".svg") for link in links[1][1:]]
+    pages = {f"docs/{page.name}" for page in (ROOT / "docs" / "zh").glob("*.md")}
+    assert not pages & set(links[1]), "a link to an English page that there is in Chinese"
+
+
+@pytest.mark.parametrize("page", ["README.zh.md", *(f"docs/zh/{name}.md" for name in ("start", "data", "choosing"))])
+def test_chinese_punctuation(page: str) -> None:
+    """Full-width beside Chinese characters, except in code; and one word for a recipe."""
+    text = re.sub(r"`[^`]*`", "", BLOCK.sub("", (ROOT / page).read_text("utf-8")))
+    text = re.sub(r"\]\([^)]*\)", "]", text)
+    wrong = re.findall(r".{0,8}(?:[\u4e00-\u9fff][,:;()!?]|[,:;()!?][\u4e00-\u9fff]).{0,8}", text)
+    assert not wrong
+    assert "方案与设置" not in text and "食谱" not in text
 
 
 def test_the_readme_tells_how_to_test() -> None:
