@@ -3,14 +3,15 @@
 import copy
 import json
 import shutil
+from contextlib import nullcontext
 
 import pytest
 import torch
-from transformers import BertConfig, RobertaConfig
 
-from tiny import LABELS, TEXTS, encode, logits, tiny_teacher
+from tiny import LABELS, TEXTS, encode, family, logits, tiny_teacher
+from understudy.agreement import positions_of, resolve_max_length
 from understudy.errors import ModelError
-from understudy.text_model import TextModel, resolve_max_length, set_label_names
+from understudy.text_model import TextModel, set_label_names
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_saved_is_loaded(tmp_path, label_names):
     assert (loaded.label_names, loaded.outputs, loaded.max_length) == (label_names, len(label_names or "1"), 64)
     assert loaded.parameters == teacher.parameters and loaded.fingerprint == teacher.fingerprint
     torch.testing.assert_close(logits(loaded), logits(teacher))
-    assert {path.suffix for path in (tmp_path / "teacher").iterdir()} == {".json", ".safetensors"}
+    assert {path.suffix for path in (tmp_path / "teacher").iterdir()} == {".json", ".safetensors", ".md"}
 
 
 def test_fingerprints_do_not_hang_on_use(saved):
@@ -90,27 +91,44 @@ def test_padding_in_a_tokenizer_file_is_not_taken_over(saved):
     assert len(found.tokenizer(TEXTS[3])["input_ids"]) > 4 and found.fingerprint == tiny_teacher().fingerprint
 
 
-@pytest.mark.parametrize(
-    ("config", "asked", "expected"),
-    [
-        (BertConfig(max_position_embeddings=64), None, 64),
-        (BertConfig(max_position_embeddings=4096), None, 512),
-        (BertConfig(max_position_embeddings=4096), 1000, 1000),
-        (RobertaConfig(max_position_embeddings=66, pad_token_id=1), None, 64),
-        (RobertaConfig(max_position_embeddings=66, pad_token_id=1), 64, 64),
-    ],
-)
-def test_how_long_a_row_may_be(config, asked, expected):
-    tokenizer = tiny_teacher().tokenizer
-    tokenizer.model_max_length = 10**30
-    assert resolve_max_length(config, tokenizer, asked, where="it") == expected
+@pytest.mark.parametrize(("name", "positions", "asked", "expected"), [
+    ("Bert", 64, None, 64), ("Bert", 4096, None, 512), ("Bert", 4096, 1000, 1000), ("Roberta", 66, None, 64),
+    ("Roberta", 66, 64, 64), ("ModernBert", 64, None, 64), ("ModernBert", 64, 1000, 1000),
+])  # fmt: skip
+def test_how_long_a_row_may_be(name, positions, asked, expected):
+    """Rotary positions are computed: a model may be asked for more of them than it was trained with."""
+    found = family(name, max_position_embeddings=positions, pad_token_id=1 if name == "Roberta" else 0)
+    found.tokenizer.model_max_length = 10**30
+    assert resolve_max_length(found.model, found.tokenizer, asked, where="it") == expected
 
 
 def test_longer_than_the_positions(saved):
     with pytest.raises(ModelError, match=r"data.max_length is 65, but .* has 64 positions; ask for at most 64"):
         TextModel.load(saved, max_length=65)
+    other = family("Roberta", max_position_embeddings=66, pad_token_id=1)
     with pytest.raises(ModelError, match="ask for at most 64"):
-        resolve_max_length(RobertaConfig(max_position_embeddings=66), tiny_teacher().tokenizer, 65, where="it")
+        resolve_max_length(other.model, other.tokenizer, 65, where="it")
+
+
+POSITIONS = {
+    "Bert": 64, "DistilBert": 64, "Electra": 64, "Albert": 64, "DebertaV2": 64, "MPNet": 62, "Bart": 64, "GPT2": 64, "BigBird": 64,
+    "XLMRobertaXL": 62, "Data2VecText": 62, "Longformer": 62, "OPT": 64, "RoFormer": 64,
+    "ModernBert": None, "Llama": None, "Qwen2": None, "Bloom": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_as_many_positions_as_a_family_counts(name):
+    """No list of families knows them; the model itself is asked, and runs on a row of just that length."""
+    found = family(name, pad_token_id=1)
+    positions = positions_of(found.model, found.tokenizer, where=name)
+    assert positions == POSITIONS[name]
+    if positions is not None:
+        for count, fits in ((positions, True), (positions + 1, False)):
+            row = torch.full((1, count), 7)
+            row[:, 0], row[:, -1] = 2, 3
+            with nullcontext() if fits else pytest.raises((IndexError, RuntimeError)):
+                found.model(input_ids=row, attention_mask=torch.ones_like(row))
 
 
 def test_a_name_of_the_hub_that_is_not_there(tmp_path):
@@ -125,3 +143,213 @@ def test_loading_needs_no_network_and_no_pickle(saved, monkeypatch):
     monkeypatch.setattr(torch, "load", refuse)
     shutil.copy(saved / "model.safetensors", saved / "pytorch_model.bin")
     assert TextModel.load(saved).fingerprint == tiny_teacher().fingerprint
+
+
+# --- the fingerprint is of what decides the outputs
+
+NEUTRAL = {
+    "transformers_version": "4.0.0",
+    "architectures": ["Other"],
+    "_name_or_path": "elsewhere",
+    "problem_type": None,
+}
+
+
+@pytest.mark.parametrize("name", ["Bert", "Roberta", "DistilBert", "ModernBert", "DebertaV2", "GPT2", "Bart", "Llama"])
+def test_what_changes_the_outputs_changes_the_fingerprint(name):
+    """Each setting of the config in turn, with the same weights."""
+    first = family(name, pad_token_id=1)
+    weights, before, told = first.model.state_dict(), logits(first), []
+    for setting, value in first.model.config.to_dict().items():
+        for other in (*{"gelu", "relu"}, "mean", "cls") if isinstance(value, str) else _others(value):
+            config = copy.deepcopy(first.model.config)
+            try:
+                setattr(config, setting, other)
+                model = type(first.model)(config).eval()
+                model.load_state_dict(weights)
+                after = logits(changed := TextModel(model, first.tokenizer, first.max_length))
+            except Exception:
+                continue
+            if after.shape != before.shape or not torch.equal(after, before):
+                told.append(setting)
+                assert changed.fingerprint != first.fingerprint, (setting, value, other)
+    assert told, "some setting changes the outputs of any family"
+
+
+def _others(value):
+    if isinstance(value, bool):
+        return (not value,)
+    return (
+        (value * 2, value / 2)
+        if isinstance(value, float)
+        else (value * 2, value // 2)
+        if isinstance(value, int)
+        else ()
+    )
+
+
+def test_where_a_config_comes_from_changes_no_fingerprint(saved):
+    before = TextModel.load(saved).fingerprint
+    path = saved / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | NEUTRAL | {"dtype": "bfloat16"}))
+    assert TextModel.load(saved).fingerprint == before
+
+
+def test_how_texts_are_cut_and_padded_is_in_the_fingerprint(saved):
+    prints = [TextModel.load(saved).fingerprint]
+    for name, value in (
+        ("truncation_side", "left"),
+        ("model_input_names", ["input_ids", "attention_mask"]),
+        ("pad_token", "[UNK]"),
+    ):
+        other = TextModel.load(saved)
+        setattr(other.tokenizer, name, value)
+        prints.append(other.fingerprint)
+    assert len({json.dumps(one) for one in prints}) == len(prints)
+
+
+# --- a folder and what is in it, checked once
+
+
+def written(folder, **changed):
+    path = folder / "config.json"
+    path.write_text(
+        json.dumps(
+            {name: value for name, value in (json.loads(path.read_text()) | changed).items() if value is not None}
+        )
+    )
+
+
+def pointer(folder, name="model.safetensors"):
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 28000\n")
+
+
+def truncated(folder):
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def shards(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
+
+
+def only(name):
+    def change(folder):
+        for path in folder.iterdir():
+            path.unlink()
+        (folder / name).write_text("{}")
+
+    return change
+
+
+def not_finite(folder):
+    broken = TextModel.load(folder)
+    with torch.no_grad():
+        broken.model.classifier.weight[0, 0] = float("nan")
+    broken.save(folder)
+
+
+WRONG = {
+    "integers, null": (lambda folder: written(folder, id2label={"0": None, "1": None}), "id2label of 0 is None"),
+    "too short": (lambda folder: written(folder, id2label={"0": "bad"}, problem_type=None), "its head has 2 outputs"),
+    "a gap": (lambda folder: written(folder, id2label={"0": "bad", "2": "good"}), "without a gap"),
+    "twice": (lambda folder: written(folder, id2label={"0": "bad", "1": "bad"}), "'bad' twice"),
+    "a list of nothing": (lambda folder: written(folder, id2label=[]), "id2label is"),
+    "wider": (
+        lambda folder: written(folder, id2label={"0": "a", "1": "b", "2": "c"}),
+        "has 2 outputs .* names 3 labels",
+    ),
+    "multi-label": (
+        lambda folder: written(folder, problem_type="multi_label_classification"),
+        "multi_label_classification",
+    ),
+    "two numbers": (lambda folder: written(folder, problem_type="regression"), "regression with 2 outputs"),
+    "no family": (lambda folder: written(folder, model_type=None), "model_type is missing"),
+    "unknown family": (lambda folder: written(folder, model_type="bertt"), "'bertt' is unknown"),
+    "family of another kind": (lambda folder: written(folder, model_type=["bert"]), "is unknown"),
+    "code": (lambda folder: written(folder, model_type="mine", auto_map={"AutoConfig": "x.Y"}), "never run"),
+    "quantized": (lambda folder: written(folder, quantization_config={"quant_method": "gptq"}), r"quantized \(gptq\)"),
+    "pointer": (pointer, "a pointer of git-lfs"),
+    "pointer of a tokenizer": (lambda folder: pointer(folder, "tokenizer.json"), "a pointer of git-lfs"),
+    "truncated": (truncated, "cannot be loaded"),
+    "shards": (shards, "model-00001-of-00002.safetensors is missing"),
+    "a list": (lambda folder: (folder / "config.json").write_text("[1]"), "holds a list"),
+    "adapter": (only("adapter_config.json"), "adapter"),
+    "gguf": (only("model.gguf"), "GGUF"),
+    "onnx": (only("model.onnx"), "ONNX weights only"),
+    "export": (only("export.json"), "an export of understudy"),
+    "not finite": (not_finite, "not finite numbers"),
+    "other width": (lambda folder: written(folder, intermediate_size=64), "but config.json makes it"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_loaded_is_one_line_with_its_cause(saved, name, capsys):
+    change, message = WRONG[name]
+    change(saved)
+    with pytest.raises(ModelError, match=message) as refused:
+        TextModel.load(saved)
+    assert "\n" not in str(refused.value) and capsys.readouterr().out == ""
+
+
+def test_code_in_a_folder_never_runs_and_never_asks(saved, monkeypatch, tmp_path):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
+    (saved / "x.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    written(saved, auto_map={"AutoConfig": "x.Y", "AutoModelForSequenceClassification": "x.Z"})
+    assert TextModel.load(saved).fingerprint == tiny_teacher().fingerprint, "a family that is known needs no code"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_labels_are_text(saved):
+    written(saved, id2label={"0": 0, "1": 1}, label2id=None)
+    assert TextModel.load(saved).label_names == ("0", "1")
+
+
+def test_no_token_is_beyond_the_embeddings(saved):
+    teacher = TextModel.load(saved)
+    teacher.tokenizer.add_tokens(["superb"])
+    teacher.tokenizer.save_pretrained(saved)
+    rows = teacher.model.config.vocab_size
+    with pytest.raises(ModelError, match=rf"the tokenizer has {rows + 1} tokens, the model embeddings for {rows}"):
+        TextModel.load(saved)
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Llama", "Qwen2"])
+@pytest.mark.parametrize("where", ["nowhere", "in the config", "in the tokenizer"])
+def test_the_end_token_pads_where_there_is_no_other(tmp_path, name, where):
+    """Wherever it is said, the outputs are those of the rows alone; saved and loaded, it is still so."""
+    made = family(name)
+    made.tokenizer.eos_token = "[SEP]"
+    made.tokenizer.pad_token = "[SEP]" if where == "in the tokenizer" else None
+    made.model.config.pad_token_id = made.tokenizer.eos_token_id if where == "in the config" else None
+    for part in (made.model, made.tokenizer):
+        part.save_pretrained(tmp_path / "one")
+    found = TextModel.load(tmp_path / "one")
+    assert found.tokenizer.pad_token == "[SEP]" and found.model.config.pad_token_id == found.tokenizer.pad_token_id
+    alone = torch.cat([logits(found, [text]) for text in TEXTS])
+    torch.testing.assert_close(logits(found, padding_side="right"), alone, rtol=1e-3, atol=1e-5)
+    found.save(tmp_path / "two")
+    assert TextModel.load(tmp_path / "two").fingerprint == found.fingerprint
+
+
+def test_pad_tokens_that_differ_are_refused_where_it_matters(tmp_path):
+    for name in ("Bert", "GPT2"):
+        made = family(name, pad_token_id=5)  # [unused0], which this tokenizer does not know as special
+        made.save(tmp_path / name)
+    assert TextModel.load(tmp_path / "Bert").tokenizer.pad_token_id == 0  # hidden by the attention mask
+    with pytest.raises(ModelError, match=r"pads with '\[PAD\]' \(0\), config.json says '\[unused0\]' \(5\)"):
+        TextModel.load(tmp_path / "GPT2")
+
+
+@pytest.mark.parametrize("name", ["runs/t00", "./t00", "/nowhere/t00"])
+def test_a_local_folder_is_not_sent_to_the_hub(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "t0").mkdir(parents=True)
+    with pytest.raises(
+        ModelError, match="no such model folder" + (r" \(did you mean 't0'\?\)" if "runs" in name else "")
+    ):
+        TextModel.load(name)
+    (tmp_path / "a.csv").write_text("text")
+    with pytest.raises(ModelError, match="is a file"):
+        TextModel.load("a.csv")

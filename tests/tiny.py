@@ -79,15 +79,29 @@ CONFIGS = {
     "ModernBert": SIZES
     | {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3, "local_attention": 4},
     "DebertaV2": SIZES,
-}
+}  # fmt: skip
+# Those that are only loaded and asked, not looked into.
+OTHER_CONFIGS = {
+    "Albert": SIZES | {"embedding_size": 8},
+    "Bart": {
+        "vocab_size": SIZES["vocab_size"], "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_position_embeddings": 64, "pad_token_id": 0,
+        "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 3, "init_std": 0.2,
+    },
+    "GPT2": {"vocab_size": SIZES["vocab_size"], "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, "initializer_range": 0.2},
+    "Longformer": SIZES | {"attention_window": 4},
+    "Qwen2": SIZES | {"num_key_value_heads": 2},
+    "OPT": SIZES | {"word_embed_proj_dim": 16, "ffn_dim": 32},
+    "Bloom": SIZES | {"n_layer": 2, "n_head": 2},
+}  # fmt: skip
 
 
-def family(name: str) -> TextModel:
-    """A tiny model of a family of `transformers`, with the tokenizer of them all."""
+def family(name: str, **changed) -> TextModel:
+    """A tiny model of a family of `transformers`, with the tokenizer of them all; `changed` in its config."""
     import transformers
     from transformers import AutoModelForSequenceClassification
 
-    settings = CONFIGS.get(name, SIZES)
+    settings = (CONFIGS | OTHER_CONFIGS).get(name, SIZES) | changed
     config = getattr(transformers, f"{name}Config")(**settings, num_labels=2, id2label=dict(enumerate(LABELS)))
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load_file, save_file
 
 from understudy import __version__, controls
+from understudy.agreement import resolve_max_length
 from understudy.data.batches import by_length, tokenized
 from understudy.data.rows import labelled
 from understudy.errors import RecipeError, UserError
@@ -31,7 +32,7 @@ from understudy.run import check as check_folder
 from understudy.students import Blueprint
 from understudy.students.assembly import seeded, set_head
 from understudy.teachers.teacher import NoTeacher, Teacher
-from understudy.text_model import TextModel, resolve_max_length
+from understudy.text_model import TextModel
 from understudy.train.multitask import MultitaskModel, length_together, train_together, updates_in_epoch
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ def _students(
                 model = AutoModelForSequenceClassification.from_config(config, dtype="float32").eval()
             setattr(model, model.base_model_prefix, first.model.base_model)
         asked = recipes[task].data.max_length or first.max_length
-        length = resolve_max_length(model.config, first.tokenizer, asked, where=f"the student of {task}")
+        length = resolve_max_length(model, first.tokenizer, asked, where=f"the student of {task}")
         students[task] = TextModel(model, first.tokenizer, length)
     return students
 

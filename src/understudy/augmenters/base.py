@@ -130,26 +130,18 @@ def load_model(folder: Path, auto: Any, *, setting: str, kind: str) -> TextModel
     Raises:
         ModelError: it holds another kind of model, or none, or no tokenizer.
     """
-    from transformers import AutoTokenizer
-
-    from understudy.text_model import TextModel, resolve_max_length
+    from understudy.agreement import agree, resolve_max_length
+    from understudy.model_folder import check_folder, load_network, load_tokenizer, read_config
+    from understudy.text_model import TextModel
 
     try:
-        model, report = auto.from_pretrained(
-            folder, dtype="float32", local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers, tokenizers and safetensors raise half a dozen kinds
-        first_line = str(error).strip().partition("\n")[0]
-        raise ModelError(f"{setting}: {folder} is no {kind}: {first_line}") from error
-    if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise ModelError(
-            f"{setting}: {folder} has no tokenizer.json (or vocabulary); save the tokenizer into this folder"
-        )
-    if report["missing_keys"]:
-        missing = ", ".join(sorted(report["missing_keys"])[:3])
-        raise ModelError(f"{setting}: {folder} is no {kind}: it lacks {missing}, and would answer at random")
-    return TextModel(model.eval(), tokenizer, resolve_max_length(model.config, tokenizer, None, where=str(folder)))
+        check_folder(folder)
+        model = load_network(folder, read_config(folder, head="token" in kind), auto, kind, new_head=False)
+        tokenizer = load_tokenizer(folder)
+        agree(model, tokenizer, where=str(folder))
+    except ModelError as error:
+        raise ModelError(f"{setting}: {folder} is no {kind}: {error}") from error
+    return TextModel(model, tokenizer, resolve_max_length(model, tokenizer, None, where=str(folder)))
 
 
 def is_word(piece: str) -> bool:

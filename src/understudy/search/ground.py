@@ -94,7 +94,7 @@ class Ground:
     def described(self) -> dict[str, Any]:
         """All settings that decide the trials: a folder, and a study, is gone on with only under equal ones."""
         data = DataSettings().model_dump().keys() - {"max_length"}  # the rows themselves count
-        paths = {"data": data, "teacher": {"models", "store"}, "report_to": True}
+        paths: Any = {"data": data, "teacher": {"models", "store"}, "report_to": True}
         recipes = {name: recipe.model_dump(mode="json", exclude=paths) for name, recipe in self.recipes.items()}
         return {
             "search": {

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from understudy.agreement import resolve_max_length
 from understudy.students.base import Blueprint
-from understudy.text_model import TextModel, resolve_max_length, set_label_names
+from understudy.text_model import TextModel, set_label_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -59,7 +60,7 @@ def assemble(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, bluepri
         ModelError: the blueprint asks for more tokens than the student has positions.
     """
     where = f"the student ({model.config.model_type})"
-    max_length = resolve_max_length(model.config, tokenizer, blueprint.max_length, where=where)
+    max_length = resolve_max_length(model, tokenizer, blueprint.max_length, where=where)
     if blueprint.max_length is None and blueprint.teacher is not None:
         max_length = min(max_length, blueprint.teacher.max_length)
     tokenizer.model_max_length = max_length

@@ -205,7 +205,7 @@ def reduce_vocabulary(
         settings.pop("added_tokens_decoder", None)  # old ids; tokenizer.json has the new ones
         (Path(folder) / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
         (Path(folder) / "tokenizer.json").write_text(json.dumps(state, ensure_ascii=False), "utf-8")
-        reduced: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        reduced: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     reduced.name_or_path = tokenizer.name_or_path
     return copy_tokenizer(reduced), kept_ids
 
