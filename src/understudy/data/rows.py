@@ -137,7 +137,7 @@ def read(settings: DataSettings, task: Task, *, seed: int, label_names: Sequence
         test_is_validation=test_is_validation,
         notes=tuple(notes),
         raw=datasets.get("raw"),
-        files={name: table.where for name, table in tables.items()},
+        files={name: table.where.removeprefix(f"{name} (").removesuffix(")") for name, table in tables.items()},
     )
 
 
