@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from understudy.report.agreement import UNKNOWN, by_teacher
 from understudy.run import write_whole
 
 if TYPE_CHECKING:
@@ -100,13 +101,14 @@ def header(
     """The metadata block that the hub reads."""
     settings, entry = origin.settings, _entry(origin)
     data, teachers = settings.get("data") or {}, teachers_of(origin)
+    metrics = () if by_teacher(origin.facts) else entry.get("quality", ())
     metadata = {
         "library_name": library,
         "pipeline_tag": pipeline_tag,
         "tags": ["understudy", *tags, *(["knowledge-distillation"] if teachers else []), about["task"]],
         "datasets": _on_the_hub([data.get(split) for split in ("train", "validation", "test")]),
         "base_model": _on_the_hub([*teachers, settings.get("model")]),
-        "metrics": list(dict.fromkeys(_HUB_METRICS.get(name, name) for name in entry.get("quality", {}))),
+        "metrics": list(dict.fromkeys(_HUB_METRICS.get(name, name) for name in metrics)),
         "model-index": _model_index(about, origin, entry),
     }
     block = yaml.safe_dump(
@@ -144,7 +146,10 @@ def measured(origin: Origin) -> list[str]:
         return []
     also_selected = (origin.facts.get("data") or {}).get("test_is_validation")
     on = "the validation rows, which also selected the checkpoint" if also_selected else "the test rows"
-    lines = [f"## Measured\n\nThe PyTorch model on {on}, with 95 % intervals:\n"]
+    what = f"The PyTorch model on {on}, with 95 % intervals:"
+    if by_teacher(origin.facts):
+        what = f"Agreement of the PyTorch model with its teacher on held-out rows, with 95 % intervals. {UNKNOWN}"
+    lines = [f"## Measured\n\n{what}\n"]
     lines += ["| Metric | Value | Interval |", "| --- | ---: | --- |"]
     for name, metric in entry["quality"].items():
         low, high = metric.get("ci95") or (None, None)
@@ -179,8 +184,8 @@ def _entry(origin: Origin) -> dict[str, Any]:
 
 
 def _model_index(about: Mapping[str, Any], origin: Origin, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Results as the hub's leaderboards read them."""
-    if not entry.get("quality"):
+    """Results as the hub's leaderboards read them; agreement with a teacher is none."""
+    if not entry.get("quality") or by_teacher(origin.facts):
         return []
     data = origin.settings.get("data") or {}
     source = next((data[split] for split in ("test", "validation", "train") if data.get(split)), "unknown")

@@ -160,6 +160,11 @@ def resolve_tasks(recipe: Recipe) -> Recipe:
         )
     mistakes = [
         f"task {task.name} has no rows to learn from; give --train {task.name}=FILE"
+        + (
+            " (without any labels, distil it alone: a recipe with one task takes --transfer without --train)"
+            if task.data.transfer
+            else ""
+        )
         for task in recipe.tasks
         if task.data.train is None
     ]

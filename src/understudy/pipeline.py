@@ -19,6 +19,7 @@ from understudy.data.rows import labelled
 from understudy.errors import RecipeError, UserError
 from understudy.evaluate.measure import Measured, compare
 from understudy.evaluate.predictions import PREDICTIONS, predictions, write_predictions
+from understudy.evaluate.reference import as_agreement
 from understudy.export.shipping import Shipped, ship
 from understudy.model_card import write_model_card
 from understudy.preparation import Plan, keep_made_rows, prepare, resolve
@@ -189,8 +190,11 @@ def prove(
         teacher = Measured(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders), *said)
         models = {"teacher": teacher, **models}
     models = {name: one.answered(test, validation, device) for name, one in {**models, **shipped.models}.items()}
-    compared = compare(models, test, plan.task, metric=recipe.selection_metric, label_names=names, validation=validation,
-                       device=device, seed=recipe.seed)  # fmt: skip
+    by_teacher = plan.rows.labelled_by_teacher
+    compared = compare(models, test, plan.task, metric=recipe.selection_metric, label_names=names, device=device, seed=recipe.seed,
+                       validation=None if "validation" in by_teacher else validation)  # fmt: skip
+    if "test" in by_teacher:
+        compared = as_agreement(compared)
     write_predictions(run.folder / PREDICTIONS, predictions(test, models, names, compared["models"]))
     run.record({
         "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,

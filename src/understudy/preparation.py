@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -101,6 +102,8 @@ class Plan:
         if stage.masked_lm is not None and stage.name in self.texts:
             return self.texts[stage.name][0]
         named = {"train": self.rows.train, "transfer": self.rows.transfer, "raw": self.rows.raw}
+        if self.recipe.data.train is None and "train" not in stage.rows:
+            named["transfer"] = self.rows.train  # none of which has a label
         there = [rows for name in stage.rows if (rows := named[name]) is not None]
         if not there:
             missing = " or ".join(f"--{name}" for name in stage.rows)
@@ -205,7 +208,13 @@ def resolve(recipe: Recipe) -> Recipe:
             f"{recipe.name}: teacher.models is missing; give --teacher FOLDER (fine-tuned), or a file with logits"
         )
     if recipe.data.train is None:
-        raise RecipeError(f"{recipe.name}: data.train is missing; give --train FILE")
+        if recipe.data.transfer is None:
+            raise RecipeError(
+                f"{recipe.name}: data.train is missing; give --train FILE, or only --transfer FILE where no row has a label"
+            )
+        # Nothing but the teacher labels these rows: there is no control without it, and no truth to fit a temperature on.
+        control = tuple(one for one in recipe.control if one != "alone")
+        recipe = recipe.model_copy(update={"control": control, "calibrate": False})
     return filled_in(recipe)
 
 
@@ -219,41 +228,74 @@ def filled_in(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"stages": tuple(map(filled, recipe.stages))})
 
 
-def gather(recipe: Recipe, say: Say) -> tuple[Task, Rows, Teacher]:
+def gather(recipe: Recipe, say: Say, *, device: str = "cpu") -> tuple[Task, Rows, Teacher]:
     """What one task starts from: what it is, its rows, and who teaches it.
+
+    Without labelled rows the teacher labels those that are held out.
 
     Raises:
         UserError: data or teacher do not fit, or not each other.
     """
     task: Task = parts.part("tasks", recipe.task)()
+    settings, number = recipe.data, task.label_type == "number"
     models = _load_models(recipe)
-    names = models.label_names if models else None
-    if models is not None and (names is None) != (task.label_type == "number"):
-        kind = "regression" if names is None else "classification"
+    if models is not None and (models.label_names is None) != number:
+        kind = "regression" if models.label_names is None else "classification"
         raise ModelError(f"{recipe.teacher.models[0]}: a {kind} model, but --task is {recipe.task}")
-    rows = read(recipe.data, task, seed=recipe.data.split_seed, label_names=names)
+
+    def of_file(names: tuple[str, ...] | None) -> FileTeacher:
+        return FileTeacher(recipe.teacher.models[0], settings.columns, names, number=number)
+
+    file = bool(recipe.teacher.models) and models is None
     teacher: Teacher = models or NoTeacher()
-    if recipe.teacher.models and models is None:
-        teacher, rows = _of_file(recipe, task, rows)
+    if file and settings.train is None:  # then it is the file that names the classes
+        teacher = of_file(settings.label_names)
+    unanswered = teacher.unanswered if isinstance(teacher, FileTeacher) else frozenset()
+    rows = read(settings, task, seed=settings.split_seed, label_names=teacher.label_names, unanswered=unanswered)
+    if file:
+        teacher = teacher if isinstance(teacher, FileTeacher) else of_file(rows.label_names)
+        rows = _answered(teacher, rows, declared=settings.label_names is not None)
+    if rows.labelled_by_teacher:
+        rows = _labelled_by(teacher, rows, task, device)
     for note in rows.notes:
         say(note if note.startswith("Warning: ") else f"Note: {note}")
     return task, rows, teacher
 
 
-def _of_file(recipe: Recipe, task: Task, rows: Rows) -> tuple[FileTeacher, Rows]:
-    """A teacher whose answers are in a file, and the rows without those that it does not answer."""
-    settings = recipe.data
-    teacher = FileTeacher(
-        recipe.teacher.models[0], settings.columns, rows.label_names, number=task.label_type == "number"
-    )
-    known = [labelled(one) for one in (rows.train, rows.validation, rows.test)]
-    teacher.check_order(known, declared=settings.label_names is not None)
+def _answered(teacher: FileTeacher, rows: Rows, *, declared: bool) -> Rows:
+    """The rows without those that a file does not answer; the order of its lists is checked with the labels."""
+    known = [getattr(rows, name) for name in ("train", "validation", "test") if name not in rows.labelled_by_teacher]
+    teacher.check_order(list(map(labelled, known)), declared=declared)
     answered = {
         name: part.filter(lambda key: key not in teacher.unanswered, input_columns="identity")
         for name in ("train", "transfer")
         if teacher.unanswered and (part := getattr(rows, name)) is not None
     }
-    return teacher, replace(rows, **answered, notes=(*rows.notes, *teacher.notes))
+    return replace(rows, **answered, notes=(*rows.notes, *teacher.notes))
+
+
+def _labelled_by(teacher: Teacher, rows: Rows, task: Task, device: str) -> Rows:
+    """The rows with the teacher's answers as the labels of the splits that have none."""
+    from datasets import Dataset
+
+    made, answers = {}, []
+    for split in rows.labelled_by_teacher:
+        part: Dataset = getattr(rows, split)
+        answers.append(task.predictions(teacher.logits(part, device=device)))
+        made[split] = Dataset.from_dict({**part.to_dict(), "label": answers[-1]}, features=part.features)
+    names, said = rows.label_names, np.concatenate(answers)
+    if len(np.unique(said)) < 2:
+        raise ModelError(
+            f"the teacher gives the same answer to all {len(said)} held-out rows; it does not know this task, or these texts"
+        )
+    spread = f"numbers from {said.min():.3g} to {said.max():.3g}" if names is None else ", ".join(
+        f"{names[place]} ({count:,})" for place, count in Counter(said.tolist()).most_common(30)
+    )  # fmt: skip
+    note = (
+        f"The {' and '.join(rows.labelled_by_teacher)} rows have the teacher's answers as labels: {spread}. Figures on them are agreement "
+        "with the teacher; quality against the truth is unknown."
+    )
+    return replace(rows, **made, notes=(*rows.notes, note))
 
 
 def prepare(
@@ -269,7 +311,7 @@ def prepare(
     Raises:
         UserError: anything that does not fit.
     """
-    task, rows, teacher = gather(recipe, say)
+    task, rows, teacher = gather(recipe, say, device=device)
     plan = _planned(recipe, task, rows, teacher, _load_pretrained(recipe))
     if teacher.model is not None and plan.student.parameters > teacher.model.parameters:
         sizes = f"{plan.student.parameters:,} parameters against {teacher.model.parameters:,}"
@@ -401,8 +443,15 @@ def check_stages(plan: Plan) -> None:
     Raises:
         UserError: with what does not fit.
     """
+    unlabelled = not len(labelled(plan.rows.train))
     for number, stage in enumerate(plan.recipe.stages):
         plan.stage_rows(stage)
+        taught = any(weight and one.hears_teacher for weight, one in make_objectives(stage.objectives))
+        if unlabelled and stage.masked_lm is None and not taught:
+            raise RecipeError(
+                f"stage {stage.name} learns from labels only, but no training row has one; give labelled rows with --train, or have "
+                f"it learn from the teacher, as with --set stages.{number}.objectives.0.target=teacher"
+            )
         if stage.augment is not None and isinstance(plan.teacher, FileTeacher):
             raise RecipeError(
                 f"stage {stage.name} makes rows for the teacher to answer, but only its answers are known, in a file; "
@@ -419,7 +468,7 @@ def check_teacher(plan: Plan, device: str) -> None:
         ModelError: with both figures.
     """
     validation = labelled(plan.rows.validation)
-    if not plan.teacher_knows(validation):
+    if "validation" in plan.rows.labelled_by_teacher or not plan.teacher_knows(validation):
         return
     logits, labels = plan.teacher.logits(validation, device=device), np.asarray(validation["label"])
     found = plan.task.metrics(plan.task.predictions(logits), labels)

@@ -113,6 +113,7 @@ def facts_of(
     costs = {"latency_ms": shipped["latency_ms"]["p50"], "size_mib": shipped["size_mib"]}
     return {
         "understudy": __version__, "program": "search", "task": ground.first.task, "seed": ground.seed, "command": command,
+        **({"reference": "teacher"} if "reference" in final.facts else {}),
         "primary_metric": metric, "budget": dict(ground.budget), "data": ground.facts,
         "students": [{**one.record(), "within_budget": bool(one.within(ground.budget))} for one in candidates],
         "trials": trials, "front": front(trials),

@@ -15,7 +15,7 @@ Task = Annotated[str | None, typer.Option(help="classification or similarity.")]
 TRAIN = "Rows with labels: .jsonl .json .csv .tsv .parquet (each also .gz), a folder, or a hub data set."
 VALIDATION = "Rows that select the best checkpoint; without it, a part of --train."
 TEST = "Rows that are only measured; without it, those of --validation, or else a part of --train."
-TRANSFER = "Rows without labels: the teacher labels them."
+TRANSFER = "Rows without labels: the teacher labels them. Without --train, no labels are needed at all."
 Train = Annotated[str | None, typer.Option(help=TRAIN)]
 Validation = Annotated[str | None, typer.Option(help=VALIDATION)]
 Test = Annotated[str | None, typer.Option(help=TEST)]

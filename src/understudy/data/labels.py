@@ -183,7 +183,10 @@ def check_enough(train: Table, classes: Classes | None) -> None:
     labels = train.labels[~train.unlabelled]
     distinct = np.unique(labels)
     if len(distinct) == 0:
-        raise DataError(f"{train.where}: no row has a label; give some labelled rows, and the others with --transfer")
+        raise DataError(
+            f"{train.where}: no row has a label; give some labelled rows, and the others with --transfer; where no row has a label at all, "
+            "give the file to `distill` with --transfer instead of --train"
+        )
     if len(distinct) == 1:
         only = f"'{classes.names[int(distinct[0])]}'" if classes else str(distinct[0])
         raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,6 +40,7 @@ class Rows:
         notes: sentences for the user: splits made, duplicates found, rows left out.
         raw: single texts without labels, for stages with a masked-language head; None: none were given.
         files: split → where its rows come from, in the user's words.
+        labelled_by_teacher: splits whose labels are the teacher's answers, as no labelled rows were given.
     """
 
     train: Dataset
@@ -52,6 +53,7 @@ class Rows:
     notes: tuple[str, ...]
     raw: Dataset | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    labelled_by_teacher: tuple[str, ...] = ()
 
     @property
     def texts(self) -> list[str]:
@@ -61,7 +63,8 @@ class Rows:
     def facts(self) -> dict[str, Any]:
         """Of every split: how many rows, and a hash over their identities and labels in order; and what the user should know."""
         found: dict[str, Any] = {name: facts_of(dataset) for name, dataset in self._splits.items()}
-        return found | {"test_is_validation": self.test_is_validation, "notes": list(self.notes)}
+        said = {"labelled_by_teacher": list(self.labelled_by_teacher)} if self.labelled_by_teacher else {}
+        return found | said | {"test_is_validation": self.test_is_validation, "notes": list(self.notes)}
 
     def inputs(self) -> dict[str, dict[str, Any]]:
         """What a run depends on: of every split its file and a hash, and of the classes; see `run.check`."""
@@ -78,54 +81,64 @@ class Rows:
         return {name: dataset for name in named if (dataset := getattr(self, name)) is not None}
 
 
-def read(settings: DataSettings, task: Task, *, seed: int, label_names: Sequence[str] | None = None) -> Rows:
+def read(
+    settings: DataSettings, task: Task, *, seed: int, label_names: Sequence[str] | None = None,
+    unanswered: Container[str] = (),
+) -> Rows:  # fmt: skip
     """Read all rows of a run; make the splits that are missing.
 
     Without validation rows, both validation and (where not given) test are split off train: stratified by class, rows
     with the same texts or the same group together, drawn by `seed`. With validation rows but no test rows, the
     validation rows are the test rows too.
 
+    Without training rows the transfer rows are the training rows, none of them with a label, and the splits made of them have none
+    yet: the teacher is to label them.
+
     Args:
         settings: `data` of a recipe.
         task: decides whether labels are classes or numbers.
         seed: of the splits and of `train_rows`.
         label_names: the teacher's, in its order; None takes them from the data, sorted.
+        unanswered: rows that the teacher does not answer; without training rows they are left out.
 
     Raises:
         DataError: a source, column, text or label that does not fit.
     """
     notes: list[str] = []
+    unlabelled = settings.train is None and settings.transfer is not None
     raw = _open(settings, notes)
+    if unlabelled:
+        raw = {"train": raw.pop("transfer"), **raw}
     train_source = raw["train"]
     pair = "text_pair" in train_source.dataset.column_names
-    classes = class_map(train_source, settings, label_names) if task.label_type == "class" else None
-    tables = {"train": _table(train_source, pair, classes, labels="some")}
-    check_enough(tables["train"], classes)
+    if unlabelled:
+        classes, tables = _without_labels(raw, settings, task, label_names, unanswered, notes)
+    else:
+        if "label" not in train_source.dataset.column_names:
+            raise _no_labels(train_source)
+        classes = class_map(train_source, settings, label_names) if task.label_type == "class" else None
+        tables = {"train": _table(train_source, pair, classes, labels="some")}
+        check_enough(tables["train"], classes)
     for name in [name for name in raw if name != "train"]:
         tables[name] = _table(raw[name], pair, classes, labels="none" if name == "transfer" else "all")
     if classes and classes.by_position:
         notes.append(f"Labels are integers, read as positions in the names {listed(classes.names)}.")
+    doubtful = {} if unlabelled else {name: table for name, table in tables.items() if name != "transfer"}
     to_make = 0 if "validation" in tables else 1 + ("test" not in tables)
-    notes += doubts({name: table for name, table in tables.items() if name != "transfer"}, classes, splits=to_make)
+    notes += doubts(doubtful, classes, splits=to_make) if doubtful else []
     _make_missing(tables, train_source, settings, seed, notes)
-    for name in ("validation", "test"):
-        if name in tables and classes is not None:
-            check_seen(tables[name], tables["train"], classes.names)
-    if settings.train_rows is not None:
-        tables["train"] = _fewer(tables["train"], settings.train_rows, classes, seed, notes)
-    without = int(tables["train"].unlabelled.sum())
-    if without:
-        notes.append(f"{without} of {len(tables['train'])} train rows have no label; they are read as unlabelled text.")
+    if not unlabelled:
+        _check_labels(tables, settings, classes, seed, notes)
     test_is_validation = "test" not in tables
     if test_is_validation:
         notes.append("No test rows were given: the test is the validation rows, which also select the model.")
     _tell_duplicates(tables, notes)
     if settings.raw is not None:
         tables["raw"] = _raw(settings.raw, settings, classes)
-    for name in ("transfer", "raw"):
+    for name in ("train", "raw") if unlabelled else ("transfer", "raw"):
         if name in tables:
             tables[name] = _without_peeking(tables, name, notes)
-    notes.append(described(tables["train"], classes.names if classes else None))
+    notes += [] if unlabelled else [described(tables["train"], classes.names if classes else None)]
     datasets = {name: table.dataset() for name, table in tables.items()}
     return Rows(
         train=datasets["train"],
@@ -138,7 +151,46 @@ def read(settings: DataSettings, task: Task, *, seed: int, label_names: Sequence
         notes=tuple(notes),
         raw=datasets.get("raw"),
         files={name: table.where.removeprefix(f"{name} (").removesuffix(")") for name, table in tables.items()},
+        labelled_by_teacher=tuple(
+            one for one in ("validation", "test") if unlabelled and one in tables and one not in raw
+        ),
     )
+
+
+def _without_labels(
+    raw: Mapping[str, Source], settings: DataSettings, task: Task, label_names: Sequence[str] | None, unanswered: Container[str],
+    notes: list[str],
+) -> tuple[Classes | None, dict[str, Table]]:  # fmt: skip
+    """The classes, which the teacher knows, and training rows of which none has a label."""
+    if settings.train_rows is not None:
+        raise DataError("data.train_rows keeps labelled rows, but without --train there are none; leave it out")
+    source = raw["train"]
+    labelled = [raw[name] for name in ("test", "validation") if name in raw]
+    classes = None
+    if task.label_type == "class":
+        names = tuple(label_names or ())
+        classes = class_map(labelled[0], settings, label_names) if labelled else Classes(names, {}, "")
+    table = _table(source, "text_pair" in source.dataset.column_names, classes, labels="none")
+    answered = np.array([one not in unanswered for one in table.identities])
+    notes.append(
+        f"No labelled training rows were given: the student learns from the teacher's answers to the rows of {source.where}. "
+        "The control 'alone' needs labels, and is left out."
+    )
+    return classes, {"train": table.take(answered)}
+
+
+def _check_labels(
+    tables: dict[str, Table], settings: DataSettings, classes: Classes | None, seed: int, notes: list[str]
+) -> None:
+    """Refuse labels that training never saw; leave training rows out as asked, and say which have none."""
+    for name in ("validation", "test"):
+        if name in tables and classes is not None:
+            check_seen(tables[name], tables["train"], classes.names)
+    if settings.train_rows is not None:
+        tables["train"] = _fewer(tables["train"], settings.train_rows, classes, seed, notes)
+    without = int(tables["train"].unlabelled.sum())
+    if without:
+        notes.append(f"{without} of {len(tables['train'])} train rows have no label; they are read as unlabelled text.")
 
 
 def read_one(
@@ -245,11 +297,13 @@ def _columns(settings: DataSettings, *, labels: bool = True) -> dict[str, str]:
 
 
 def _open(settings: DataSettings, notes: list[str]) -> dict[str, Source]:
-    if settings.train is None:
+    if settings.train is None and settings.transfer is None:
         raise DataError("data.train is not given; name a file, a folder or a hub data set, as in --train train.jsonl")
     found: dict[str, Source] = {}
     columns = _columns(settings)
-    if sources.is_table(settings.train):
+    if settings.train is None:
+        pass
+    elif sources.is_table(settings.train):
         found["train"] = Source(str(settings.train), sources.read_table(settings.train, columns, notes), columns)
     else:
         for name, dataset in sources.read_folder_or_hub(str(settings.train), columns, notes).items():
@@ -272,6 +326,12 @@ def _open(settings: DataSettings, notes: list[str]) -> dict[str, Source]:
             raise DataError(f"{given}: no {wanted} split; it has {', '.join(splits_there)}")
         found[name] = Source(f"{given}, {wanted}", splits_there[wanted], columns)
     return found
+
+
+def _no_labels(source: Source) -> DataError:
+    there = [source.columns.get(name, name) for name in source.dataset.column_names]
+    return DataError(f"{sources.no_column(source.where, 'label', there)}. If its rows have no labels, give the file to `distill` with "
+                     "--transfer instead of --train")  # fmt: skip
 
 
 def _no_labels_at_all(source: Source) -> bool:
@@ -318,7 +378,8 @@ def _make_missing(
     left = 1.0
     for name, fraction in wanted.items():
         train = tables["train"]
-        labelled = np.flatnonzero(~train.unlabelled)
+        without = train.unlabelled.all()  # the teacher is to label them
+        labelled = np.arange(len(train)) if without else np.flatnonzero(~train.unlabelled)
         units = train.identities if train.groups is None else splits.joined_units(train.identities, train.groups)
         strata = train.labels[labelled].tolist() if train.labels.dtype == np.int64 else [0] * len(labelled)
         mask = splits.held_out([units[row] for row in labelled], strata, fraction / left, seed=seed)
@@ -334,7 +395,7 @@ def _make_missing(
         # Unlabelled rows of a unit that went away must not stay behind.
         away = {units[row] for row in np.flatnonzero(out)}
         tables["train"] = train.take(np.array([unit not in away for unit in units]))
-        kinds = ["stratified"] if train.labels.dtype == np.int64 else []
+        kinds = ["stratified"] if train.labels.dtype == np.int64 and not without else []
         kinds += [f"groups of {settings.group_column} whole"] if groups is not None else []
         notes.append(
             f"No {name} rows were given: {int(out.sum())} were split off train ({', '.join([*kinds, f'seed {seed}'])})."

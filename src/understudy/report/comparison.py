@@ -13,7 +13,7 @@ from understudy.errors import RunFolderError
 from understudy.evaluate.summary import metric_value
 from understudy.report.page import COSTS, cost_of, read_environment, read_facts, read_recipe, shipped, write
 from understudy.report.plots import Choice, pareto_front, trade_off
-from understudy.report.table import metric_name, model_name, p_value, short_count, signed_points
+from understudy.report.table import figure_name, model_name, p_value, short_count, signed_points
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,7 +73,10 @@ def read_runs(folders: Sequence[Path]) -> list[Compared]:
     runs = list(found.values())
     first = runs[0]
     for other in runs[1:]:
-        measured = [f"{one.facts['primary_metric']} of {one.facts.get('task')}" for one in (first, other)]
+        measured = [
+            f"{figure_name(one.facts, one.facts['primary_metric'])} of {one.facts.get('task')}"
+            for one in (first, other)
+        ]
         if measured[0] != measured[1]:
             raise RunFolderError(
                 f"{first.name} measures {measured[0]}, {other.name} {measured[1]}; compare runs of one task with one metric"
@@ -96,7 +99,7 @@ def write_comparison(runs: Sequence[Compared], page: Path) -> Path:
     write(page, "runs.html", {
         "title": f"{len(runs)} runs · {runs[0].facts.get('task')}",
         "verdict": verdict(runs),
-        "metric": metric_name(metric),
+        "metric": figure_name(runs[0].facts, metric),
         "table": table_cells(runs),
         "trade_offs": list(filter(None, (trade_off(title, choices(runs, cost)) for cost, title in COSTS.items()))),
         "names": [one.name for one in runs],
@@ -128,7 +131,7 @@ def facts(runs: Sequence[Compared], page: Path) -> dict[str, Any]:
 
 def verdict(runs: Sequence[Compared]) -> str:
     """Which run is best, and which a reader may prefer to it because it is cheaper."""
-    best, name = runs[0], metric_name(runs[0].facts["primary_metric"])
+    best, name = runs[0], figure_name(runs[0].facts, runs[0].facts["primary_metric"])
     said = (
         f"The best of {len(runs)} runs is {best.name}: {name} {best.value:.3f} as it ships ({model_name(best.form)})."
     )
@@ -173,8 +176,8 @@ def table_cells(runs: Sequence[Compared]) -> list[list[str]]:
     metric = runs[0].facts["primary_metric"]
     fronts = [front_by(runs, cost) for cost in COSTS]
     cells = [[
-        "run", "ships", metric_name(metric), "95 % interval", "of the teacher", "gain over alone", "p", "params", "MiB", "ms (p50)",
-        "rows/s", "on a front",
+        "run", "ships", figure_name(runs[0].facts, metric), "95 % interval", "of the teacher", "gain over alone", "p", "params", "MiB",
+        "ms (p50)", "rows/s", "on a front",
     ]]  # fmt: skip
     for one in runs:
         interval = one.shipped["quality"][metric].get("ci95")

@@ -16,9 +16,11 @@ from understudy.errors import RunFolderError
 from understudy.evaluate.predictions import PREDICTIONS, read_predictions
 from understudy.evaluate.summary import metric_value
 from understudy.report import rows, tasks
+from understudy.report.agreement import by_teacher
 from understudy.report.plots import Choice, line_chart, trade_off
 from understudy.report.table import (
     MODEL_NAMES,
+    figure_name,
     gain_is_shown,
     measured_models,
     metric_name,
@@ -94,17 +96,19 @@ def page_content(
         "title": " · ".join(str(facts[key]) for key in ("recipe", "task") if facts.get(key)),
         "verdict": verdict(facts),
         "table": table_cells(facts),
-        "metric": metric_name(metric),
+        "metric": figure_name(facts, metric),
         "trade_offs": list(filter(None, (
             trade_off(title, model_choices(models, metric, cost)) for cost, title in COSTS.items()
         ))),
-        "charts": _charts(metrics, metric),
+        "charts": _charts(metrics, metric, "agreement with the teacher on validation rows"
+                          if "validation" in data.get("labelled_by_teacher", ()) else None),
         "classes": rows.class_table(models),
         "confusion": rows.confusion_differences(said),
         "calibration": rows.calibration_table(models),
         "reliability": rows.reliability_plots(said),
         "number_plots": rows.number_plots(said),
         "flipped": rows.flipped(said),
+        "by_teacher": by_teacher(facts),
         "predictions": PREDICTIONS,
         "gains": [
             {"over": other, "said": f"{points(gain)}, {p_value(gain['p_value'])}", "test": gain.get("test"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from understudy.report.page import PAGE, read_environment, read_facts, write
 from understudy.report.plots import log_ticks, nice_ticks, scale
-from understudy.report.table import metric_name
+from understudy.report.table import figure_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,7 +41,7 @@ def table(facts: Facts) -> Table:
 
 def cells(facts: Facts, trials: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Trials as text: a header, then a row for each."""
-    metric = metric_name(facts["primary_metric"])
+    metric = figure_name(facts, facts["primary_metric"])
     rows = [["trial", "student", "recipe and training", metric, "ms (p50)", "MiB", "ships as", "s"]]
     for one in trials:
         value = one["ended"] if one["value"] is None else f"{one['value']:.3f}"
@@ -70,7 +70,7 @@ def ranked(facts: Facts) -> list[Mapping[str, Any]]:
 
 def verdict(facts: Facts) -> str:
     """What the search found, in two sentences or three."""
-    best, metric = facts["best"], metric_name(facts["primary_metric"])
+    best, metric = facts["best"], figure_name(facts, facts["primary_metric"])
     teacher = f", the teacher {best['teacher_test']['value']:.3f}" if best["teacher_test"] else ""
     low, high = best["test"]["ci95"]
     within = "within the budget" if best["within_budget"] else "beyond the budget, as measured now"
@@ -98,7 +98,7 @@ def write_page(folder: Path, out: Path | None = None) -> Path:
     kinds = list(dict.fromkeys(one["kind"] for one in facts["students"]))
     write(page, "search.html", {
         "title": "search", "facts": facts, "recipe": None, "environment": read_environment(folder), "verdict": verdict(facts),
-        "budget": budget(facts), "metric": metric_name(facts["primary_metric"]), "kinds": kinds,
+        "budget": budget(facts), "metric": figure_name(facts, facts["primary_metric"]), "kinds": kinds,
         "best_page": os.path.relpath(folder / facts["best"]["folder"] / PAGE, page.parent),
         "plots": [plot for measure in _AXES if (plot := scatter(facts, measure, kinds)) is not None],
         "trials": cells(facts, ranked(facts)), "best": str(facts["best"]["trial"]), "front": [str(one) for one in facts["front"]],
@@ -130,7 +130,7 @@ def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] 
             reached = one["value"]
     stairs.append((_WIDTH - _RIGHT, y(reached)))
     return {
-        "title": f"{metric_name(facts['primary_metric'])} over {_AXES[measure]}", "width": _WIDTH, "height": _HEIGHT,
+        "title": f"{figure_name(facts, facts['primary_metric'])} over {_AXES[measure]}", "width": _WIDTH, "height": _HEIGHT,
         "left": _LEFT, "right": _WIDTH - _RIGHT, "top": _TOP, "bottom": _HEIGHT - _BOTTOM,
         "up": [{"at": y(value), "text": f"{value:g}"} for value in up],
         "across": [{"at": x(cost), "text": f"{cost:g}"} for cost in across],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.evaluate.summary import metric_value
+from understudy.report.agreement import UNKNOWN, agrees, by_teacher
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,7 +81,7 @@ def table_cells(facts: Facts) -> list[list[str]]:
         for metric in _SECOND_METRICS
         if metric != primary and any(metric_value(entry, metric) is not None for entry in models.values())
     ]
-    names = [metric_name(metric).removesuffix(" correlation") for metric in (primary, *second)]
+    names = [figure_name(facts, metric, short=True) for metric in (primary, *second)]
     header = ["", names[0], "95 % interval", *names[1:]]
     cells = [[*header, "params", "MiB", "ms (p50)", "rows/s", "training s"]]
     for name, entry in models.items():
@@ -116,6 +117,13 @@ def verdict(facts: Facts) -> str:
     value = metric_value(models.get("student"), metric)
     if value is None:
         return "No student was measured."
+    if by_teacher(facts):
+        name, over = metric_name(metric), "the same student trained on the teacher's predicted labels"
+        told = [
+            f"The student {agrees(facts, metric, name)}{_cost(facts)}",
+            _gain(facts.get("gain_over_pseudo_labels"), over),
+        ]
+        return f"{'; '.join(filter(None, told))}.{_exported(facts, metric)} {UNKNOWN}"
     gains = [
         _gain(facts.get("gain_over_alone"), "the same student without a teacher") or _why_unknown(models),
         _gain(facts.get("gain_over_pseudo_labels"), "the same student trained on the teacher's predicted labels"),
@@ -142,6 +150,18 @@ def metric_name(metric: str) -> str:
     'macro F1'
     """
     return _METRIC_NAMES.get(metric, metric.replace("_", " "))
+
+
+def figure_name(facts: Facts, metric: str, *, short: bool = False) -> str:
+    """A figure of a run as a reader calls it: without labelled rows it is agreement with the teacher.
+
+    >>> figure_name({}, "pearson", short=True), figure_name({"reference": "teacher"}, "accuracy")
+    ('Pearson', 'agreement with the teacher')
+    """
+    name = metric_name(metric)
+    if by_teacher(facts):
+        return ("agreement" if short else "agreement with the teacher") if metric == "accuracy" else f"{name} (teacher)"
+    return name.removesuffix(" correlation") if short else name
 
 
 def short_count(count: float | None) -> str:
@@ -230,7 +250,9 @@ def _exported(facts: Facts, metric: str) -> str:
     said = f" Exported{' in 8 bits' if form == 'student_onnx_int8' else ''}, it is {_times(times)} than the teacher"
     if over_int8:
         own, other = (metric_value(models.get(name), metric) for name in (form, "teacher_onnx_int8"))
-        values = "" if own is None or other is None else f" ({metric_name(metric)} {own:.3f} against {other:.3f})"
+        values = (
+            "" if own is None or other is None else f" ({figure_name(facts, metric)} {own:.3f} against {other:.3f})"
+        )
         said += f", and {_times(over_int8)} than the teacher in 8 bits{values}"
     return f"{said}."
 

@@ -66,7 +66,7 @@ class Ground:
             check_searchable(recipe)
             recipes[name] = resolve(recipe)
         first = next(iter(recipes.values()))
-        task, rows, teacher = gather(first, say)
+        task, rows, teacher = gather(first, say, device=device)
         taught_by = {"file": ", ".join(first.teacher.models), "sha256": hashed(teacher.fingerprint)}
         return cls(
             budget, space, recipes, overrides, task, replace(rows, test=rows.validation), teacher, device, rows.facts(),

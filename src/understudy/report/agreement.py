@@ -1,0 +1,35 @@
+"""What a run without labelled rows found, and what it could not find."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+UNKNOWN = (
+    "Quality is unknown: no labelled rows were given, so nobody knows how often the teacher, and the student with it, is right. To find "
+    "out, label a few hundred rows and run `understudy evaluate` on the student with them, or repeat the run with --test FILE."
+)
+
+
+def by_teacher(facts: Mapping[str, Any]) -> bool:
+    """Whether the test rows have the teacher's answers as labels."""
+    return facts.get("reference") == "teacher"
+
+
+def agrees(facts: Mapping[str, Any], metric: str, name: str) -> str:
+    """How closely the student follows the teacher, with the interval.
+
+    >>> quality = {"accuracy": {"value": 0.934, "ci95": [0.901, 0.962]}}
+    >>> agrees({"models": {"student": {"quality": quality}}, "data": {"test": {"rows": 244}}}, "accuracy", "accuracy")
+    'gives the same answer as the teacher to 93.4 % of 244 held-out rows (95 % interval 90.1 to 96.2 %)'
+    """
+    found, data = facts["models"]["student"]["quality"][metric], facts.get("data") or {}
+    split = "validation" if data.get("test_is_validation") else "test"
+    count = (data.get(split) or {}).get("rows")
+    rows = f"{count:,} held-out rows" if count else "the held-out rows"
+    value, (low, high) = found["value"], found.get("ci95") or (None, None)
+    if metric == "accuracy":
+        between = "" if low is None else f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+        return f"gives the same answer as the teacher to {100 * value:.1f} % of {rows}{between}"
+    between = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
+    return f"follows the teacher with {name} {value:.3f} against its answers to {rows}{between}"
