@@ -137,14 +137,10 @@ def show(facts: dict[str, Any], *, as_json: bool, page: Path | None = None) -> N
         return
     from rich.console import Console
 
-    console = Console()
-    if facts.get("program") == "search":
-        from understudy.report.search import table, verdict
-    elif "tasks" in facts:
-        from understudy.report.tasks import table, verdict
-    else:
-        from understudy.report.table import table, verdict
-    console.print(table(facts))
+    from understudy.report.display import parts_of
+
+    console, (table, *verdict) = Console(), parts_of(facts)
+    console.print(table)
     if page is not None:
-        console.print(verdict(facts), soft_wrap=True)
-        console.print(f"The page: {page}", soft_wrap=True)
+        for line in (*verdict, f"The page: {page}"):
+            console.print(line, soft_wrap=True)
