@@ -175,7 +175,7 @@ def test_every_recipe_runs_two_steps(name, control, world, pretrained, raw, tmp_
     said = understudy(*words)
     assert said.code == 0, said.err
     controls = {"student_alone", "student_pseudo_labels"} if len(control) == 2 else set()
-    assert said.json["models"].keys() == {"teacher", "student"} | controls
+    assert said.json["models"].keys() == {"teacher", "student", "ngrams"} | controls
     assert said.json["data"]["transfer"]["rows"] > 0
 
 

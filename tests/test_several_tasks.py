@@ -104,7 +104,7 @@ def test_every_recipe_runs_two_steps(name, control, words, tmp_path, understudy)
     assert said.code == 0, said.err
     facts = said.json
     assert facts == json.loads((run / "facts.json").read_text()) and list(facts["tasks"]) == ["mood", "likeness"]
-    models = {"teacher", "student", *({"student_alone", "student_pseudo_labels"} if len(control) == 2 else ())}
+    models = {"teacher", "ngrams", "student", *({"student_alone", "student_pseudo_labels"} if len(control) == 2 else ())}
     assert facts["mean"].keys() == models
     for task, metric in (("mood", "accuracy"), ("likeness", "pearson")):
         own = json.loads((run / task / "facts.json").read_text())

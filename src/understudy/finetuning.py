@@ -12,9 +12,11 @@ from understudy.data.rows import Rows, hashed, labelled, read
 from understudy.errors import RecipeError
 from understudy.evaluate.measure import Measured, compare
 from understudy.model_card import write_model_card
+from understudy.pipeline import ngram_baseline
 from understudy.preparation import few_updates
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import ENCODER_TRAINING, FinetuneSettings, make_objectives
+from understudy.report.advice import findings
 from understudy.run import Run, Say, check
 from understudy.students import Blueprint
 from understudy.tasks import Task
@@ -74,15 +76,17 @@ def finetune(
         return run
     model.save_into(out)
     test = labelled(rows.test)
-    facts = compare({"student": Measured((model,), (out,), trained.seconds)}, test, task, metric=settings.selection_metric,
+    models = {"teacher": Measured((model,), (out,), trained.seconds), **ngram_baseline(rows, task, settings, say)}
+    facts = compare(models, test, task, metric=settings.selection_metric,
                     label_names=rows.label_names, validation=test if rows.test_is_validation else labelled(rows.validation),
                     device=device, speed=False)  # fmt: skip
-    run.record({
+    found = {
         "understudy": __version__, "task": settings.task, "recipe": "finetune", "seed": settings.seed, "command": command,
         "label_names": rows.label_names, "data": rows.facts(), "primary_metric": settings.selection_metric,
-        "models": {"teacher": facts["models"]["student"]}, "best_validation": trained.best, "best_step": trained.best_step,
-        "trainings": run.trainings(settings.selection_metric), "precision": trained.precision,
-    })  # fmt: skip
+        **{key: facts[key] for key in ("models", "teacher_gain_over_ngrams")}, "best_validation": trained.best,
+        "best_step": trained.best_step, "trainings": run.trainings(settings.selection_metric), "precision": trained.precision,
+    }  # fmt: skip
+    run.record({**found, "findings": findings(found)})
     write_model_card(model, out, pair=rows.pair)
     return run
 

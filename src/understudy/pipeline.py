@@ -15,16 +15,18 @@ import numpy as np
 from understudy import __version__, controls, encoder
 from understudy.data.batches import by_length, tokenized
 from understudy.data.masking import MaskedRows
-from understudy.data.rows import labelled
+from understudy.data.rows import Rows, labelled
 from understudy.errors import RecipeError, UserError
 from understudy.evaluate.measure import Measured, compare
+from understudy.evaluate.ngrams import fit_ngrams
 from understudy.evaluate.predictions import PREDICTIONS, predictions, write_predictions
 from understudy.evaluate.reference import as_agreement
 from understudy.export.shipping import Shipped, ship
 from understudy.model_card import write_model_card
 from understudy.preparation import Plan, keep_made_rows, prepare, resolve
 from understudy.processes import is_helper, main_process_first
-from understudy.recipe import Recipe, Stage, make_objectives
+from understudy.recipe import FinetuneSettings, Recipe, Stage, make_objectives
+from understudy.report.advice import findings
 from understudy.report.page import write_page
 from understudy.run import METRICS, Run, Say, check, write_whole
 from understudy.teachers.store import Store
@@ -37,6 +39,8 @@ from understudy.train.training import Trained, train
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from understudy.tasks import Task
 
 
 def distill(
@@ -189,6 +193,7 @@ def prove(
         said = [store.logits(rows) if plan.teacher_knows(rows) else None for rows in (test, validation)]
         teacher = Measured(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders), *said)
         models = {"teacher": teacher, **models}
+    models = {**models, **ngram_baseline(plan.rows, plan.task, recipe, say)}
     models = {name: one.answered(test, validation, device) for name, one in {**models, **shipped.models}.items()}
     by_teacher = plan.rows.labelled_by_teacher
     compared = compare(models, test, plan.task, metric=recipe.selection_metric, label_names=names, device=device, seed=recipe.seed,
@@ -196,21 +201,43 @@ def prove(
     if "test" in by_teacher:
         compared = as_agreement(compared)
     write_predictions(run.folder / PREDICTIONS, predictions(test, models, names, compared["models"]))
-    run.record({
+    facts = {
         "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
         "command": command, "label_names": names, "data": plan.rows.facts(),
         "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.at(stage).layer_maps(stage))},
-        **compared, "trainings": run.trainings(recipe.selection_metric), "exports": shipped.parity,
+        **compared, "trainings": _trainings(run, plan), "exports": shipped.parity,
         "controls": {
             name: {"kept": controls.kept(name, recipe), "start": controls.start(plan)}
             for name in controls.MAKE if f"student_{name}" in models
         },
-    })  # fmt: skip
+    }  # fmt: skip
+    run.record({**facts, "findings": findings(facts)})
     shipped.tell_card(run.facts)
     for name, (model, *_) in ((name, measured.models) for name, measured in models.items() if measured.models):
         if isinstance(model, TextModel) and (run.folder / name / "config.json").is_file():
             write_model_card(model, run.folder / name, pair=plan.rows.pair)
     write_page(run.folder)
+
+
+def _trainings(run: Run, plan: Plan) -> dict[str, Any]:
+    """How every training of the run went, and the teacher's, where `understudy finetune` made it alone."""
+    found = run.trainings(plan.recipe.selection_metric)
+    facts = [folder / "facts.json" for folder in plan.teacher_folders]
+    if len(facts) == 1 and facts[0].is_file():
+        found |= json.loads(facts[0].read_text("utf-8")).get("trainings") or {}
+    return found
+
+
+def ngram_baseline(rows: Rows, task: Task, settings: Recipe | FinetuneSettings, say: Say) -> dict[str, Measured]:
+    """The n-gram baseline of a run as `ngrams`, fitted now; nothing where it is not asked for or has nothing to learn from."""
+    if not settings.baseline:
+        return {}
+    outputs = task.outputs(rows.label_names)
+    model = fit_ngrams(labelled(rows.train), labelled(rows.validation), task, settings.selection_metric, outputs)
+    if model is None:
+        say("No n-gram baseline: the labelled training rows have no n-grams, or only one class")
+        return {}
+    return {"ngrams": Measured((model,), seconds=model.seconds)}
 
 
 def _train_student(work: _Work) -> Measured:

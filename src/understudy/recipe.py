@@ -341,6 +341,10 @@ class Recipe(_Frozen):
         default=False,
         description="exports give probabilities scaled by a temperature that the validation rows fit best",
     )
+    baseline: bool = Field(
+        default=True,
+        description="fit a linear model of n-grams on the labelled rows, without teacher or network, and measure it beside the others",
+    )
     report_to: tuple[str, ...] = Field(default=(), description="tensorboard, mlflow, … as in transformers")
 
     @model_validator(mode="before")
@@ -432,6 +436,10 @@ class FinetuneSettings(_Frozen):
     train: TrainSettings = TrainSettings()
     # Made when it is needed: it imports torch.
     objective: ObjectivePart = Field(default_factory=lambda: ObjectivePart(kind="labels"))
+    baseline: bool = Field(
+        default=True,
+        description="fit a linear model of n-grams on the labelled rows, without teacher or network, and measure it beside the others",
+    )
     report_to: tuple[str, ...] = ()
 
     @model_validator(mode="before")

@@ -119,12 +119,29 @@ def test_summary_by_hand():
     }
     known = {"kept_fraction": 0.75, "times_smaller": 10.0, "times_faster": 40.0}
     unknown = {"times_faster_exported": None, "times_faster_int8": None}
-    assert summarise(models, "accuracy") == pytest.approx(known | unknown)
+    assert without_devices(summarise(models, "accuracy")) == pytest.approx(known | unknown)
     models |= {"student_onnx": {"rows_per_second": 5000.0}, "teacher_onnx_int8": {"rows_per_second": 500.0}}
-    assert summarise(models, "accuracy") == pytest.approx(known | unknown | {"times_faster_exported": 50.0})
+    assert without_devices(summarise(models, "accuracy")) == pytest.approx(
+        known | unknown | {"times_faster_exported": 50.0}
+    )
     models["student_onnx_int8"] = {"rows_per_second": 8000.0}
-    assert summarise(models, "accuracy") == pytest.approx(
+    assert without_devices(summarise(models, "accuracy")) == pytest.approx(
         known | {"times_faster_exported": 80.0, "times_faster_int8": 16.0}
     )
     models = {"teacher": None, "student": models["student"]}
-    assert set(summarise(models, "accuracy").values()) == {None}
+    assert set(without_devices(summarise(models, "accuracy")).values()) == {None}
+
+
+def without_devices(summary):
+    assert summary.pop("times_devices") == {}
+    return summary
+
+
+def test_the_devices_of_a_ratio_go_with_it():
+    models = {
+        "teacher": {"rows_per_second": 900.0, "device": "cuda"},
+        "student": {"rows_per_second": 2000.0, "device": "cuda"},
+        "student_onnx_int8": {"rows_per_second": 1800.0, "device": "cpu"},
+    }
+    found = summarise(models, "accuracy")
+    assert found["times_devices"] == {"times_faster": ["cuda", "cuda"], "times_faster_exported": ["cpu", "cuda"]}

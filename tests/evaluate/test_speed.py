@@ -1,12 +1,17 @@
 """What is measured, in which order, and what counts as size; never how fast this machine is."""
 
+import itertools
+from collections import Counter
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from understudy.errors import DataError
-from understudy.evaluate.speed import measure_all, measure_speed, size
+from understudy.evaluate.ngrams import NgramModel
+from understudy.evaluate.speed import measure_all, measure_speed, orders, size
+from understudy.runtime import Predictor
 from understudy.text_model import TextModel
 
 TEXTS = [("a film", None), ("a gripping film", None), ("a moving film of a film", None)]
@@ -44,16 +49,95 @@ def test_pairs_are_read(model):
     assert measure_speed(model, [("a film", "a film"), ("a", None)], seconds=0.01)["rows_per_second"] > 0
 
 
-def test_models_take_turns(model):
-    calls = []
-    recorders = {name: TextModel(Recorder(name, calls), model.tokenizer, 16) for name in "ab"}
-    measure_all(recorders, TEXTS, batch_size=2, latency_rows=10, seconds=1)
-    warm, turns = calls[:10], [name for name, _ in calls[10:]]
-    assert [name for name, _ in warm] == ["a"] * 5 + ["b"] * 5
-    changes = [name for name, before in zip(turns, ["", *turns], strict=False) if name != before]
-    assert changes == ["a", "b"] * 10  # five rounds of latency and of throughput
-    alone = {name: sum(rows == 1 for who, rows in calls[10:] if who == name) for name in "ab"}
-    assert min(alone.values()) >= 10
+@pytest.mark.parametrize("count", range(1, 10))
+def test_every_model_comes_equally_often_in_each_place_and_after_each_other(count):
+    rounds = orders([str(number) for number in range(count)])
+    assert len(rounds) >= 5 and all(sorted(one) == sorted(rounds[0]) for one in rounds)
+    for place in range(count):
+        assert len(set(Counter(one[place] for one in rounds).values())) == 1
+        assert len({one[place] for one in rounds}) == count
+    pairs = Counter(pair for one in rounds for pair in itertools.pairwise(one))
+    assert len(pairs) == count * (count - 1) and len(set(pairs.values())) <= 1
+
+
+class Fake(Predictor):
+    """An export whose clock is its own: an answer takes `cost` seconds and as much for each row."""
+
+    def __init__(self, name, cost, clock, calls):
+        self.name, self.cost, self.clock, self.calls = name, cost, clock, calls
+
+    def logits(self, texts, pairs=None):
+        self.calls.append((self.name, len(texts)))
+        self.clock[0] += self.cost * (1 + len(texts))
+
+
+class FakeNgrams(NgramModel):
+    __init__, logits = Fake.__init__, Fake.logits
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    """Models with a clock under control, and whom it served."""
+    clock, calls = [0.0], []
+    monkeypatch.setattr("understudy.evaluate.speed.time.perf_counter", lambda: clock[0])
+    return lambda kind, name, cost: kind(name, cost, clock, calls), calls
+
+
+def test_models_take_turns_in_every_order(fakes):
+    make, calls = fakes
+    measure_all(
+        {name: make(FakeNgrams, name, 1 / 64) for name in "abc"}, TEXTS[:2], batch_size=2, latency_rows=12, seconds=0.75
+    )
+    turns = [name for name, _ in itertools.groupby(name for name, _ in calls)]
+    wanted = [name for name, _ in itertools.groupby(name for one in orders("abc") for name in one)]
+    assert turns == wanted
+    first = list(itertools.takewhile(lambda call: call[0] == calls[0][0], calls))
+    rows = [rows for _, rows in first]
+    # Six rounds of 1/8 s: 4 answers of 1/32 s to warm up (0.1 s), 2 timed, then a batch to warm up and 3 of 3/64 s timed.
+    assert rows == [1] * (4 + 2) + [2] * (1 + 3)
+
+
+def test_all_forms_get_batches_of_one_size_and_an_export_larger_ones_under_a_name_of_their_own(fakes):
+    make, calls = fakes
+    models = {"network": make(FakeNgrams, "network", 0.001), "export": make(Fake, "export", 0.001)}
+    found = measure_all(models, TEXTS, batch_size=4, latency_rows=10, seconds=1)
+    sizes = {name: Counter(rows for who, rows in calls if who == name and rows > 1) for name in models}
+    assert set(sizes["network"]) == {4} and len(sizes["export"]) == 2 and min(sizes["export"]) == 4
+    assert found["network"]["rows_per_second"] == found["export"]["rows_per_second"] == pytest.approx(4 / 0.005)
+    assert "rows_per_second_bulk" not in found["network"]
+    assert found["export"]["rows_per_second_bulk"] > 1.2 * found["export"]["rows_per_second"]
+
+
+def test_what_the_model_before_left_behind_is_not_timed(fakes):
+    """After another model the first answers are slow, until 50 ms have passed: no figure holds them."""
+    make, calls = fakes
+
+    class Disturbed(FakeNgrams):
+        def logits(self, texts, pairs=None):
+            before = list(itertools.takewhile(lambda call: call[0] == self.name, reversed(calls)))
+            super().logits(texts, pairs)
+            self.clock[0] += 0.01 if len(before) < 3 else 0.0
+
+    found = measure_all({name: make(Disturbed, name, 0.001) for name in "ab"}, TEXTS, batch_size=3, seconds=1)
+    for one in found.values():
+        assert one["latency_ms"]["p95"] == pytest.approx(2) and one["rows_per_second_range"][0] == pytest.approx(
+            3 / 0.004
+        )
+
+
+def test_ranges_hold_what_they_are_ranges_of(fakes):
+    make, _ = fakes
+
+    class Slower(FakeNgrams):
+        def logits(self, texts, pairs=None):
+            self.cost *= 1.003
+            super().logits(texts, pairs)
+
+    for one in measure_all({name: make(Slower, name, 0.001) for name in "abc"}, TEXTS, seconds=0.2).values():
+        low, high = one["latency_p50_range_ms"]
+        assert low < one["latency_ms"]["p50"] < high
+        low, high = one["rows_per_second_range"]
+        assert low < one["rows_per_second"] < high
 
 
 def test_a_median_forgives_one_interruption(model, monkeypatch):

@@ -27,7 +27,7 @@ def test_a_run_ships_its_student_and_measures_the_quantized_teacher(world, tmp_p
     said = understudy(*world.distill("hinton", tmp_path / "run", *WORDS))
     assert said.code == 0, said.err
     facts, models = said.json, said.json["models"]
-    assert models.keys() == {"teacher", "student"} | FORMS
+    assert models.keys() == {"teacher", "ngrams", "student"} | FORMS
     assert facts["exports"].keys() == FORMS and all(one["passed"] for one in facts["exports"].values())
     assert models["student_onnx"]["quality"] == models["student"]["quality"]
     assert models["student_onnx"]["parameters"] == models["student"]["parameters"]
@@ -47,6 +47,7 @@ def test_a_run_ships_its_student_and_measures_the_quantized_teacher(world, tmp_p
     assert [row[0] for row in table_cells(facts)[1:]] == [
         "teacher",
         "teacher, int8",
+        "n-gram baseline",
         "student",
         "student, ONNX",
         "student, int8",
@@ -72,7 +73,7 @@ def test_a_student_that_does_not_pass_is_left_out_and_told(world, tmp_path, unde
     said = understudy(*world.distill("hinton", tmp_path / "run", *WORDS))
     assert said.code == 0, said.err
     assert "The int8 export of the student is left out: it is not good enough" in said.err
-    assert said.json["models"].keys() == {"teacher", "student", "student_onnx", "teacher_onnx_int8"}
+    assert said.json["models"].keys() == {"teacher", "ngrams", "student", "student_onnx", "teacher_onnx_int8"}
     assert said.json["exports"]["student_onnx_int8"]["complaints"] == ["it is not good enough"]
     assert said.json["exports"]["student_onnx_int8"]["passed"] is False
     assert said.json["exports"]["teacher_onnx_int8"]["passed"] is False  # measured all the same
@@ -89,7 +90,7 @@ def test_a_model_that_cannot_be_exported_does_not_fail_the_run(world, tmp_path, 
 
     monkeypatch.setattr(torch.onnx, "export", refuse)
     said = understudy(*world.distill("hinton", tmp_path / "run", *WORDS))
-    assert said.code == 0 and said.json["models"].keys() == {"teacher", "student"} and said.json["exports"] == {}
+    assert said.code == 0 and said.json["models"].keys() == {"teacher", "ngrams", "student"} and said.json["exports"] == {}
     assert "The student is not exported" in said.err and "The teacher is not exported" in said.err
     assert {path.name for path in (tmp_path / "run").iterdir()} & {"export", ".export.new"} == set()
 
@@ -110,26 +111,26 @@ def test_what_the_recipe_asks_for(world, tmp_path, understudy, quick, lenient):
     assert load_recipe("hinton").export == ("onnx", "onnx_int8")
     words = [*WORDS, "--set", "export=[onnx]"]
     said = understudy(*world.distill("hinton", tmp_path / "run", *words))
-    assert said.json["models"].keys() == {"teacher", "student", "student_onnx"}
+    assert said.json["models"].keys() == {"teacher", "ngrams", "student", "student_onnx"}
     assert {path.name for path in (tmp_path / "run" / "export").glob("*.onnx")} == {"model.onnx"}
     said = understudy(
         *world.distill("hinton", tmp_path / "none", *SMALL, "--set", "stages.0.train.max_steps=2", "--json")
     )
-    assert said.json["models"].keys() == {"teacher", "student"} and not (tmp_path / "none" / "export").exists()
+    assert said.json["models"].keys() == {"teacher", "ngrams", "student"} and not (tmp_path / "none" / "export").exists()
     said = understudy(*world.distill("hinton", tmp_path / "wrong", *WORDS, "--set", "export=[onyx]"))
     assert said.code == 2 and "export.0 is 'onyx'" in said.err
 
 
 def test_an_ensemble_has_no_one_export(world, tmp_path, understudy, quick, lenient):
     said = understudy(*world.distill("hinton", tmp_path / "run", "--teacher", world.teacher, *WORDS))
-    assert said.json["models"].keys() == {"teacher", "student", "student_onnx", "student_onnx_int8"}
+    assert said.json["models"].keys() == {"teacher", "ngrams", "student", "student_onnx", "student_onnx_int8"}
 
 
 def test_numbers(number_world, tmp_path, understudy, quick, lenient):
     words = ["--task", "similarity", *WORDS]
     said = understudy(*number_world.distill("tang", tmp_path / "run", *words, "--transfer", number_world.transfer))
     assert said.code == 0, said.err
-    assert said.json["models"].keys() == {"teacher", "student"} | FORMS
+    assert said.json["models"].keys() == {"teacher", "ngrams", "student"} | FORMS
     assert json.loads((tmp_path / "run" / "export" / "export.json").read_text())["pair"] is True
 
 
@@ -152,7 +153,7 @@ def test_each_of_several_tasks_ships_its_student(world, number_world, tmp_path, 
     assert said.code == 0, said.err
     for name, labels in (("mood", list(LABELS)), ("likeness", None)):
         facts = json.loads((tmp_path / "run" / name / "facts.json").read_text())
-        assert facts["models"].keys() == {"teacher", "student", "student_onnx"}
+        assert facts["models"].keys() == {"teacher", "ngrams", "student", "student_onnx"}
         assert Predictor(tmp_path / "run" / name / "export").about["labels"] == labels
     said = understudy("export", tmp_path / "run", "--out", tmp_path / "out")
     assert said.code == 2 and f"give the folder of one: {tmp_path / 'run' / 'mood'}" in said.err

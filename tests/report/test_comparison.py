@@ -51,7 +51,7 @@ def test_the_best_of_what_they_ship_comes_first(folders):
     assert [one.name for one in front_by(runs, "latency")] == ["quick", "slow"]
     assert (
         verdict(runs) == "The best of 3 runs is slow: accuracy 0.700 as it ships (student). "
-        "The fastest on the Pareto front is quick: 0.500, 0.10 ms a row against 9.00."
+        "The fastest on the Pareto front is quick: 0.500, 0.10 ms per row against 9.00."
     )
     header, *rows = table_cells(runs)
     assert {len(row) for row in rows} == {len(header)}

@@ -27,7 +27,7 @@ def test_numbers_where_they_part():
 def test_without_a_teacher_nothing_flips():
     alone = [line | {"models": {"student": line["models"]["student"]}} for line in LINES]
     assert flipped(alone) is None and confusion_differences(alone) is None and flipped([]) is None
-    assert len(reliability_plots(alone)) == 1
+    assert len(reliability_plots(alone * 5)) == 1
 
 
 def test_confusion_as_scikit_learn_counts_it():
@@ -79,12 +79,23 @@ def test_the_classes_that_differ_most_come_first():
 def test_plots_of_numbers_and_of_confidence():
     assert [plot["kind"] for plot in number_plots(NUMBERS)] == ["teacher", "student"]
     assert reliability_plots(NUMBERS) == [] == number_plots(LINES)
-    teacher, student = reliability_plots(LINES)
-    assert [one["name"] for one in teacher["series"]] == ["as it comes", "with its temperature"]
+    teacher, student = reliability_plots(LINES * 5)
+    assert [one["name"] for one in teacher["series"]] == ["unscaled", "with its temperature"]
     before = [
         {key: value for key, value in line.items() if key != "models"}
         | {"models": {"student": {"label": "b", "probability": 0.5}}}
         for line in LINES
     ]
-    assert [one["name"] for one in reliability_plots(before)[0]["series"]] == ["as it comes"]
+    assert [one["name"] for one in reliability_plots(before)[0]["series"]] == ["unscaled"]
     assert student["kind"] == "student"
+
+
+def test_a_bin_of_fewer_than_five_rows_is_not_drawn():
+    """The newcomer's zigzag: bins of one row have accuracy 0 or 1."""
+    sure = {"text": "a", "label": "b", "models": {"student": {"label": "b", "probability": 0.99}}}
+    doubtful = {"text": "a", "label": "b", "models": {"student": {"label": "c", "probability": 0.5}}}
+    (plot,) = reliability_plots([sure] * 5 + [doubtful] * 4)
+    assert len(plot["series"][0]["dots"]) == 1
+    (plot,) = reliability_plots([sure] * 5 + [doubtful] * 5)
+    assert len(plot["series"][0]["dots"]) == 2
+    assert reliability_plots([sure] * 4) == []

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from understudy.evaluate.summary import summarise
-from understudy.report.table import table, table_cells, verdict
+from understudy.report.table import footnote, table, table_cells, verdict
 
 
 def model(value, *, size_mib=8.0, rows_per_second=4000.0, metric="accuracy"):
@@ -56,7 +56,8 @@ BETTER = "2.1 points better than the same student without a teacher (p = 0.01)"
          f"{KEEPS}, is 2.0× larger and as fast as the teacher; {BETTER}."),
         (facts_with(teacher=None), f"The student reaches accuracy 0.871; {BETTER}."),
         (facts_with(teacher=-0.1, metric="matthews"),
-         f"The student reaches Matthews correlation 0.871, the teacher −0.100, {CHEAPER}; {BETTER}."),
+         "The student reaches Matthews correlation 0.871, its teacher −0.100, less than the same student without it, "
+         f"{CHEAPER}; {BETTER}."),
         (facts_with(gain=(0.006, -0.009, 0.021, 0.42)),
          f"{KEEPS}, {CHEAPER}; no gain over the same student without a teacher is shown "
          "(+0.6 points, 95 % interval −0.9 to +2.1, p = 0.42)."),
@@ -127,6 +128,34 @@ def exported(**rows_per_second):
 )  # fmt: skip
 def test_the_export_is_compared_with_the_teacher_and_with_its_export(facts, sentence):
     assert verdict(facts) == f"{KEEPS}, {CHEAPER}; {BETTER}.{sentence}"
+
+
+def test_an_export_on_a_processor_is_not_divided_by_a_teacher_on_an_accelerator_without_a_word():
+    facts = exported(student_onnx=6000.0)
+    for name, device in (("teacher", "cuda"), ("student", "cuda"), ("student_onnx", "cpu")):
+        facts["models"][name]["device"] = device
+    facts |= summarise(facts["models"], "accuracy")
+    assert verdict(facts).endswith("Exported, it is 60× faster than the teacher (on cpu, the teacher on cuda).")
+    assert "40× faster;" in verdict(facts)
+
+
+def test_the_n_gram_baseline_is_in_the_sentence():
+    facts = facts_with()
+    facts["models"]["ngrams"] = model(0.86)
+    facts["gain_over_ngrams"] = {"value": 0.011, "ci95": [-0.003, 0.025], "p_value": 0.2}
+    assert ", and the n-gram baseline without a teacher reaches 0.860 (no difference is shown, p = 0.20)" in verdict(
+        facts
+    )
+    facts["gain_over_ngrams"] = {"value": 0.011, "ci95": [0.003, 0.019], "p_value": 0.01}
+    assert "reaches 0.860 (the student is 1.1 points better, p = 0.01)" in verdict(facts)
+
+
+def test_the_spread_of_timings_is_beside_them():
+    facts = facts_with()
+    facts["models"]["student"] |= {"latency_p50_range_ms": [0.2, 0.25], "rows_per_second_range": [3900.0, 4200.0]}
+    assert table_cells(facts, spread=True)[3][-3:-1] == ["0.21 (0.20–0.25)", "4,000 (3,900–4,200)"]
+    assert "Most spread out: student, 3,900 to 4,200 rows/s." in footnote(facts)
+    assert footnote(facts_with()) == ""
 
 
 def test_verdict_without_a_student():

@@ -49,6 +49,10 @@ Set = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Random seed.")]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
+NoBaseline = Annotated[
+    bool,
+    typer.Option("--no-baseline", help="Leave out the n-gram baseline: a linear model without teacher or network."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; without it, the fastest there is.")]
@@ -136,11 +140,29 @@ def show(facts: dict[str, Any], *, as_json: bool, page: Path | None = None) -> N
         print(json.dumps(facts, ensure_ascii=False))
         return
     from rich.console import Console
+    from rich.text import Text
 
-    from understudy.report.display import parts_of
+    console = Console()
+    if facts.get("program") == "search":
+        from understudy.report.search import table, verdict
+    elif "tasks" in facts:
+        from understudy.report.tasks import table, verdict
+    else:
+        from understudy.report.table import table, verdict
+    console.print(table(facts))
+    if "models" in facts and "tasks" not in facts:
+        from understudy.report.advice import lines
+        from understudy.report.table import footnote
 
-    console, (table, *verdict) = Console(), parts_of(facts)
-    console.print(table)
+        if note := footnote(facts):
+            console.print(Text(note, style="dim"), soft_wrap=True)
+        for number, line in enumerate(lines(facts)):
+            console.print(Text(line, style="" if number else "bold"), soft_wrap=True)
+    elif "tasks" in facts and facts.get("program") != "search":
+        from understudy.report.tasks import warnings
+
+        for line in warnings(facts):
+            console.print(Text(f"- {line}"), soft_wrap=True)
     if page is not None:
-        for line in (*verdict, f"The page: {page}"):
-            console.print(line, soft_wrap=True)
+        console.print(verdict(facts), soft_wrap=True)
+        console.print(f"The page: {page}", soft_wrap=True)

@@ -19,7 +19,8 @@ def recipe_from(
     recipe: str, teacher: list[str] | None, student: str | None, task: Given, train: Given, validation: Given,
     test: Given, transfer: Given, column: list[str] | None, set_: list[str] | None, seed: int | None,
     store: Given = None, control: str | None = None, no_control: bool = False, raw: str | None = None,
-    pretrained: str | None = None, no_export: bool = False, short: Mapping[str, Any] | None = None,
+    pretrained: str | None = None, no_export: bool = False, no_baseline: bool = False,
+    short: Mapping[str, Any] | None = None,
 ) -> Recipe:  # fmt: skip
     """A recipe with what the command line says set over it.
 
@@ -35,6 +36,7 @@ def recipe_from(
              "column": column, "store": store}  # fmt: skip
     shared = short_forms(read_recipe(recipe), short or {})
     shared |= {"data.raw": raw, "teacher.pretrained": pretrained, "control": controls, "export": [] if no_export else None,
+              "baseline": False if no_baseline else None,
               "student": None if student is None else {"kind": student}}  # fmt: skip
     if for_several_tasks(recipe):
         set_over = options.overrides(column=None, seed=seed, set_=set_, **of_tasks(recipe, given), **shared)

@@ -42,6 +42,7 @@ def command(
     no_export: Annotated[
         bool, typer.Option("--no-export", help="Write no ONNX files, and leave the quantized teacher unmeasured.")
     ] = False,
+    no_baseline: options.NoBaseline = False,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     device: options.Device = None,
@@ -64,7 +65,7 @@ def command(
     short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length,
              "temperature": temperature}  # fmt: skip
     built = recipe_from(options.recipe_or_default(recipe), teacher, student, task, train, validation, test, transfer, column, set_, seed,
-                        store, control, no_control, raw, pretrained, no_export, short)  # fmt: skip
+                        store, control, no_control, raw, pretrained, no_export, no_baseline, short)  # fmt: skip
     run = distill(
         built, out, resume=resume, overwrite=overwrite, device=device, command=command_line(), say=options.say
     )

@@ -25,6 +25,7 @@ def command(
     max_length: options.MaxLength = None,
     set_: options.Set = None,
     seed: options.Seed = None,
+    no_baseline: options.NoBaseline = False,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     device: options.Device = None,
@@ -46,7 +47,7 @@ def command(
     short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length}
     values = options.overrides(
         task=task, train=train, validation=validation, test=test, column=column, seed=seed, set_=set_,
-        **short_forms({}, short),
+        baseline=False if no_baseline else None, **short_forms({}, short),
     )  # fmt: skip
     settings = build(FinetuneSettings, {"model": model, "objective": {"kind": "labels"}}, values, where="finetune")
     run = finetune(

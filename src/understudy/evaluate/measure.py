@@ -12,6 +12,7 @@ import numpy as np
 
 from understudy.evaluate.calibration import calibration
 from understudy.evaluate.fidelity import agreement
+from understudy.evaluate.ngrams import NgramModel
 from understudy.evaluate.quality import quality
 from understudy.evaluate.significance import gain
 from understudy.evaluate.speed import measure_all, size
@@ -26,19 +27,30 @@ if TYPE_CHECKING:
     from understudy.text_model import TextModel
 
 
+# Fact → the model, and the one that it is compared with on the same test rows.
+GAINS = {
+    "gain_over_alone": ("student", "student_alone"),
+    "gain_over_pseudo_labels": ("student", "student_pseudo_labels"),
+    "gain_over_ngrams": ("student", "ngrams"),
+    "teacher_gain_over_alone": ("teacher", "student_alone"),
+    "teacher_gain_over_ngrams": ("teacher", "ngrams"),
+}
+
+
 @dataclass(frozen=True)
 class Measured:
-    """A model to be compared: what it said of the test rows, and what is known of it.
+    """A model to be compared: its outputs for the test rows, and what is known of it.
 
     Args:
-        models: one, of torch or an export; several for an ensemble, which answer one after another; none for a black box.
+        models: one, of torch, an export or the n-gram baseline; several for an ensemble, which answer one after
+            another; none for a black box.
         folders: where they lie, for their size.
         seconds: of training, where known.
         logits: of the test rows, (rows, outputs), where they are known already; None asks the one model.
         validation_logits: of the validation rows, likewise.
     """
 
-    models: tuple[TextModel | Predictor, ...]
+    models: tuple[TextModel | Predictor | NgramModel, ...]
     folders: tuple[Path | None, ...] = ()
     seconds: float | None = None
     logits: np.ndarray | None = None
@@ -56,10 +68,10 @@ class Measured:
         return replace(self, logits=logits, validation_logits=validation_logits)
 
 
-def answers_of(model: TextModel | Predictor, rows: datasets.Dataset, device: str = "cpu") -> np.ndarray:
-    """Logits of the rows, by torch or by an export."""
-    if isinstance(model, Predictor):
-        return model.logits(rows["text"][:], rows["text_pair"][:] if "text_pair" in rows.column_names else None)
+def answers_of(model: TextModel | Predictor | NgramModel, rows: datasets.Dataset, device: str = "cpu") -> np.ndarray:
+    """Logits of the rows, by torch, by an export or by the n-gram baseline."""
+    if isinstance(model, Predictor | NgramModel):
+        return model.logits(list(rows["text"]), list(rows["text_pair"]) if "text_pair" in rows.column_names else None)
     return logits_of(model, rows, device=device)
 
 
@@ -73,10 +85,10 @@ def compare(
     models: Mapping[str, Measured], test: datasets.Dataset, task: Task, *, metric: str, label_names: tuple[str, ...] | None,
     validation: datasets.Dataset | None = None, device: str = "cpu", seed: int = 0, speed: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
-    """The part of facts.json that speaks of models: quality with intervals, calibration, size, speed, the gains, agreement.
+    """The part of facts.json about models: quality with intervals, calibration, size, speed, the gains, agreement.
 
     Args:
-        models: by their names in facts.json; `student` among them.
+        models: by their names in facts.json.
         test: labelled rows.
         validation: labelled rows that temperatures are fitted on; `test` itself where there are no others, None fits none.
         speed: False leaves latency and throughput out.
@@ -87,29 +99,23 @@ def compare(
     members = {f"{name} {number}": model for name, one in models.items() for number, model in enumerate(one.models)}
     timings = measure_all(members, texts, device=device) if speed and members else {}
     entries = {
-        name: _entry(one, task, test, validation, label_names, seed)
+        name: _entry(one, task, test, validation, label_names, seed, device)
         | _in_turn([timings[f"{name} {number}"] for number, _ in enumerate(one.models) if timings])
         for name, one in models.items()
     }
-    student, teacher = models["student"], models.get("teacher")
-    assert student.logits is not None
-    said = task.predictions(student.logits)
     facts: dict[str, Any] = {"primary_metric": metric, "models": entries, **summarise(entries, metric)}
-    for control in ("alone", "pseudo_labels"):
-        other = models.get(f"student_{control}")
-        facts[f"gain_over_{control}"] = (
-            gain(task, metric, said, task.predictions(other.logits), labels, seed=seed)
-            if other and other.logits is not None
-            else None
-        )
-    facts["agreement_with_teacher"] = (
-        agreement(task, student.logits, teacher.logits) if teacher and teacher.logits is not None else None
-    )
+    predicted = {name: task.predictions(one.logits) for name, one in models.items() if one.logits is not None}
+    for fact, (one, other) in GAINS.items():
+        known = one in predicted and other in predicted
+        facts[fact] = gain(task, metric, predicted[one], predicted[other], labels, seed=seed) if known else None
+    student, teacher = (models[name].logits if name in models else None for name in ("student", "teacher"))
+    facts["agreement_with_teacher"] = None if student is None or teacher is None else agreement(task, student, teacher)
     return facts
 
 
 def _entry(
-    one: Measured, task: Task, test: datasets.Dataset, validation: datasets.Dataset | None, label_names: tuple[str, ...] | None, seed: int
+    one: Measured, task: Task, test: datasets.Dataset, validation: datasets.Dataset | None, label_names: tuple[str, ...] | None, seed: int,
+    device: str,
 ) -> dict[str, Any]:  # fmt: skip
     labels = np.asarray(test["label"])
     sizes = [size(model, folder) for model, folder in zip_longest(one.models, one.folders[: len(one.models)])]
@@ -123,14 +129,25 @@ def _entry(
             entry["calibration"] = calibration(one.logits, labels, one.validation_logits, known)
             fitted_on = "test" if validation is test else "validation"
             entry["calibration"]["fitted_on"] = fitted_on if entry["calibration"]["temperature"] else None
-    return entry | {"seconds": one.seconds}
+    devices = {_device(model, device) for model in one.models}
+    return entry | {"seconds": one.seconds, "device": devices.pop() if len(devices) == 1 else None}
+
+
+def _device(model: TextModel | Predictor | NgramModel, device: str) -> str:
+    """Where a model is timed: only torch models go to an accelerator."""
+    return "cpu" if isinstance(model, Predictor | NgramModel) else device.partition(":")[0]
 
 
 def _in_turn(timings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Speed of models that answer one after another: latencies add up, and so do the seconds a row."""
     if not timings:
         return {}
-    return {
+    found: dict[str, Any] = {
         "latency_ms": {name: sum(one["latency_ms"][name] for one in timings) for name in ("p50", "p95")},
+        "latency_p50_range_ms": [sum(one["latency_p50_range_ms"][end] for one in timings) for end in (0, 1)],
         "rows_per_second": 1 / sum(1 / one["rows_per_second"] for one in timings),
+        "rows_per_second_range": [1 / sum(1 / one["rows_per_second_range"][end] for one in timings) for end in (0, 1)],
     }
+    if all("rows_per_second_bulk" in one for one in timings):
+        found["rows_per_second_bulk"] = 1 / sum(1 / one["rows_per_second_bulk"] for one in timings)
+    return found

@@ -11,17 +11,20 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import DataError
+from understudy.evaluate.ngrams import NgramModel
 from understudy.runtime import Predictor
 
 if TYPE_CHECKING:
     from understudy.text_model import TextModel
 
     Text = tuple[str, str | None]  # a text and its pair
-    Model = TextModel | Predictor
+    Model = TextModel | Predictor | NgramModel
 
-_ROUNDS = 5
+_ROUNDS = 5  # at least
 _SAMPLE_ROWS = 2048
-_MANY = 128  # batches that an export is given at once, at most; predict gives it as many
+_BULK = 128  # batches that an export is given at once, at most; predict gives it as many
+_WARM_ANSWERS = 3  # before each turn, at least
+_WARM_SECONDS = 0.1  # or as long as a round, where that is less; the threads of the model before spin on for so long
 _MIB = 2**20
 
 
@@ -43,13 +46,14 @@ def measure_all(
 ) -> dict[str, dict[str, Any]]:
     """Latency of one row (ms) and throughput in batches (rows per second) of several models, from text to logits.
 
-    After a warm-up the models take turns, A B C A B C, so that a machine that slows down does so for all of them.
-    Throughput is over batches of rows of like length, in random order of length, and the median of the rounds; an export, which makes
-    its batches itself, is given many at once, as `predict` does. Give both the same threads: `torch.get_num_threads()` for
-    `Predictor(threads=…)`.
+    The models take turns in rounds. From round to round the order changes so that each comes equally often in each place and after each
+    other model (`orders`), and a turn begins with answers that are not timed: what the model before left behind (its caches, its
+    threads that still spin) weighs on nobody more than on others. Throughput is over batches of rows of similar length, the same for
+    all models. An export can also be given many batches at once, as `predict` does: that is `rows_per_second_bulk`. Give all the same
+    threads: `torch.get_num_threads()` for `Predictor(threads=…)`.
 
     Args:
-        models: torch models or exports, by name.
+        models: torch models, exports or the n-gram baseline, by name.
         texts: real rows, (text, pair or None); a sample of at most 2,048 is used, and repeated where there are too few.
         latency_rows: rows timed one by one for each model, if time allows.
         seconds: of latency, and again of throughput, for each model; a round takes at least one row and one batch.
@@ -58,55 +62,98 @@ def measure_all(
         DataError: no texts.
 
     Returns:
-        name → {"latency_ms": {"p50", "p95"}, "latency_p50_range_ms", "rows_per_second", "rows_per_second_range"}; the ranges are
-        the lowest and the highest of the rounds.
+        name → {"latency_ms": {"p50", "p95"}, "latency_p50_range_ms", "rows_per_second", "rows_per_second_range"}, of an export also
+        "rows_per_second_bulk"; the ranges are the lowest and the highest of the rounds, the others medians over all of them.
     """
-    import numpy as np
-
     if not texts:
         raise DataError("no texts to measure the speed on; give at least one row")
+    if not models:
+        return {}
     sample = random.Random(0).sample(list(texts), min(len(texts), _SAMPLE_ROWS))
     batches = _batches(sample, batch_size)
-    lone = {name: cycle(sample) for name in models}
-    answers = {name: answering(model, device) for name, model in models.items()}
-    turns = {
-        name: _turns(model, batches, seconds / _ROUNDS / _warmed(answers[name], batches))
+    rounds = orders(list(models))
+    clocks = {
+        name: _Clock(answering(model, device), isinstance(model, Predictor), sample, batches,
+                     rows=-(-latency_rows // len(rounds)), seconds=seconds / len(rounds))
         for name, model in models.items()
-    }
-
-    latencies: dict[str, list[list[float]]] = {name: [] for name in models}
-    throughputs: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(_ROUNDS):
-        for name, answer in answers.items():
-            _seconds(answer, sample[:1])  # the model before has taken the processor's caches
-            spent = 0.0
-            latencies[name].append([])
-            for row in islice(lone[name], -(-latency_rows // _ROUNDS)):
-                latencies[name][-1].append(1000 * _seconds(answer, [row]))
-                spent += latencies[name][-1][-1] / 1000
-                if spent > seconds / _ROUNDS:
-                    break
-        for name, answer in answers.items():
-            rows, spent = 0, 0.0
-            while spent < seconds / _ROUNDS:
-                batch = next(turns[name])
-                spent += _seconds(answer, batch)
-                rows += len(batch)
-            throughputs[name].append(rows / spent)
+    }  # fmt: skip
+    for order in rounds:
+        for name in order:
+            clocks[name].take_turn()
     for model in models.values():
-        if not isinstance(model, Predictor):
+        if not isinstance(model, Predictor | NgramModel):
             model.model.to("cpu")  # type: ignore[arg-type]
-    found = {}
-    for name in models:
-        p50, p95 = np.percentile(np.concatenate(latencies[name]), [50, 95]).tolist()
-        medians = [median(one) for one in latencies[name]]
-        found[name] = {
+    return {name: clock.found() for name, clock in clocks.items()}
+
+
+def orders(names: Sequence[str]) -> list[list[str]]:
+    """The order of turns in each round: at least five rounds, in which each name comes equally often in each place and, within rounds,
+    equally often after each other.
+
+    >>> orders(["a", "b"])[:2]
+    [['a', 'b'], ['b', 'a']]
+
+    Source: Williams 1949, Australian Journal of Scientific Research A 2 (designs balanced for residual effects).
+    """
+    count = len(names)
+    first = [0]
+    for step in range(1, count):  # 0, 1, n − 1, 2, n − 2, …: every difference once
+        first.append((first[-1] + (step if step % 2 else -step)) % count)
+    square = [[names[(place + shift) % count] for place in first] for shift in range(count)]
+    if count % 2 and count > 1:
+        square += [row[::-1] for row in square]
+    return square * -(-_ROUNDS // len(square))
+
+
+class _Clock:
+    """One model's turns, and what they took."""
+
+    def __init__(self, answer: Callable[[Sequence[Text]], Any], bulk: bool, sample: list[Text], batches: list[list[Text]], *, rows: int,
+                 seconds: float) -> None:  # fmt: skip
+        self.answer, self.bulk, self.rows, self.seconds = answer, bulk, rows, seconds
+        self.lone, self.batches, self.many = cycle(sample), cycle(batches), cycle(batches)
+        self.latencies: list[list[float]] = []
+        self.throughputs: list[float] = []
+        self.bulks: list[float] = []
+
+    def take_turn(self) -> None:
+        """Warm up, then single rows, then batches, and of an export many batches at once."""
+        warm, answers = 0.0, 0
+        while answers < _WARM_ANSWERS or warm < min(_WARM_SECONDS, self.seconds):
+            warm += _seconds(self.answer, [next(self.lone)])
+            answers += 1
+        spent, latencies = 0.0, []
+        for row in islice(self.lone, self.rows):
+            latencies.append(_seconds(self.answer, [row]))
+            spent += latencies[-1]
+            if spent > self.seconds:
+                break
+        self.latencies.append([1000 * one for one in latencies])
+        a_batch = _seconds(self.answer, next(self.batches))  # not counted
+        self.throughputs.append(self._throughput(self.batches, 1))
+        if self.bulk:
+            self.bulks.append(self._throughput(self.many, max(1, min(_BULK, int(self.seconds / max(a_batch, 1e-9))))))
+
+    def _throughput(self, batches: Iterator[list[Text]], at_once: int) -> float:
+        rows, spent = 0, 0.0
+        while spent < self.seconds or not rows:
+            given = [row for batch in islice(batches, at_once) for row in batch]
+            spent += _seconds(self.answer, given)
+            rows += len(given)
+        return rows / spent
+
+    def found(self) -> dict[str, Any]:
+        import numpy as np
+
+        p50, p95 = np.percentile(np.concatenate(self.latencies), [50, 95]).tolist()
+        medians = [*(median(one) for one in self.latencies), p50]
+        found = {
             "latency_ms": {"p50": p50, "p95": p95},
             "latency_p50_range_ms": [min(medians), max(medians)],
-            "rows_per_second": median(throughputs[name]),
-            "rows_per_second_range": [min(throughputs[name]), max(throughputs[name])],
+            "rows_per_second": median(self.throughputs),
+            "rows_per_second_range": [min(self.throughputs), max(self.throughputs)],
         }
-    return found
+        return found | ({"rows_per_second_bulk": median(self.bulks)} if self.bulks else {})
 
 
 def size(model: Model, folder: str | Path | None = None) -> dict[str, Any]:
@@ -115,6 +162,8 @@ def size(model: Model, folder: str | Path | None = None) -> dict[str, Any]:
     Args:
         folder: where a torch model lies; None counts the weights in memory and the tokenizer as it would be written.
     """
+    if isinstance(model, NgramModel):
+        return {"parameters": model.parameters, "size_mib": model.size_mib}
     if isinstance(model, Predictor):
         files = sum(path.stat().st_size for path in model.files)
         return {"parameters": model.about.get("parameters"), "size_mib": files / _MIB}
@@ -136,7 +185,7 @@ def _needed(folder: Path) -> list[Path]:
 
 
 def _batches(sample: list[Text], batch_size: int) -> list[list[Text]]:
-    """Batches of rows of like length, shuffled: a slow model that sees only some of them still sees every length."""
+    """Batches of rows of similar length, shuffled: a slow model that sees only some of them still sees every length."""
     ordered = sorted(sample, key=lambda row: len(row[0]) + len(row[1] or ""))
     ordered = list(islice(cycle(ordered), max(batch_size, len(ordered))))
     batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
@@ -144,24 +193,9 @@ def _batches(sample: list[Text], batch_size: int) -> list[list[Text]]:
     return batches
 
 
-def _warmed(answer: Callable[[Sequence[Text]], Any], batches: list[list[Text]]) -> float:
-    """Seconds that a batch takes, after a few."""
-    for rows in (*[batches[0][:1]] * 3, batches[0]):
-        answer(rows)
-    return _seconds(answer, batches[0])
-
-
-def _turns(model: Model, batches: list[list[Text]], affordable: float) -> Iterator[list[Text]]:
-    """What a model is given at once, without end: a batch; an export as many as a round has time for."""
-    endless = cycle(batches)
-    many = max(1, min(_MANY, int(affordable))) if isinstance(model, Predictor) else 1
-    while True:
-        yield [row for batch in islice(endless, many) for row in batch]
-
-
 def answering(model: Model, device: Any = "cpu") -> Callable[[Sequence[Text]], Any]:
     """The model as a function from texts to logits that lie in memory."""
-    if isinstance(model, Predictor):
+    if isinstance(model, Predictor | NgramModel):
 
         def answer(rows: Sequence[Text]) -> Any:
             pairs = [pair or "" for _, pair in rows] if any(pair is not None for _, pair in rows) else None

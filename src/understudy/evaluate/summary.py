@@ -6,28 +6,38 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def summarise(models: Mapping[str, Mapping[str, Any] | None], primary_metric: str) -> dict[str, float | None]:
+def summarise(models: Mapping[str, Mapping[str, Any] | None], primary_metric: str) -> dict[str, Any]:
     """What the student keeps of the teacher and what it saves, from the `models` of facts.json.
+
+    Speeds are rows per second in batches of one size. Each ratio is None where a side is unknown or the divisor is not above 0.
 
     Returns:
         `kept_fraction` = student / teacher of the primary metric, `times_smaller` = teacher / student MiB on disk,
-        `times_faster` = student / teacher rows per second, both in torch; `times_faster_exported`, the student's export (int8 where
-        there is one) over the teacher in torch; `times_faster_int8`, the student's int8 export over the teacher's. Each None where a
-        side is unknown or the divisor is not above 0.
+        `times_faster` = student / teacher, both in torch; `times_faster_exported`, the student's export (int8 where there is one) over the
+        teacher in torch; `times_faster_int8`, the student's int8 export over the teacher's; `times_devices`: of each of these three,
+        the devices of its two sides, as in `["cpu", "cuda"]`, which an export and an accelerated teacher do not share.
 
     >>> summarise({"teacher": {"size_mib": 80.0}, "student": {"size_mib": 10.0}}, "accuracy")["times_smaller"]
     8.0
     """
     teacher, student = models.get("teacher") or {}, models.get("student") or {}
     value = {name: metric_value(model, primary_metric) for name, model in (("teacher", teacher), ("student", student))}
-    exports = ("student_onnx", "student_onnx_int8", "teacher_onnx_int8")
-    speed = {name: (models.get(name) or {}).get("rows_per_second") for name in ("teacher", "student", *exports)}
+    exported = "student_onnx_int8" if models.get("student_onnx_int8") else "student_onnx"
+    pairs = {
+        "times_faster": ("student", "teacher"),
+        "times_faster_exported": (exported, "teacher"),
+        "times_faster_int8": ("student_onnx_int8", "teacher_onnx_int8"),
+    }
+    sides = {fact: [models.get(name) or {} for name in names] for fact, names in pairs.items()}
     return {
         "kept_fraction": _ratio(value["student"], value["teacher"]),
         "times_smaller": _ratio(teacher.get("size_mib"), student.get("size_mib")),
-        "times_faster": _ratio(speed["student"], speed["teacher"]),
-        "times_faster_exported": _ratio(speed["student_onnx_int8"] or speed["student_onnx"], speed["teacher"]),
-        "times_faster_int8": _ratio(speed["student_onnx_int8"], speed["teacher_onnx_int8"]),
+        **{fact: _ratio(*(side.get("rows_per_second") for side in both)) for fact, both in sides.items()},
+        "times_devices": {
+            fact: [side["device"] for side in both]
+            for fact, both in sides.items()
+            if all(side.get("device") and side.get("rows_per_second") for side in both)
+        },
     }
 
 
@@ -35,7 +45,8 @@ def summarise_tasks(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What a student of several tasks achieved, from the facts of each.
 
     Returns:
-        `tasks`: of each its `task`, `primary_metric`, the `value` of it for each model, `kept_fraction` and the gains; `mean`: of the
+        `tasks`: of each its `task`, `primary_metric`, the `value` of it for each model, `kept_fraction`, the gains
+        and the findings; `mean`: of the
         models that every task has, the mean value; `gain_over_…`: of the student's mean over the control's. That one carries no
         test: the tests are those of the tasks.
     """
@@ -43,10 +54,10 @@ def summarise_tasks(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     for name, own in facts.items():
         metric = own["primary_metric"]
         values = {model: metric_value(entry, metric) for model, entry in own["models"].items()}
-        kept = ("kept_fraction", "gain_over_alone", "gain_over_pseudo_labels")
+        kept = ("kept_fraction", "gain_over_alone", "gain_over_pseudo_labels", "gain_over_ngrams", "findings")
         tasks[name] = {
             "task": own["task"], "primary_metric": metric,
-            "value": {model: value for model, value in values.items() if value is not None}, **{key: own[key] for key in kept},
+            "value": {model: value for model, value in values.items() if value is not None}, **{key: own.get(key) for key in kept},
         }  # fmt: skip
     everywhere = [
         model for model in next(iter(tasks.values()))["value"] if all(model in one["value"] for one in tasks.values())

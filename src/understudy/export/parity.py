@@ -88,9 +88,7 @@ def parity(wanted: Expected, export: Predictor | TextModel, task: Task, metric: 
     figures: dict[str, Any] = {
         "rows": len(wanted.rows),
         "largest_logit_difference": float(np.max([np.abs(part).max() for part in differences])),
-        "agreement": agreement(
-            task, np.concatenate([in_batches, one_by_one]), np.concatenate([wanted.logits, wanted.logits[alone]])
-        ),
+        "agreement": _agreement(task, in_batches, alone, one_by_one, wanted.logits),
     }
     which, labels = labelled_places(wanted)
     if len(which):
@@ -100,6 +98,17 @@ def parity(wanted: Expected, export: Predictor | TextModel, task: Task, metric: 
         }
         figures |= {"metric": metric, **value}
     return figures
+
+
+def _agreement(
+    task: Task, in_batches: np.ndarray, alone: np.ndarray, one_by_one: np.ndarray, wanted: np.ndarray
+) -> float:
+    """The fraction of real rows that agree, those asked alone both times; for numbers the lower of the two correlations."""
+    if task.label_type == "number":
+        return min(agreement(task, in_batches, wanted), agreement(task, one_by_one, wanted[alone]))
+    agrees = task.predictions(in_batches) == task.predictions(wanted)
+    agrees[alone] &= task.predictions(one_by_one) == task.predictions(wanted[alone])
+    return float(agrees.mean())
 
 
 def labelled_places(wanted: Expected) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from understudy.errors import RunFolderError
 from understudy.evaluate.summary import metric_value
-from understudy.report.page import COSTS, cost_of, read_environment, read_facts, read_recipe, shipped, write
+from understudy.report.advice import ships
+from understudy.report.page import COSTS, cost_of, read_environment, read_facts, read_recipe, write
 from understudy.report.plots import Choice, pareto_front, trade_off
-from understudy.report.table import figure_name, model_name, p_value, short_count, signed_points
+from understudy.report.table import figure_name, gain_is_shown, model_name, p_value, short_count, signed_points
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,7 +63,7 @@ def read_runs(folders: Sequence[Path]) -> list[Compared]:
                 f"{folder}: a run of several tasks; give the folder of one, as in {folder / next(iter(facts['tasks']), 'TASK')}"
             )
         metric, models = facts.get("primary_metric"), facts.get("models") or {}
-        form = shipped(models, metric or "")
+        form = (ships(facts) if metric else None) or "student"
         if metric is None or metric_value(models.get(form), metric) is None:
             raise RunFolderError(f"{folder}: no student was measured in it; give run folders of `understudy distill`")
         settings = flattened(read_recipe(folder))
@@ -138,7 +139,13 @@ def verdict(runs: Sequence[Compared]) -> str:
     others, latency = [one for one in front_by(runs, "latency") if one is not best], cost_of(best.shipped, "latency")
     if others and latency is not None:
         own = cost_of(others[0].shipped, "latency")
-        said += f" The fastest on the Pareto front is {others[0].name}: {others[0].value:.3f}, {own:.2f} ms a row against {latency:.2f}."
+        said += f" The fastest on the Pareto front is {others[0].name}: {others[0].value:.3f}, {own:.2f} ms per row against {latency:.2f}."
+    worse = [
+        one for one in runs if (gain := one.facts.get("gain_over_alone")) and gain["value"] < 0 and gain_is_shown(gain)
+    ]
+    for one in worse:
+        lost = abs(100 * one.facts["gain_over_alone"]["value"])
+        said += f" {one.name} is {lost:.1f} points worse than its own student without a teacher: ship that one instead."
     return said
 
 
@@ -151,15 +158,34 @@ def choices(runs: Sequence[Compared], cost: str) -> list[Choice]:
             quality, said = one.shipped["quality"][metric], f"{one.name}, {model_name(one.form)}"
             found[(number,)] = Choice(str(number), said, one.form, spent, quality["value"], quality.get("ci95") or ())
     # Its speed is measured anew in every run; it is one model all the same, and both its forms come from one run.
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(map(teacher_of, runs)), start=1)}
     for one in sorted(runs, key=lambda one: "teacher_onnx_int8" not in one.facts["models"]):
+        number = str(numbers[teacher_of(one)]) if len(numbers) > 1 else ""
         for name, mark in _TEACHERS.items():
             entry = one.facts["models"].get(name) or {}
             quality, spent = (entry.get("quality") or {}).get(metric), cost_of(entry, cost)
             if quality and spent:
-                key = (name, quality["value"], entry.get("size_mib"))
-                choice = Choice(mark, model_name(name), name, spent, quality["value"], quality.get("ci95") or ())
+                key = (name, number)
+                said = f"{model_name(name)}, of {one.name}" if number else model_name(name)
+                choice = Choice(
+                    f"{mark[0]}{number}{'q' if number and len(mark) > 1 else mark[1:]}",
+                    said,
+                    name,
+                    spent,
+                    quality["value"],
+                    quality.get("ci95") or (),
+                )
                 found.setdefault(key, choice)
     return list(found.values())
+
+
+def teacher_of(run: Compared) -> str:
+    """What tells a run's teacher from another's: its settings, and what it reaches on the test rows."""
+    settings = {
+        key: value for key, value in run.settings.items() if key.startswith(("teacher.models", "teacher.combine"))
+    }
+    value = metric_value(run.facts["models"].get("teacher"), run.facts["primary_metric"])
+    return json.dumps([settings if value is None else None, value])
 
 
 def front_by(runs: Sequence[Compared], cost: str) -> list[Compared]:
@@ -232,6 +258,17 @@ def differences(runs: Sequence[Compared]) -> list[dict[str, Any]]:
 def notes(runs: Sequence[Compared]) -> list[str]:
     """What makes a comparison unfair: other test rows, or another machine."""
     found = []
+    teachers = {teacher_of(one): one for one in runs}
+    if len(teachers) > 1:
+        metric = figure_name(runs[0].facts, runs[0].facts["primary_metric"])
+        values = [
+            (one.name, metric_value(one.facts["models"].get("teacher"), runs[0].facts["primary_metric"]))
+            for one in teachers.values()
+        ]
+        listed = ", ".join(f"of {name} {'unknown' if value is None else f'{value:.3f}'}" for name, value in values)
+        found.append(
+            f"These runs have different teachers ({metric}: {listed}): what a run keeps of its teacher cannot be compared between them."
+        )
     tests = {json.dumps(((one.facts.get("data") or {}).get("test") or {}).get("sha256")) for one in runs}
     if len(tests) > 1:
         found.append("These runs were measured on different test rows: their quality cannot be compared.")

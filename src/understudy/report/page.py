@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -14,8 +15,7 @@ from typing import Any
 
 from understudy.errors import RunFolderError
 from understudy.evaluate.predictions import PREDICTIONS, read_predictions
-from understudy.evaluate.summary import metric_value
-from understudy.report import rows, tasks
+from understudy.report import advice, rows, tasks
 from understudy.report.agreement import by_teacher
 from understudy.report.plots import Choice, line_chart, trade_off
 from understudy.report.table import (
@@ -73,10 +73,11 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
 def write(page: Path, template: str, content: Mapping[str, Any]) -> None:
     """Fill a template, and write the page whole."""
     from jinja2 import Environment, PackageLoader
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     loader = PackageLoader("understudy", "report")
     templates = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    templates.filters["breakable"] = lambda name: Markup(re.sub(r"([_/.-])", r"\1<wbr>", str(escape(name))))
     # The page allows this very script and no other, so that no text in it can ever run.
     script = files("understudy.report").joinpath("page.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -94,8 +95,15 @@ def page_content(
     metric, models, data = facts["primary_metric"], measured_models(facts), facts.get("data") or {}
     return {
         "title": " · ".join(str(facts[key]) for key in ("recipe", "task") if facts.get(key)),
+        "headline": advice.headline(facts),
+        "figures": advice.figures(facts),
+        "findings": advice.findings(facts),
         "verdict": verdict(facts),
-        "table": table_cells(facts),
+        "table": table_cells(facts, spread=True),
+        "bulk": ", ".join(
+            f"{model_name(name)} {one['rows_per_second_bulk']:,.0f} rows/s"
+            for name, one in models.items() if one.get("rows_per_second_bulk")
+        ),
         "metric": figure_name(facts, metric),
         "trade_offs": list(filter(None, (
             trade_off(title, model_choices(models, metric, cost)) for cost, title in COSTS.items()
@@ -116,6 +124,7 @@ def page_content(
             for fact, other in (
                 ("gain_over_alone", "the student alone"),
                 ("gain_over_pseudo_labels", "the student on the teacher's labels"),
+                ("gain_over_ngrams", "the n-gram baseline"),
             )
             if (gain := facts.get(fact))
         ],
@@ -147,6 +156,7 @@ def tasks_content(
     return {
         "title": f"{facts.get('recipe')} · {len(facts['tasks'])} tasks",
         "verdict": tasks.verdict(facts),
+        "warnings": tasks.warnings(facts),
         "table": tasks.table_cells(facts),
         "links": links,
         "charts": charts,
@@ -168,12 +178,6 @@ def model_choices(models: Mapping[str, Any], metric: str, cost: str) -> list[Cho
 def cost_of(entry: Mapping[str, Any], cost: str) -> float | None:
     """What a model of facts.json takes: `latency` in ms, or `size` in MiB."""
     return (entry.get("latency_ms") or {}).get("p50") if cost == "latency" else entry.get("size_mib")
-
-
-def shipped(models: Mapping[str, Any], metric: str) -> str:
-    """The form of the student that a run ships: the smallest that was measured."""
-    forms = ("student_onnx_int8", "student_onnx")
-    return next((form for form in forms if metric_value(models.get(form), metric) is not None), "student")
 
 
 def _charts(metrics: Sequence[Mapping[str, Any]], metric: str, title: str | None = None) -> list[dict[str, Any]]:

@@ -10,12 +10,13 @@ import numpy as np
 
 from understudy.evaluate.calibration import reliability
 from understudy.report.plots import nice_ticks, square, thinned
-from understudy.report.table import model_name
+from understudy.report.table import model_name, worse_scaled
 
 Line = Mapping[str, Any]
 
 MOST_ROWS = 300  # of each direction on the page; the file beside it holds all
 MOST_CHARACTERS = 1000  # of a text on the page
+LEAST_ROWS = 5  # of a bin in a calibration plot: of fewer, its accuracy is chance
 MOST_CLASSES = 15  # in the heat table
 _MOST_PAIRS = 20
 _PLOTTED = ("teacher", "student_alone", "student", "student_onnx_int8")
@@ -113,7 +114,7 @@ def class_table(models: Mapping[str, Any]) -> dict[str, Any] | None:
 def calibration_table(models: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What facts.json says of each model's calibration."""
     return [
-        {"kind": name, "name": model_name(name), **entry["calibration"]}
+        {"kind": name, "name": model_name(name), **entry["calibration"], "worse": worse_scaled(entry["calibration"])}
         for name, entry in models.items()
         if entry.get("calibration")
     ]
@@ -130,13 +131,18 @@ def reliability_plots(lines: Sequence[Line]) -> list[dict[str, Any]]:
             continue
         right = np.array([one["label"] == label for one, label in said])
         series = []
-        for key, title in (("probability", "as it comes"), ("scaled_probability", "with its temperature")):
+        for key, title in (("probability", "unscaled"), ("scaled_probability", "with its temperature")):
             if not all(key in one for one, _ in said):
                 continue
-            bins = reliability(np.array([one[key] for one, _ in said]), right)
+            bins = [
+                one for one in reliability(np.array([one[key] for one, _ in said]), right) if one["rows"] >= LEAST_ROWS
+            ]
+            if not bins:
+                continue
             most = max(one["rows"] for one in bins)
             series.append((title, [(one["confidence"], one["accuracy"], one["rows"] / most) for one in bins]))
-        plots.append(square(model_name(name), name, (0, 0.5, 1), series))
+        if series:
+            plots.append(square(model_name(name), name, (0, 0.5, 1), series))
     return plots
 
 

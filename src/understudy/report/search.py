@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.report.page import PAGE, read_environment, read_facts, write
 from understudy.report.plots import log_ticks, nice_ticks, scale
 from understudy.report.table import figure_name
+from understudy.search.budget import amount
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,7 +79,7 @@ def verdict(facts: Facts) -> str:
         f"Trial {best['trial']} of {len(facts['trials'])} is the best within the budget ({budget(facts)}): {best['student']}, "
         f"{best['shape']}, by recipe {best['recipe']}, with {metric} {best['validation']:.3f} on validation. Distilled again and measured "
         f"once on the test rows it reaches {best['test']['value']:.3f} (95 % interval {low:.3f}–{high:.3f}){teacher}, at "
-        f"{best['latency_ms']:.2f} ms a row and {best['size_mib']:.1f} MiB: {within}."
+        f"{amount(best['latency_ms'], 2)} ms per row and {amount(best['size_mib'], 1)} MiB: {within}."
     )
     if facts["data"]["test_is_validation"]:
         said += (
@@ -148,4 +149,4 @@ def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] 
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return "–" if value is None else f"{value:,.{digits}f}" if value >= 1 else amount(value, digits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MODEL_NAMES = {
     "teacher": "teacher",
     "teacher_onnx_int8": "teacher, int8",
+    "ngrams": "n-gram baseline",
     "student_alone": "student alone",
     "student_pseudo_labels": "student on the teacher's labels",
     "student": "student",
@@ -29,6 +30,7 @@ _METRIC_NAMES = {
 }  # fmt: skip
 _SECOND_METRICS = ("accuracy", "macro_f1", "pearson", "spearman")  # shown beside the primary one
 _UNKNOWN = "–"
+_WORSE_NLL = 0.005  # nats
 
 
 def table(facts: Facts) -> Table:
@@ -73,8 +75,12 @@ def benchmark_table(facts: Facts) -> Table:
     return drawn
 
 
-def table_cells(facts: Facts) -> list[list[str]]:
-    """The table as text: a header, then a row for each measured model: teacher, controls, student."""
+def table_cells(facts: Facts, *, spread: bool = False) -> list[list[str]]:
+    """The table as text: a header, then a row for each measured model: teacher, controls, student.
+
+    Args:
+        spread: put the lowest and the highest of the rounds beside timings.
+    """
     primary, models = facts["primary_metric"], measured_models(facts)
     second = [
         metric
@@ -93,8 +99,9 @@ def table_cells(facts: Facts) -> list[list[str]]:
                 *(_number(metric_value(entry, metric), 3) for metric in second),
                 short_count(entry.get("parameters")),
                 _number(entry.get("size_mib"), 1),
-                _number((entry.get("latency_ms") or {}).get("p50"), 2),
-                _number(entry.get("rows_per_second"), 0),
+                _number((entry.get("latency_ms") or {}).get("p50"), 2)
+                + _spread(entry, "latency_p50_range_ms", 2, spread),
+                _number(entry.get("rows_per_second"), 0) + _spread(entry, "rows_per_second_range", 0, spread),
                 _number(entry.get("seconds"), 0),
             ]
         )
@@ -107,10 +114,28 @@ def measured_models(facts: Facts) -> dict[str, Any]:
     return {name: models[name] for name in [*MODEL_NAMES, *models] if name in models}
 
 
+def footnote(facts: Facts) -> str:
+    """What the timings of the table are, and how much they varied; empty where there are none."""
+    spreads = {
+        name: (high - low) / entry["rows_per_second"]
+        for name, entry in measured_models(facts).items()
+        if entry.get("rows_per_second_range")
+        for low, high in [entry["rows_per_second_range"]]
+    }
+    if not spreads:
+        return ""
+    widest = max(spreads, key=lambda name: spreads[name])
+    low, high = facts["models"][widest]["rows_per_second_range"]
+    return (
+        "ms: one row at a time; rows/s: batches of 32 rows for all; medians over rounds, tokenization included. Most spread out: "
+        f"{model_name(widest)}, {low:,.0f} to {high:,.0f} rows/s."
+    )
+
+
 def verdict(facts: Facts) -> str:
     """What the run found, in a sentence or two: quality kept, size, speed, and whether the teacher helped.
 
-    A gain counts as shown when its 95 % interval leaves out 0 and p < 0.05. What is unknown is said to be, or left out.
+    A gain counts as shown when p < 0.05, which is when its 95 % interval leaves out 0. What is unknown is said to be, or left out.
     """
     models = facts.get("models") or {}
     metric = facts["primary_metric"]
@@ -127,6 +152,7 @@ def verdict(facts: Facts) -> str:
     gains = [
         _gain(facts.get("gain_over_alone"), "the same student without a teacher") or _why_unknown(models),
         _gain(facts.get("gain_over_pseudo_labels"), "the same student trained on the teacher's predicted labels"),
+        _over_ngrams(facts, metric),
     ]
     said = f"The student {_quality(facts, metric, value)}{_cost(facts)}; {', and '.join(filter(None, gains))}.{_exported(facts, metric)}"
     if (facts.get("data") or {}).get("test_is_validation"):
@@ -178,6 +204,21 @@ def short_count(count: float | None) -> str:
     return f"{count:.0f}"
 
 
+def worse_scaled(calibration: Mapping[str, Any]) -> bool:
+    """Whether the fitted temperature makes the negative log-likelihood of the test rows worse."""
+    before, after = calibration.get("nll"), calibration.get("nll_scaled")
+    return before is not None and after is not None and after - before > _WORSE_NLL
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first few of many names.
+
+    >>> listed(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
 def points(gain: Mapping[str, Any]) -> str:
     """A gain and its interval in points: hundredths of the metric.
 
@@ -211,6 +252,10 @@ def _quality(facts: Facts, metric: str, value: float) -> str:
     teacher_value = metric_value(teacher, metric)
     if teacher_value is None:
         return f"reaches {name} {_number(value, 3)}"
+    alone = metric_value((facts.get("models") or {}).get("student_alone"), metric)
+    if alone is not None and teacher_value < alone:
+        # No praise beside a teacher that the labels alone beat.
+        return f"reaches {name} {_number(value, 3)}, its teacher {_number(teacher_value, 3)}, less than the same student without it"
     if kept is None or kept < 0:
         return f"reaches {name} {_number(value, 3)}, the teacher {_number(teacher_value, 3)}"
     if kept < 0.995:
@@ -223,43 +268,47 @@ def _quality(facts: Facts, metric: str, value: float) -> str:
 
 def _cost(facts: Facts) -> str:
     """Size and speed beside the teacher's: ", is 12× smaller and 40× faster"; nothing where they are unknown."""
-    said, cheaper = [], []
-    for fact, more, less, same in (
-        ("times_smaller", "smaller", "larger", "as large as the teacher"),
-        ("times_faster", "faster", "slower", "as fast as the teacher"),
-    ):
-        times = facts.get(fact)
-        if not times:
-            continue
-        ratio, word = (times, more) if times >= 1 else (1 / times, less)
-        number = f"{ratio:,.0f}" if ratio >= 9.95 else f"{ratio:.1f}"
-        said.append(same if ratio < 1.05 else f"{number}× {word}")
-        cheaper.append(times >= 1.05)
-    if not said:
+    found = []  # (is it cheaper, how it reads)
+    if smaller := facts.get("times_smaller"):
+        found.append((smaller >= 1.05, _ratio_words(smaller, "smaller", "larger", "as large as the teacher")))
+    if faster := facts.get("times_faster"):
+        words = _ratio_words(faster, "faster", "slower", "as fast as the teacher")
+        found.append((faster >= 1.05, words + devices(facts, "times_faster")))
+    if not found:
         return ""
-    return (", is " if len(said) == 2 else " and is ") + (" and " if len(set(cheaper)) == 1 else " but ").join(said)
+    joined = " and " if len({cheaper for cheaper, _ in found}) == 1 else " but "
+    return (", is " if len(found) == 2 else " and is ") + joined.join(words for _, words in found)
+
+
+def _ratio_words(ratio: float, more: str, less: str, same: str) -> str:
+    return same if max(ratio, 1 / ratio) < 1.05 else times(ratio, more, less)
 
 
 def _exported(facts: Facts, metric: str) -> str:
     """The export beside the teacher, and beside the teacher's own, which is what a student has to beat."""
-    times, over_int8 = facts.get("times_faster_exported"), facts.get("times_faster_int8")
-    if not times:
+    ratio, over_int8 = facts.get("times_faster_exported"), facts.get("times_faster_int8")
+    if not ratio:
         return ""
     models = facts.get("models") or {}
     form = "student_onnx_int8" if models.get("student_onnx_int8") else "student_onnx"
-    said = f" Exported{' in 8 bits' if form == 'student_onnx_int8' else ''}, it is {_times(times)} than the teacher"
+    bits = " in 8 bits" if form == "student_onnx_int8" else ""
+    said = f" Exported{bits}, it is {times(ratio)} than the teacher{devices(facts, 'times_faster_exported')}"
     if over_int8:
         own, other = (metric_value(models.get(name), metric) for name in (form, "teacher_onnx_int8"))
         values = (
             "" if own is None or other is None else f" ({figure_name(facts, metric)} {own:.3f} against {other:.3f})"
         )
-        said += f", and {_times(over_int8)} than the teacher in 8 bits{values}"
+        said += f", and {times(over_int8)} than the teacher in 8 bits{values}"
     return f"{said}."
 
 
-def _times(ratio: float) -> str:
-    """As in "40× faster"."""
-    word, ratio = ("faster", ratio) if ratio >= 1 else ("slower", 1 / ratio)
+def times(ratio: float, more: str = "faster", less: str = "slower") -> str:
+    """A ratio as a reader says it.
+
+    >>> times(40.2), times(0.5)
+    ('40× faster', '2.0× slower')
+    """
+    word, ratio = (more, ratio) if ratio >= 1 else (less, 1 / ratio)
     return f"{ratio:,.0f}× {word}" if ratio >= 9.95 else f"{ratio:.1f}× {word}"
 
 
@@ -272,6 +321,25 @@ def _gain(gain: Mapping[str, Any] | None, other: str) -> str | None:
     return f"{abs(100 * gain['value']):.1f} points {word} than {other} ({p_value(gain['p_value'])})"
 
 
+def _over_ngrams(facts: Facts, metric: str) -> str | None:
+    gain, value = facts.get("gain_over_ngrams"), metric_value((facts.get("models") or {}).get("ngrams"), metric)
+    if gain is None or value is None:
+        return None
+    sign = "better" if gain["value"] > 0 else "worse"
+    shown = (
+        f"the student is {abs(100 * gain['value']):.1f} points {sign}"
+        if gain_is_shown(gain)
+        else "no difference is shown"
+    )
+    return f"the n-gram baseline without a teacher reaches {_number(value, 3)} ({shown}, {p_value(gain['p_value'])})"
+
+
+def devices(facts: Facts, fact: str) -> str:
+    """Where the two sides of a speed ratio ran, where that was not the same."""
+    own, teacher = (facts.get("times_devices") or {}).get(fact) or ("", "")
+    return "" if own == teacher else f" (on {own}, the teacher on {teacher})"
+
+
 def _why_unknown(models: Mapping[str, Any]) -> str:
     alone = models.get("student_alone")
     reason = "the gain over the student alone was not tested" if alone else "no student was trained without one"
@@ -281,6 +349,10 @@ def _why_unknown(models: Mapping[str, Any]) -> str:
 def _interval(entry: Mapping[str, Any], metric: str) -> str:
     interval = ((entry.get("quality") or {}).get(metric) or {}).get("ci95")
     return "–".join(f"{end:.3f}" for end in interval) if interval else _UNKNOWN
+
+
+def _spread(entry: Mapping[str, Any], name: str, digits: int, wanted: bool) -> str:
+    return f" ({'–'.join(_number(end, digits) for end in entry[name])})" if wanted and entry.get(name) else ""
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -43,6 +43,16 @@ def table_cells(facts: Mapping[str, Any]) -> list[list[str]]:
     return cells
 
 
+def warnings(facts: Mapping[str, Any]) -> list[str]:
+    """What should be put right first, task by task, as the page of each says it."""
+    return [
+        f"{task}: {one['text']} {one['advice']}"
+        for task, own in facts["tasks"].items()
+        for one in own.get("findings") or []
+        if not one["good"]
+    ]
+
+
 def verdict(facts: Mapping[str, Any]) -> str:
     """How large the student is, and on which tasks the teachers are shown to have helped or harmed."""
     tasks = facts["tasks"]

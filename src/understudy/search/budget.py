@@ -59,4 +59,14 @@ def shown(costs: Costs) -> str:
     >>> shown({"latency_ms": 0.1234, "size_mib": 9.876})
     'latency_ms 0.12, size_mib 9.9'
     """
-    return ", ".join(f"{name} {value:.{2 if name == 'latency_ms' else 1}f}" for name, value in costs.items())
+    return ", ".join(f"{name} {amount(value, 2 if name == 'latency_ms' else 1)}" for name, value in costs.items())
+
+
+def amount(value: float, digits: int) -> str:
+    """A cost in so many decimals, in more where they would all be 0.
+
+    >>> amount(0.1234, 2), amount(0.00012, 2), amount(9.876, 1)
+    ('0.12', '0.0001', '9.9')
+    """
+    rounded = f"{value:.{digits}f}"
+    return rounded if float(rounded) or not value else f"{value:.1g}"

@@ -1,0 +1,138 @@
+"""What a run advises: each finding where it belongs, and nothing where all is well."""
+
+import copy
+
+import pytest
+
+from understudy.evaluate.summary import summarise
+from understudy.report.advice import figures, findings, headline, lines
+from understudy.report.table import verdict
+
+
+def model(value, size=8.0, speed=4000.0):
+    return {
+        "quality": {"accuracy": {"value": value, "ci95": [value - 0.02, value + 0.02]}}, "size_mib": size, "rows_per_second": speed,
+        "device": "cpu", "calibration": {"nll": 0.5, "nll_scaled": 0.4, "fitted_on": "validation"},
+        "per_class": [{"label": label, "support": 9, "f1": 0.8} for label in "abc"],
+    }  # fmt: skip
+
+
+def gain(value, p):
+    low, high = (value / 10, 2 * value) if p < 0.05 else (value - 0.05, value + 0.05)
+    return {"value": value, "ci95": sorted([low, high]), "p_value": p}
+
+
+def training(rising=False, stage="distillation"):
+    return {stage: {"steps": 60, "best": 0.7, "best_step": 60, "rising": rising}}
+
+
+def facts(**changes):
+    """A run in which all is well; `changes` are dotted only by name."""
+    values = {"teacher": 0.95, "student": 0.93, "alone": 0.90, "ngrams": 0.88, "int8": 0.93} | changes.pop("values", {})
+    names = {"teacher": ("teacher", 96.0, 100.0), "student": ("student", 8.0, 4000.0), "alone": ("student_alone", 8.0, 4000.0),
+             "ngrams": ("ngrams", 5.0, 9000.0), "int8": ("student_onnx_int8", 2.0, 8000.0)}  # fmt: skip
+    models = {names[key][0]: model(value, *names[key][1:]) for key, value in values.items() if value is not None}
+    return {
+        "primary_metric": "accuracy", "models": models,
+        "gain_over_alone": gain(0.03, 0.001), "gain_over_ngrams": gain(0.05, 0.001),
+        "teacher_gain_over_alone": gain(0.05, 0.001), "teacher_gain_over_ngrams": gain(0.07, 0.001),
+        "trainings": {name: training() for name in ("teacher", "student", "student_alone")},
+        **summarise(models, "accuracy"), **changes,
+    }  # fmt: skip
+
+
+def kinds(found):
+    return [one["kind"] for one in findings(found)]
+
+
+def test_where_all_is_well_the_int8_student_ships():
+    found = facts()
+    assert kinds(found) == ["ship"] and headline(found) == "Ship the int8 student."
+    assert [one["value"] for one in figures(found)] == ["98 %", "80×", "48×"]
+    assert (
+        lines(found)[2]
+        == "- The int8 student is in export/ (accuracy 0.930, 2.0 MiB; it passed the comparison with the student)."
+    )
+
+
+def test_a_teacher_below_the_student_alone_is_never_praised():
+    """The newcomer's first run: teacher 0.810, student alone 0.967, student 0.959."""
+    found = facts(values={"teacher": 0.810, "student": 0.959, "alone": 0.967, "ngrams": 0.9},
+                  teacher_gain_over_alone=gain(-0.157, 1e-6), gain_over_alone=gain(-0.008, 0.5))  # fmt: skip
+    found["trainings"]["teacher"] = training(True)
+    assert kinds(found) == ["weak_teacher", "still_rising", "no_gain", "ship"]
+    assert headline(found) == "Fine-tune the teacher longer first."
+    first = findings(found)[0]
+    assert "(0.810 against 0.967; p < 0.001)" in first["text"]
+    assert "(--set train.max_steps=120) or at a higher rate (--learning-rate)" in first["advice"]
+    said = verdict(found)
+    assert (
+        "exceeds" not in said
+        and "matches" not in said
+        and "its teacher 0.810, less than the same student without it" in said
+    )
+    assert figures(found)[0] == {"value": "0.930", "label": "accuracy of the student, int8 (the teacher: 0.810)"}
+
+
+def test_a_student_below_its_control_is_not_shipped():
+    found = facts(values={"student": 0.860, "alone": 0.959}, gain_over_alone=gain(-0.099, 0.002))
+    assert kinds(found)[0] == "below_control" and headline(found).startswith("Ship the student alone")
+    assert (
+        "--set stages.distillation.train.max_steps=120" in findings(found)[0]["advice"]
+        and "hinton" in findings(found)[0]["advice"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "p", "words"), [(-0.02, 0.001, "is better than the student"), (0.01, 0.3, "is not shown to be worse")]
+)
+def test_the_n_gram_baseline_comes_first(value, p, words):
+    found = facts(
+        values={"ngrams": 0.93 - value}, gain_over_ngrams=gain(value, p), teacher_gain_over_alone=gain(-0.1, 0.001)
+    )
+    assert kinds(found)[:2] == ["ngrams", "weak_teacher"] and words in findings(found)[0]["text"]
+
+
+def test_a_fine_tuning_is_advised_too():
+    found = {"primary_metric": "accuracy", "models": {"teacher": model(0.81), "ngrams": model(0.9)},
+             "teacher_gain_over_ngrams": gain(-0.09, 0.001), "trainings": {"teacher": training(True, "finetune")}}  # fmt: skip
+    found["models"]["teacher"]["per_class"][1]["f1"] = 0.0
+    assert kinds(found) == ["ngrams", "still_rising", "unlearned_classes"]
+    assert findings(found)[2]["text"] == "F1 of the teacher is 0 for 1 of 3 classes (b)."
+    assert "--set train.balanced_sampling=true" in findings(found)[2]["advice"]
+    assert figures(found) == []
+
+
+@pytest.mark.parametrize("name", ["teacher", "student", "student_alone", "student_pseudo_labels"])
+def test_every_training_that_still_rises_is_told(name):
+    found = facts()
+    found["trainings"][name] = training(True)
+    assert "still_rising" in kinds(found)
+    advice = next(one["advice"] for one in findings(found) if one["kind"] == "still_rising")
+    assert ("stages.distillation.train.max_steps=120" in advice) == (
+        name != "teacher"
+    ) and "train.max_steps=120" in advice
+
+
+def test_a_temperature_that_harms_is_told():
+    """The newcomer's student alone: 0.163 before, 0.203 after."""
+    found = facts()
+    found["models"]["student_alone"]["calibration"] |= {"nll": 0.163, "nll_scaled": 0.203}
+    assert "student alone: 0.163 to 0.203" in next(
+        one["text"] for one in findings(found) if one["kind"] == "worse_calibration"
+    )
+    found["models"]["student_alone"]["calibration"]["fitted_on"] = "test"
+    assert "worse_calibration" not in kinds(found)
+
+
+def test_no_fact_is_needed():
+    """The law: leaving any fact out never breaks it, and nothing good is said of a run that measured nothing."""
+    whole = facts()
+    for key in whole:
+        part = {name: copy.deepcopy(value) for name, value in whole.items() if name != key or key == "primary_metric"}
+        assert isinstance(lines(part), list) and all(isinstance(line, str) for line in lines(part))
+    for name in whole["models"]:
+        part = copy.deepcopy(whole)
+        part["models"][name] = {}
+        assert lines(part)
+    assert headline({"primary_metric": "accuracy", "models": {}}) == "Nothing was measured."
