@@ -14,19 +14,26 @@ _PUBLIC = {
     "Recipe": "understudy.recipe",
     "TextModel": "understudy.text_model",
     "benchmark": "understudy.benchmarking",
-    "distill": "understudy.pipeline",
+    "distill": "understudy.api",
+    "evaluate": "understudy.api",
+    "export": "understudy.api",
     "export_model": "understudy.exporting",
-    "finetune": "understudy.finetuning",
+    "finetune": "understudy.api",
     "load_recipe": "understudy.recipe_file",
-    "predict": "understudy.inference",
+    "plan": "understudy.planning",
+    "predict": "understudy.predicting",
+    "search": "understudy.api",
     "teach": "understudy.pipeline",
 }
+_FOLDERS = ("evaluate", "export", "search")
 __all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604 (names, loaded when first used)
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         _check_installation()
+        if name in _FOLDERS:  # the folder is called: what one gets does not depend on what was imported before
+            return import_module(f"{__name__}.{name}")
         return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'understudy' has no attribute '{name}'")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy import __version__, parts
+from understudy.data.in_memory import InMemory
 from understudy.data.rows import labelled, read_one
 from understudy.data.streams import Row
 from understudy.errors import DataError, ModelError
@@ -22,7 +23,7 @@ from understudy.train.precision import find_device
 
 
 def evaluate(
-    model: str, data: str, *, teacher: str | None = None, task: str | None = None, columns: dict[str, str] | None = None,
+    model: str, data: str | InMemory, *, teacher: str | None = None, task: str | None = None, columns: dict[str, str] | None = None,
     max_length: int | None = None, device: str | None = None, say: Say = lambda line: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a model on labelled rows, beside its teacher where one is given.
@@ -68,7 +69,7 @@ def evaluate(
         "understudy": __version__,
         "task": task,
         "model": folders["student"],
-        "data": {"test": {"rows": len(rows), "file": data}},
+        "data": {"test": {"rows": len(rows), "file": str(data)}},
         **facts,
     }
 

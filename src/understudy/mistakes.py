@@ -70,8 +70,8 @@ def _mistake(
 
 def _deepest(key: str, value: Any) -> str:
     """The key that was written, where only its beginning is refused."""
-    while isinstance(value, Mapping) and len(value) == 1:
-        (name, value) = next(iter(value.items()))
+    while isinstance(value, Mapping) and len(given := [one for one in value.items() if one[1] is not None]) == 1:
+        name, value = given[0]
         key = f"{key}.{name}"
     return key
 

@@ -78,6 +78,18 @@ class Run:
         write_whole(folder / RECIPE, recipe)
         return cls(folder, fresh=True)
 
+    def __repr__(self) -> str:
+        from understudy.report.display import as_text
+
+        return f"{as_text(self.facts)}\n{self.folder}" if self.finished else f"{self.folder}: not finished"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from understudy.report.display import as_html
+
+        return as_html(self.facts) + f"<p>{escape(str(self.folder))}</p>" if self.finished else escape(repr(self))
+
     @property
     def checkpoints(self) -> Path:
         """Of trainings that are not done."""

@@ -182,7 +182,8 @@ def _type(annotation: Any) -> str:
     if origin is typing.Annotated:
         return _type(inner[0])
     if inner:
-        return " | ".join(dict.fromkeys(_type(one) for one in inner if one is not type(None)))
+        types = dict.fromkeys(_type(one) for one in inner if one is not type(None))
+        return " | ".join(one for one in types if one != "InMemory")  # rows that a Python program holds
     return getattr(annotation, "__name__", str(annotation))
 
 

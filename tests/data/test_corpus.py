@@ -29,20 +29,32 @@ def folder(tmp_path_factory):
 def rows(folder):
     return {
         name: [json.loads(line) for line in gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8")]
-        for name in ("train", "validation", "test")
+        for name in ("train", "validation", "test", "transfer")
     }
 
 
-def test_families_are_large_enough_unequal_and_in_every_split(rows):
-    sizes = {name: Counter(row["label"] for row in split) for name, split in rows.items()}
-    whole = sum(sizes.values(), Counter())
+@pytest.fixture(scope="module")
+def families():
+    """Label → its sentences, before the split."""
+    every = corpus._sentences(Path(sysconfig.get_path("stdlib")))
+    capped = corpus._capped(corpus._families(corpus._without_near_duplicates(every)), seed=0)
+    return {row["text"]: row["label"] for row in capped}
+
+
+def test_families_are_large_enough_unequal_and_in_every_split(rows, families):
+    whole = Counter(families.values())
+    sizes = {name: Counter(families[row["text"]] for row in split) for name, split in rows.items()}
+    assert sum(sizes.values(), Counter()) == whole
+    assert all(families[row["text"]] == row["label"] for name in ("train", "validation", "test") for row in rows[name])
     assert 2 <= len(whole) <= corpus.FAMILIES
     assert {"asyncio", "email", "tkinter"} <= set(whole)
     assert min(whole.values()) >= corpus.FEWEST
     assert 2 * min(whole.values()) < max(whole.values()) <= corpus.MOST
-    for label, size in whole.items():
-        assert abs(sizes["test"][label] - size / 10) <= 1
-        assert abs(sizes["validation"][label] - size / 10) <= 1
+    assert len(rows["train"]) == corpus.TRAIN_ROWS and len(rows["validation"]) == corpus.VALIDATION_ROWS
+    for name, split in rows.items():
+        for label, size in whole.items():
+            assert abs(sizes[name][label] - len(split) * size / sum(whole.values())) <= 2
+    assert all(set(row) == {"text"} for row in rows["transfer"])
 
 
 def test_sentences_are_prose_and_of_one_split(rows):
@@ -52,9 +64,8 @@ def test_sentences_are_prose_and_of_one_split(rows):
         assert 5 <= len(text.split()) <= 60
         assert ">>>" not in text
     words = [frozenset(re.findall(r"\w+", text.lower())) for text in texts]
-    train = set(words[: len(rows["train"])])
     # An independent look for near-duplicates: the same set of words. Reordered sentences are the only ones allowed.
-    assert sum(one in train for one in words[len(rows["train"]) :]) <= 0.005 * len(texts)
+    assert len(words) - len(set(words)) <= 0.005 * len(texts)
 
 
 def test_near_duplicates_go_and_others_stay():
@@ -86,7 +97,7 @@ def test_same_library_and_seed_give_the_same_bytes(tmp_path, monkeypatch):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         corpus.write_corpus(tmp_path / name, seed=seed)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
-        f"{name}.jsonl.gz" for name in ("test", "train", "validation")
+        f"{name}.jsonl.gz" for name in ("test", "train", "transfer", "validation")
     ]
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
@@ -100,6 +111,7 @@ def test_python_without_sources_is_refused(tmp_path, monkeypatch):
 
 
 def test_the_corpus_is_read_as_it_stands(folder, rows):
-    read_rows = read(DataSettings(train=str(folder)), Classification(), seed=0)
+    transfer = str(folder / "transfer.jsonl.gz")
+    read_rows = read(DataSettings(train=str(folder), transfer=transfer), Classification(), seed=0)
     assert not any(note.startswith("Warning") for note in read_rows.notes)
     assert len(read_rows.train) == len(rows["train"])

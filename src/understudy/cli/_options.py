@@ -140,29 +140,11 @@ def show(facts: dict[str, Any], *, as_json: bool, page: Path | None = None) -> N
         print(json.dumps(facts, ensure_ascii=False))
         return
     from rich.console import Console
-    from rich.text import Text
 
-    console = Console()
-    if facts.get("program") == "search":
-        from understudy.report.search import table, verdict
-    elif "tasks" in facts:
-        from understudy.report.tasks import table, verdict
-    else:
-        from understudy.report.table import table, verdict
-    console.print(table(facts))
-    if "models" in facts and "tasks" not in facts:
-        from understudy.report.advice import lines
-        from understudy.report.table import footnote
+    from understudy.report.display import parts_of
 
-        if note := footnote(facts):
-            console.print(Text(note, style="dim"), soft_wrap=True)
-        for number, line in enumerate(lines(facts)):
-            console.print(Text(line, style="" if number else "bold"), soft_wrap=True)
-    elif "tasks" in facts and facts.get("program") != "search":
-        from understudy.report.tasks import warnings
-
-        for line in warnings(facts):
-            console.print(Text(f"- {line}"), soft_wrap=True)
-    if page is not None:
-        console.print(verdict(facts), soft_wrap=True)
-        console.print(f"The page: {page}", soft_wrap=True)
+    console, (table, *words) = Console(), parts_of(facts)
+    console.print(table)
+    if page is not None or "findings" in facts:  # `evaluate` has a table only
+        for line in (*words, *([f"The page: {page}"] if page else [])):
+            console.print(line, soft_wrap=True)

@@ -1,7 +1,8 @@
 """The built-in corpus: sentences of the docstrings of the running Python's standard library, by top-level package.
 
 Real text that every Python already has, so that `understudy demo` needs no download. The label is the package that a
-sentence comes from. The families are as unequal as they are in the library; only the very largest are capped.
+sentence comes from. The families are as unequal as they are in the library; only the very largest are capped. It is split
+as in the situation that distillation is for: few rows with labels, many without.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from understudy.errors import DataError
 FAMILIES = 12  # the largest ones
 FEWEST = 60  # sentences of a family
 MOST = 600  # sentences of a family; above this, as many are drawn
+TEST_FRACTION = 0.2  # enough rows for narrow intervals
+VALIDATION_ROWS, TRAIN_ROWS = 100, 300  # with labels; all other rows are text alone
 NEAR_DUPLICATE = 0.7  # Jaccard similarity of the sets of three-word shingles
 # Tests, demonstrations, what is installed beside the library, and packages that newer Pythons no longer have.
 _LEFT_OUT = {"test", "tests", "idle_test", "idlelib", "turtledemo", "demo", "ensurepip", "distutils", "lib2to3"}
@@ -40,32 +43,32 @@ _SENTENCE_END = re.compile(r"(?<=[a-z0-9)\]'\"`][.!?])\s+(?=[A-Z`'\"(])")
 
 
 def write_corpus(folder: Path, *, seed: int = 0) -> None:
-    """Write train, validation and test.jsonl.gz: 80, 10 and 10 % of the sentences of every family.
+    """Write train, validation, test and transfer.jsonl.gz, each with the families in their proportions.
 
-    Sentences that are the same but for case, digits and punctuation are kept once, and so are those that share most of
-    their three-word shingles, over the whole corpus and before it is split. Same Python, same seed: same bytes.
+    Train and validation have few rows; test has a fifth of all; transfer has the text of the rest, without labels. Sentences that
+    are the same but for case, digits and punctuation are kept once, and so are those that share most of their three-word
+    shingles, over the whole corpus and before it is split. Same Python, same seed: same bytes.
 
     Args:
         folder: made where it is missing.
         seed: of the split, and of the draw from the largest families.
 
     Raises:
-        DataError: this Python comes without the sources of its library.
+        DataError: this Python comes without the sources of its library, or with very few.
     """
     rows = _capped(_families(_without_near_duplicates(_sentences(Path(sysconfig.get_path("stdlib"))))), seed)
-    if len({label for label, _ in rows}) < 2:
+    if len({row["label"] for row in rows}) < 2 or len(rows) < 2 * (VALIDATION_ROWS + TRAIN_ROWS):
         raise DataError(
             "this Python has no sources of its standard library (.py files with docstrings); use another one"
         )
-    labels, texts = zip(*rows, strict=True)
-    keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
-    test = splits.held_out(keys, labels, 0.1, seed=seed)
-    rest = np.flatnonzero(~test)
-    validation = np.zeros(len(rows), dtype=bool)
-    validation[rest[splits.held_out([keys[i] for i in rest], [labels[i] for i in rest], 0.1 / 0.9, seed=seed)]] = True
+    sizes = {"test": round(TEST_FRACTION * len(rows)), "validation": VALIDATION_ROWS, "train": TRAIN_ROWS}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, mask in (("train", ~test & ~validation), ("validation", validation), ("test", test)):
-        _write(folder / f"{name}.jsonl.gz", [rows[i] for i in np.flatnonzero(mask)])
+    for name, size in sizes.items():
+        keys = [hashlib.sha256(row["text"].encode()).hexdigest() for row in rows]
+        drawn = splits.stratified_subset(keys, [row["label"] for row in rows], size, seed=seed)
+        _write(folder / f"{name}.jsonl.gz", [rows[i] for i in np.flatnonzero(drawn)])
+        rows = [rows[i] for i in np.flatnonzero(~drawn)]
+    _write(folder / "transfer.jsonl.gz", [{"text": row["text"]} for row in rows])
 
 
 def _sentences(library: Path) -> Iterator[tuple[str, str]]:
@@ -133,18 +136,18 @@ def _families(rows: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [row for row in rows if row[0] in largest]
 
 
-def _capped(rows: list[tuple[str, str]], seed: int) -> list[tuple[str, str]]:
+def _capped(rows: list[tuple[str, str]], seed: int) -> list[dict[str, str]]:
     def draw(row: tuple[str, str]) -> bytes:
         return hashlib.sha256(f"{seed} {row[1]}".encode()).digest()
 
     chosen = set()
     for label in {label for label, _ in rows}:
         chosen.update(sorted((row for row in rows if row[0] == label), key=draw)[:MOST])
-    return [row for row in rows if row in chosen]
+    return [{"text": text, "label": label} for label, text in rows if (label, text) in chosen]
 
 
-def _write(path: Path, rows: list[tuple[str, str]]) -> None:
-    lines = "".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for label, text in rows)
+def _write(path: Path, rows: list[dict[str, str]]) -> None:
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     buffer = io.BytesIO()
     with gzip.GzipFile(
         filename="", fileobj=buffer, mode="wb", mtime=0
