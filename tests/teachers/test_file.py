@@ -200,6 +200,36 @@ def test_truth_values_are_the_classes_true_and_false(tmp_path):
     assert FileTeacher(written(tmp_path / "said.jsonl", rows), {}, None).label_names == ("false", "true")
 
 
+@pytest.mark.parametrize("refusal", ["I'm sorry, I can't help with that.", "抱歉，我无法回答这个问题。"])
+@pytest.mark.parametrize("form", ["label", "probabilities"])
+def test_a_refusal_that_comes_again_is_no_class(tmp_path, refusal, form):
+    texts = [f"{text} {number}" for text in TEXTS for number in range(40)]
+    rows = [{"text": text, "label": ("早", "as soon as possible")[place % 2]} for place, text in enumerate(texts)]
+    for row in rows[:5]:
+        row["label"] = refusal
+    if form == "probabilities":
+        rows = [{"text": row["text"], "probabilities": {row["label"]: 0.9}} for row in rows]
+    teacher = FileTeacher(written(tmp_path / "said.jsonl", rows), {}, None)
+    assert teacher.label_names == ("as soon as possible", "早") and len(teacher.unanswered) == 5
+
+
+def test_rare_classes_are_named(tmp_path):
+    texts = [f"{text} {number}" for text in TEXTS for number in range(40)]
+    rows = [{"text": text, "label": "ab"[place % 2]} for place, text in enumerate(texts)]
+    rows[0]["label"] = "unsure"
+    (note,) = FileTeacher(written(tmp_path / "said.jsonl", rows), {}, None).notes
+    assert "unsure (1)" in note and "Rare: unsure" in note
+
+
+@pytest.mark.parametrize("labels", [(1, 2), (True, False), (1.0, 2.0)])
+def test_a_refusal_among_numbers_is_a_refusal(tmp_path, labels):
+    rows = [{"text": text, "label": labels[place % 2]} for place, text in enumerate(TEXTS)]
+    rows[3]["label"] = "Sorry, I cannot say."
+    names = ("true", "false") if labels[0] is True else ("1", "2")
+    teacher = FileTeacher(written(tmp_path / "said.jsonl", rows), {}, names)
+    assert teacher.unanswered == {identity(TEXTS[3])} and teacher.label_names == names
+
+
 def test_classes_that_are_not_named_share_the_rest(tmp_path):
     rows = [{"text": TEXTS[0], "probabilities": {"b": 0.7}}, {"text": TEXTS[1], "probabilities": {"a": 0.5, "b": 0.5}}]
     teacher = black_box(tmp_path / "said.jsonl", rows, label_names=("a", "b", "c", "d"))

@@ -35,7 +35,9 @@ def is_table(source: str | InMemory) -> bool:
     return isinstance(source, InMemory) or Path(source).is_file() or ending_of(Path(source)) in FORMATS
 
 
-def read_table(source: str | InMemory, columns: Mapping[str, str], notes: list[str] | None = None) -> Dataset:
+def read_table(
+    source: str | InMemory, columns: Mapping[str, str], notes: list[str] | None = None, *, mixed: Sequence[str] = ()
+) -> Dataset:
     """Read one file of rows (or rows in memory), all columns. In CSV and TSV every value is text; an empty one stays an empty text.
 
     Fields may be separated by commas, semicolons, tabs or |, whatever the ending; see `delimited`. TSV fields may be quoted as in CSV;
@@ -45,6 +47,7 @@ def read_table(source: str | InMemory, columns: Mapping[str, str], notes: list[s
         source: a .jsonl, .json, .csv, .tsv or .parquet file in UTF-8 (or UTF-16 with its mark), or one of these with .gz.
         columns: our name → the file's name, as in `{"text": "review"}`; other columns keep their names.
         notes: takes what the user should know of the file.
+        mixed: columns that may mix types; numbers among texts are then texts too.
 
     Raises:
         DataError: no such file, an unknown ending, not UTF-8, damaged, ragged, empty, or a column that is not there.
@@ -57,7 +60,7 @@ def read_table(source: str | InMemory, columns: Mapping[str, str], notes: list[s
         raise DataError(f"{source}: no such file." + (f" Did you mean '{path.with_name(near[0])}'?" if near else ""))
     if notes is not None and (shard := shards.of_name(path.name)) and shard.of and shard.of > 1:
         notes.append(f"{source} is one of {shard.of} shards, and only it is read; give their folder to read all.")
-    return _table(source, _columns_in(source, columns, notes), columns)
+    return _table(source, _columns_in(source, columns, notes), columns, mixed)
 
 
 def _read_split(paths: Sequence[Path], columns: Mapping[str, str], notes: list[str] | None) -> Dataset:
@@ -104,11 +107,13 @@ def _columns_in(
     return found, class_labels
 
 
-def _table(source: str, read: tuple[_Columns, dict[str, Any]], columns: Mapping[str, str]) -> Dataset:
+def _table(
+    source: str, read: tuple[_Columns, dict[str, Any]], columns: Mapping[str, str], mixed: Sequence[str] = ()
+) -> Dataset:
     found, class_labels = read
     file_names = _file_names(list(found), columns, source)
     renamed = {our: found[theirs] for our, theirs in file_names.items()}
-    return _dataset(source, renamed, {our: class_labels.get(theirs) for our, theirs in file_names.items()})
+    return _dataset(source, renamed, {our: class_labels.get(theirs) for our, theirs in file_names.items()}, mixed)
 
 
 def _from_memory(source: InMemory, columns: Mapping[str, str]) -> Dataset:
@@ -215,7 +220,7 @@ def _parquet(source: str, content: bytes, notes: list[str] | None) -> tuple[_Col
     }
 
 
-def _dataset(source: str, columns: _Columns, class_labels: Mapping[str, Any]) -> Dataset:
+def _dataset(source: str, columns: _Columns, class_labels: Mapping[str, Any], mixed: Sequence[str] = ()) -> Dataset:
     import pyarrow as pa
     from datasets import Dataset, Features
 
@@ -229,6 +234,11 @@ def _dataset(source: str, columns: _Columns, class_labels: Mapping[str, Any]) ->
                 f"{source}: row {row}: column '{name}' holds half a character (a lone surrogate); repair it"
             ) from error
         except (pa.ArrowException, OverflowError) as error:
+            if name in mixed:
+                arrays[name] = pa.array(
+                    [one if one is None or isinstance(one, str) else json.dumps(one) for one in values]
+                )
+                continue
             if name in OUR_COLUMNS:
                 raise DataError(
                     f"{source}: column '{name}' mixes types: {_mixture(values)}; give all rows the same"

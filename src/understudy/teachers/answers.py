@@ -242,7 +242,7 @@ def _number(value: Any) -> float:
     try:
         if value is None or isinstance(value, bool):
             raise ValueError
-        number = float(value.strip().removesuffix("%")) if isinstance(value, str) else float(value)
+        number = float(value.strip(' "').removesuffix("%")) if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         raise ValueError(f"a number is needed, got {value!r:.80}") from None
     if not math.isfinite(number):
@@ -255,6 +255,17 @@ def is_number(name: str) -> bool:
         return math.isfinite(float(name))
     except ValueError:
         return False
+
+
+def is_sentence(name: str) -> bool:
+    """Whether an answer is a sentence, as a refusal is, rather than the name of a class.
+
+    >>> is_sentence("I cannot answer this."), is_sentence("as soon as possible"), is_sentence("抱歉，我无法回答。")
+    (True, False, True)
+    """
+    return bool(re.search("[.!?。！？…]$", name.strip())) and (
+        len(name.split()) > 3 or bool(re.search("[，。！？]", name))
+    )
 
 
 def _blank(value: Any) -> bool:

@@ -17,6 +17,7 @@ from understudy.teachers.answers import (
     answers_in,
     folded,
     is_number,
+    is_sentence,
     names_given,
     renamed,
     unknown_names,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import datasets
 
 _FREQUENT = 0.01  # of the answers: an unknown label as frequent as this is a class, and no slip
+_SOME = 0.05  # of the answers: a sentence rarer than this is a refusal, and no class
 _CHANCE = 4  # rows of a class that an output may fit by chance
 _LEAST_CHECKED = 10  # labelled rows, to check an order by
 
@@ -59,7 +61,8 @@ class FileTeacher(Teacher):
 
         self.path = path
         self.notes: list[str] = []
-        table = renamed(read_table(path, {}), columns, path)
+        answer = columns.get("label", "label")
+        table = renamed(read_table(path, {}, mixed=("label", answer)), columns, path)
         texts = texts_of(Source(path, table), "text")
         pairs = texts_of(Source(path, table), "text_pair") if "text_pair" in table.column_names else [None] * len(texts)
         kind, answers = answers_in(table, path, label_names, number)
@@ -101,10 +104,13 @@ class FileTeacher(Teacher):
         if names and not label_names:
             counts = Counter(int(one.argmax()) for one in self._by_identity.values())
             said = ", ".join(f"{name} ({counts[place]:,})" for place, name in enumerate(names[:30]))
-            few = [name for place, name in enumerate(names) if counts[place] < 2]
-            self.notes.append(f"The classes are those of the file, {len(names)} of them, here with how many answers: {said}"
-                              + (", …" if len(names) > 30 else ".") + (f" {len(few)} of them are the answer to one row at most; "
-                              "if they are no classes, name those that are in data.label_names." if few else ""))  # fmt: skip
+            rare = [name for place, name in enumerate(names) if counts[place] < _FREQUENT * len(answers)]
+            doubt = f" Rare: {', '.join(rare[:SHOWN])}{', …' if len(rare) > SHOWN else ''}. If they are no classes, give the list of "
+            doubt += "classes as data.label_names."
+            self.notes.append(
+                f"The classes are those of the file, {len(names)} of them, here with how many answers: {said}"
+                + (", …" if len(names) > 30 else ".") + (doubt if rare else "")
+            )  # fmt: skip
         self.notes = [f"{path}: {note}" for note in self.notes]
 
     def covers(self, rows: datasets.Dataset) -> bool:
@@ -168,7 +174,9 @@ class FileTeacher(Teacher):
         """The classes that the answers name, sorted; numbers as numbers. Of several spellings the most frequent one."""
         given = names_given(answers, kind)
         spellings: dict[str, str] = {}
-        for name, _ in given.most_common():
+        for name, count in given.most_common():
+            if count < _SOME * len(answers) and is_sentence(name):
+                continue  # a refusal
             spellings.setdefault(folded(name), name)
         found = list(spellings.values())
         if not found:
@@ -191,7 +199,7 @@ class FileTeacher(Teacher):
         given = names_given(answers, kind)
         bad: dict[str, tuple[int, str | None]] = {}
         for name, count in given.items():
-            if read.place(name) is not None:
+            if read.place(name) is not None or is_sentence(name):
                 continue
             near = get_close_matches(name, read.names, n=1) if len(name) < 100 else []
             if near or count >= max(3, _FREQUENT * len(answers)):
