@@ -170,7 +170,7 @@ def label_names_in_another_order(one):
     one.more = ["--set", "data.label_names=[good, bad]"]
 
 
-@case("labels 0, 1", "majority|below always answering the most frequent label")
+@case("labels 0, 1", "majority|below that of always predicting the most frequent label")
 def labels_of_another_meaning(one):
     """Numbers are positions: the same numbers for swapped classes make a teacher that is always wrong."""
     flipped = [row | {"label": LABELS.index(row["label"])} for row in swapped(ROWS)]
@@ -257,7 +257,7 @@ def random_head(one):
 
 
 @case(
-    "its accuracy on the validation rows is 0.000, below always answering the most frequent label (0.500)",
+    "its accuracy on the validation rows is 0.000, below that of always predicting the most frequent label (0.500)",
     "bad, good in this order",
 )
 def below_the_majority(one):
@@ -289,7 +289,7 @@ def tokenizer_missing(one):
         path.unlink()
 
 
-@case("data.max_length is 65", "has 64 positions; ask for at most 64")
+@case("data.max_length is 65", "has 64 positions; give at most 64")
 def longer_than_the_positions(one):
     one.more = ["--set", "data.max_length=65"]
 
@@ -323,14 +323,12 @@ def unmatched_layer(one):
     one.recipe, one.more = "pkd_skip", ["--set", "stages.0.objectives.2.layers=[[1, 9]]"]
 
 
-@case(
-    "stage distillation compares what goes on inside, or blends rows, which needs one teacher model; given are 2 teachers"
-)
+@case("stage distillation uses hidden states, attention or mixup, which need one teacher model; given are 2 teachers")
 def inside_of_an_ensemble(one):
     one.recipe, one.more = "pkd_skip", ["--teacher", str(one.world.teacher)]
 
 
-@case("stage distillation blends word embeddings, which student bilstm does not take from outside")
+@case("stage distillation uses mixup of word embeddings, which student bilstm does not support")
 def blended_words_of_a_bilstm(one):
     one.recipe, one.more = "mixkd", ["--student", "bilstm"]
 
@@ -355,13 +353,14 @@ def temperature_that_is_no_number(one):
     one.more = ["--set", "stages.0.objectives.1.temperature=.nan"]
 
 
-@case("but teacher and student cut texts differently: row 1 (", "Give the student the teacher's vocabulary")
+@case("but teacher and student tokenize texts differently: row 1 (", "Give the student the teacher's vocabulary")
 def tokens_of_another_tokenizer(one):
     one.recipe, one.more = "minilm", ["--set", "student.vocabulary=characters"]
 
 
 @case(
-    "stage distillation makes rows for the teacher to answer", "give the teacher's folder, or set stages.0.augment=null"
+    "stage distillation augments rows for the teacher to label",
+    "give the teacher's folder, or set stages.0.augment=null",
 )
 def rows_made_for_a_black_box(one):
     rows = tiny_rows(60) + [json.loads(line) for line in Path(one.world.train).read_text().splitlines()]
@@ -403,7 +402,9 @@ def tagger_that_is_not_there(one):
     one.more = ["--set", "stages.0.augment.steps=[{kind: part_of_speech, tagger: no/tagger}]"]
 
 
-@case("part_of_speech.tagger: ", "teacher is no token-classification model: it holds a BertForSequenceClassification")
+@case(
+    "part_of_speech.tagger: ", "teacher is not a token-classification model: it holds a BertForSequenceClassification"
+)
 def tagger_that_judges_sentences(one):
     one.recipe = "tang_augmented"
     one.more = ["--set", f"stages.0.augment.steps=[{{kind: part_of_speech, tagger: {one.world.teacher}}}]"]
@@ -441,7 +442,7 @@ def wider_than_what_is_projected(one):
     one.more = ["--student", "narrow", "--set", "student.initialize=projection"]
 
 
-@case("teacher: weights has 3 numbers for 2 models; give one a model")
+@case("teacher: weights has 3 numbers for 2 models; give one per model")
 def weights_of_another_ensemble(one):
     one.recipe, one.more = (
         "hinton_ensemble",
@@ -459,7 +460,7 @@ def no_neurons(one):
     one.more = ["--student", "narrow", "--set", "student.intermediate=0"]
 
 
-@case("student.vectors: ", "words.npz: no .npz archive, or cut off")
+@case("student.vectors: ", "words.npz: not an .npz archive, or truncated")
 def word_vectors_that_are_cut_off(one):
     one.recipe = "word_vectors_bilstm"
     one.more = ["--set", f"student.vectors={one.file('words.npz', b'PK' + bytes(99))}"]
@@ -541,7 +542,7 @@ def unknown_report(one):
 # --- folders that are there
 
 
-@case("not empty. Go on with it: --resume; replace it: --overwrite; or give another --out")
+@case("not empty. Resume it with --resume, replace it with --overwrite, or give another --out")
 def folder_not_empty(one):
     one.out.mkdir(parents=True)
     (one.out / "thesis.txt").write_text("years of work")
@@ -553,7 +554,7 @@ def overwriting_somebody_elses(one):
     one.more = ["--overwrite"]
 
 
-@case("holds a run of another recipe: different are seed (1 there, 0 now)")
+@case("holds a run with other settings: seed (1 there, 0 now)")
 def run_of_another_recipe(one):
     one.out.mkdir(parents=True)
     keys = {
@@ -565,7 +566,7 @@ def run_of_another_recipe(one):
     one.more = ["--resume"]
 
 
-@case("holds the outputs of another teacher or setting: different are teacher's max_length", "--store")
+@case("holds the outputs of another teacher or setting; these differ: teacher's max_length", "--store")
 def store_of_another_teacher(one):
     from understudy.teachers.store import Store
     from understudy.text_model import TextModel

@@ -544,7 +544,7 @@ def test_first_tokens_are_compared_whatever_the_tokens_are(world, tmp_path):
     built = recipe(
         world, "pkd_skip", student=student, stages__0__objectives=[{"kind": "labels"}, one | {"pooled": "mean"}]
     )
-    with pytest.raises(RecipeError, match="cut texts differently"):
+    with pytest.raises(RecipeError, match="tokenize texts differently"):
         prepare(resolve(built))
 
 

@@ -280,7 +280,7 @@ def test_what_a_stage_on_text_cannot_do_is_said_before_training(
 
 
 def test_a_pretrained_model_without_its_head_is_refused_where_it_is_heard(world, raw, tmp_path):
-    with pytest.raises(ModelError, match="no masked language model: its head would start at random"):
+    with pytest.raises(ModelError, match="no masked language model: its head would be initialized at random"):
         distill(distilbert(world, raw, world.teacher), tmp_path / "run")
 
 
@@ -290,7 +290,7 @@ def test_a_pretrained_model_without_its_head_is_refused_where_it_is_heard(world,
     ({"stages.0.teacher": "self"}, "hears teacher.pretrained"),
     ({"stages.0.student": {"kind": "bilstm"}}, "exclude each other"),
     ({"stages.0.masked_lm.fraction": 1.0}, "less than 1"),
-    ({"stages.1.self_average": {"checkpoints": 3}}, "self_average is of teacher 'self', but teacher is 'given'"),
+    ({"stages.1.self_average": {"checkpoints": 3}}, "self_average needs teacher 'self', but teacher is 'given'"),
 ])  # fmt: skip
 def test_stages_on_text_that_make_no_sense(changes, message):
     with pytest.raises(RecipeError, match=message):

@@ -190,7 +190,7 @@ def test_a_set_that_is_no_yaml():
         ("stages.0.name", "Not A Name", "stages.0.name is 'Not A Name'"),
         ("stages.0.rows", ["trian"], "stages.0.rows.0 is 'trian'"),
         ("data.max_length", 2, "data.max_length is 2"),
-        ("teacher", {"models": ["a", "b"], "weights": [1]}, "teacher: weights has 1 numbers for 2 models; give one a model"),
+        ("teacher", {"models": ["a", "b"], "weights": [1]}, "teacher: weights has 1 numbers for 2 models; give one per model"),
         ("teacher.weights", [1, 0], "teacher.weights.1 is 0: .*greater than 0"),
         ("teacher.weights", [float("inf")], "teacher.weights.0 is inf"),
     ],
@@ -220,7 +220,7 @@ def test_all_wrong_paths_together():
 
 def test_two_stages_of_one_name():
     stage = LEAST["stages"][0]
-    assert "stages need names of their own; got only, only" in refused(stages=[stage, stage])
+    assert "stage names must be different; got only, only" in refused(stages=[stage, stage])
 
 
 def test_overrides_do_not_leak_into_the_next_recipe():

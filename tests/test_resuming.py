@@ -113,7 +113,7 @@ def test_another_model_is_refused(program):
     changed = load_file(weights)
     key = next(key for key in changed if key.endswith("word_embeddings.weight"))
     save_file(changed | {key: changed[key] + 1e-3}, weights, metadata={"format": "pt"})
-    with pytest.raises(RunFolderError, match=r"(teacher|model) \(.*\): another one than then"):
+    with pytest.raises(RunFolderError, match=r"(teacher|model) \(.*\): changed since"):
         program.run(say=stop, resume=True)
 
 
@@ -136,7 +136,7 @@ def test_settings_of_measuring_may_change_until_the_run_is_finished(tmp_path):
     Run.start(run.folder, other, resume=True)
     assert (run.folder / "recipe.yaml").read_text("utf-8") == other
     run.record({"seed": 0})
-    with pytest.raises(RunFolderError, match=r"different are export \(\[\] there, \['onnx'\] now\)"):
+    with pytest.raises(RunFolderError, match=r"other settings: export \(\[\] there, \['onnx'\] now\)"):
         check(run.folder, RECIPE, resume=True, overwrite=False)
 
 

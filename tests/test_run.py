@@ -36,7 +36,7 @@ def test_an_empty_folder_that_is_there_is_as_good_as_none(tmp_path):
 
 def test_a_folder_in_use_needs_a_word(started):
     with pytest.raises(
-        RunFolderError, match=r"not empty. Go on with it: --resume; replace it: --overwrite; or give another --out"
+        RunFolderError, match=r"not empty. Resume it with --resume, replace it with --overwrite, or give another --out"
     ):
         Run.start(started.folder, RECIPE)
 
@@ -52,7 +52,8 @@ def test_going_on(started):
 def test_going_on_with_another_recipe_names_what_differs(started):
     before = contents(started.folder)
     with pytest.raises(
-        RunFolderError, match=r"different are seed \(0 there, 1 now\), stages.0.train.epochs \(3 there, 5 now\)\. Give"
+        RunFolderError,
+        match=r"other settings: seed \(0 there, 1 now\), stages.0.train.epochs \(3 there, 5 now\)\. Give",
     ):
         Run.start(started.folder, OTHER, resume=True)
     assert contents(started.folder) == before
@@ -88,7 +89,7 @@ def test_a_recipe_there_that_is_damaged(started):
 
 def test_facts_that_are_damaged(started):
     (started.folder / "facts.json").write_text('{"seed": ')
-    with pytest.raises(RunFolderError, match=r"facts.json: damaged .*go on with --resume"):
+    with pytest.raises(RunFolderError, match=r"facts.json: damaged .*resume with --resume"):
         _ = started.facts
 
 

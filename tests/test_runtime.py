@@ -222,7 +222,7 @@ BAD = {
     "bytes": ([b"a film"], None, "row 1: text must be text"),
     "one text": ("a film", None, "give a list"),
     "half a character": (["a film", "caf\udce9"], None, "row 2: not UTF-8: character 4"),
-    "a pair": (["a film"], ["fun"], "reads one text, but a second is given"),
+    "a pair": (["a film"], ["fun"], "reads one text, but a second one is given"),
 }
 
 
@@ -519,7 +519,7 @@ def test_both_texts_of_a_pair_are_shown_and_one_alone_is_refused(pair_export, bu
         assert said.code == 2 and "give the second one too: --pair TEXT" in said.err
     build("bilstm").save(tmp_path / "single")
     said = understudy("predict", tmp_path / "single", "a film", "--pair", "good fun")
-    assert said.code == 2 and "reads one text, but a second is given" in said.err
+    assert said.code == 2 and "reads one text, but a second one is given" in said.err
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ def test_without_a_form_that_ships_nothing_is_the_best(world, space, tmp_path, m
     said: list[str] = []
     with pytest.raises(UnderstudyError, match="none of 1 trials came to its end within the budget"):
         search(settings(world), BUDGET, tmp_path / "out", space=space, trials=1, say=said.append)
-    assert any("over budget: no form of it that fits the budget answers as the student does" in line for line in said)
+    assert any("over budget: no export within the budget matches the student" in line for line in said)
 
 
 # --- stopped, killed, shared
@@ -211,7 +211,7 @@ def test_interrupted_it_says_how_to_go_on_and_goes_on_alike(whole, world, space,
         said = understudy(*given)
     assert (said.code, said.out) == (130, "") and "resume it with the same command and --resume" in said.err
     refused = understudy(*given)
-    assert refused.code == 2 and "Go on with it: --resume" in refused.err
+    assert refused.code == 2 and "Resume it with --resume" in refused.err
     said = understudy(*given, "--resume")
     assert said.code == 0, said.err
     assert tried(said.json) == tried(facts_in(whole))
@@ -440,7 +440,7 @@ def test_two_folders_share_a_study_in_postgresql(whole, world, space, tmp_path, 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--budget", "fast"], "'fast' is no limit; write it as measure<=number"),
+        (["--budget", "fast"], "'fast' is not a limit; write it as measure<=number"),
         (["--budget", "latency<=1"], "measure 'latency' is unknown; known are latency_ms, size_mib. Did you mean 'latency_ms'?"),
         (["--budget", "size_mib<=1, size_mib<=2"], "size_mib is given twice"),
         (["--budget", "size_mib<=small"], "the limit of size_mib is 'small'; a number above 0 is allowed"),
@@ -451,9 +451,9 @@ def test_two_folders_share_a_study_in_postgresql(whole, world, space, tmp_path, 
         (["--storage", "sqlite:////nowhere/at/all.db"], "sqlite:////nowhere/at/all.db: cannot be opened: "),
         (["--storage", "mydb"], "--storage mydb: cannot be opened: "),
         (["--storage", "postgresql://me:secret@127.0.0.1:1/db"], "postgresql://me:***@127.0.0.1:1/db: cannot be opened: "),
-        (["--worker"], "name the database that they share with --storage"),
+        (["--worker"], "name its database with --storage"),
         (["--space", "none.yaml"], "--space none.yaml: no such file"),
-        (["--set", "student.hidden=3"], "the space names the students"),
+        (["--set", "student.hidden=3"], "the students come from the search space"),
         (["--teacher", "nowhere"], "cannot be mixed|nowhere"),
     ],
     ids=lambda one: "_".join(one) if isinstance(one, list) else "",

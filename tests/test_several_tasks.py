@@ -104,7 +104,12 @@ def test_every_recipe_runs_two_steps(name, control, words, tmp_path, understudy)
     assert said.code == 0, said.err
     facts = said.json
     assert facts == json.loads((run / "facts.json").read_text()) and list(facts["tasks"]) == ["mood", "likeness"]
-    models = {"teacher", "ngrams", "student", *({"student_alone", "student_pseudo_labels"} if len(control) == 2 else ())}
+    models = {
+        "teacher",
+        "ngrams",
+        "student",
+        *({"student_alone", "student_pseudo_labels"} if len(control) == 2 else ()),
+    }
     assert facts["mean"].keys() == models
     for task, metric in (("mood", "accuracy"), ("likeness", "pearson")):
         own = json.loads((run / task / "facts.json").read_text())
@@ -392,8 +397,8 @@ REFUSED = {
         ["--teacher", "mod=x"],
         "--teacher mod=x: no --train names task 'mod'; known are mood, likeness. Did you mean 'mood'?",
     ),
-    "no plain word": (["--train", "My task=b.jsonl"], "task name 'My task' is no plain word"),
-    "a name that is taken": (["--train", "checkpoints=b.jsonl"], "task name 'checkpoints' is taken by the run folder"),
+    "no plain word": (["--train", "My task=b.jsonl"], "task name 'My task' is invalid: use lower-case letters"),
+    "a name that is taken": (["--train", "checkpoints=b.jsonl"], "task name 'checkpoints' is used by the run folder"),
     "an empty file": (["--test", "mood="], "--test mood= is empty; write it as mood=FILE"),
     "twice": (["--train", "mood=b.jsonl"], "--train is given 2 times for task mood; give it once"),
     "an unknown kind of task": (
@@ -410,22 +415,22 @@ REFUSED = {
         "data.train: a recipe with tasks has it in each task, as tasks.0.data.train",
     ),
     "plain text": (["--raw", "x.txt"], "data.raw: a recipe with tasks has it in each task"),
-    "two of one name": (["--set", "tasks.1.name=mood"], "tasks need names of their own; got mood, mood"),
+    "two of one name": (["--set", "tasks.1.name=mood"], "task names must be different; got mood, mood"),
     "no encoder": (
         ["--student", "bilstm"],
-        "student bilstm has no encoder for tasks to share; take teacher_layers, narrow or pretrained",
+        "student bilstm has no encoder for tasks to share; use teacher_layers, narrow or pretrained",
     ),
     "augmentation": (
         ["--set", "stages.0.augment={copies: 2, steps: [{kind: masking}]}"],
-        "stages.0.augment: a recipe with tasks cannot have it",
+        "stages.0.augment: not supported in a recipe with tasks",
     ),
     "mixup": (
         ["--set", "stages.0.mixup={objectives: [{kind: labels}]}"],
-        "stages.0.mixup: a recipe with tasks cannot have it",
+        "stages.0.mixup: not supported in a recipe with tasks",
     ),
     "an assistant": (
         ["--set", "stages.0.teacher=self"],
-        "stages.0.teacher is 'self', but the tasks of a recipe bring their own",
+        "stages.0.teacher is 'self', but each task of a recipe has its own teacher",
     ),
     "layers": (
         ["--set", "stages.0.objectives=[{kind: hidden_states}]"],
@@ -461,9 +466,9 @@ def test_all_mistakes_of_the_options_are_told_together(words, tmp_path, understu
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    ([], "bam teaches one student several tasks and names none; give for each --task NAME=classification"),
+    ([], "bam is for several tasks; name each of them: --task NAME=classification"),
     (["--train", "b.jsonl"], "--train b.jsonl names no task; write it as NAME=FILE, for example --train first=b.jsonl"),
-    (["--teacher", "mood=x"], "--teacher mood=x: task 'mood' has no rows to learn from; give --train mood=FILE"),
+    (["--teacher", "mood=x"], "--teacher mood=x: task 'mood' has no training rows; give --train mood=FILE"),
     (["--train", "mood=x"], "no task has a teacher; give at least one, as --teacher mood=FOLDER"),
     (["--train", "mood=x", "--train", "b=y", "--teacher", "mood=x", "--transfer", "b=z"],
      "bam: task b has transfer rows, but no teacher to label them; give --teacher b=FOLDER or leave them out"),

@@ -103,7 +103,7 @@ def test_how_long_a_row_may_be(name, positions, asked, expected):
 
 
 def test_longer_than_the_positions(saved):
-    with pytest.raises(ModelError, match=r"data.max_length is 65, but .* has 64 positions; ask for at most 64"):
+    with pytest.raises(ModelError, match=r"data.max_length is 65, but .* has 64 positions; give at most 64"):
         TextModel.load(saved, max_length=65)
     other = family("Roberta", max_position_embeddings=66, pad_token_id=1)
     with pytest.raises(ModelError, match="ask for at most 64"):
@@ -132,7 +132,7 @@ def test_as_many_positions_as_a_family_counts(name):
 
 
 def test_a_name_of_the_hub_that_is_not_there(tmp_path):
-    with pytest.raises(ModelError, match="no such folder here, and the hub did not give a model of that name"):
+    with pytest.raises(ModelError, match="no such folder, and no model of that name could be loaded from the hub"):
         TextModel.load("nobody/has-this-model")
 
 

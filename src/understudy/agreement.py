@@ -144,7 +144,7 @@ def resolve_max_length(model: PreTrainedModel, tokenizer: Any, asked: int | None
     if asked is not None:
         if positions and asked > positions:
             raise ModelError(
-                f"data.max_length is {asked}, but {where} has {positions} positions; ask for at most {positions}"
+                f"data.max_length is {asked}, but {where} has {positions} positions; give at most {positions}"
             )
         return asked
     config: Any = model.config

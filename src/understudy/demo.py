@@ -53,7 +53,10 @@ def demo(out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = Fa
         write_corpus(data)
     files = {f"data.{split}": str(data / f"{split}.jsonl.gz") for split in ("train", "validation", "test")}
     settings = build(
-        FinetuneSettings, {"model": str(encoder), "train": TEACHER_TRAINING}, {**files, "seed": seed, "baseline": baseline}, where="demo"
+        FinetuneSettings,
+        {"model": str(encoder), "train": TEACHER_TRAINING},
+        {**files, "seed": seed, "baseline": baseline},
+        where="demo",
     )
     # What is done is kept, whether the last demo was interrupted or came to its end.
     finetune(settings, out / "teacher", resume=resume, overwrite=overwrite, device=device, say=say, command=command)

@@ -51,7 +51,7 @@ def layers(model: PreTrainedModel) -> nn.ModuleList:
         reason = "all its layers share one set of weights, so there is none to pick"
     else:
         reason = f"no list of layers at {' or '.join(f'{type(model.base_model).__name__}.{path}' for path in _LAYERS)}"
-    raise ModelError(f"{_name(model)}: {reason}; understood families are {', '.join(FAMILIES)}")
+    raise ModelError(f"{_name(model)}: {reason}; supported families are {', '.join(FAMILIES)}")
 
 
 def has_layers(model: PreTrainedModel) -> bool:
@@ -142,15 +142,13 @@ def projections(model: PreTrainedModel, layer: int) -> Projections:
         limit = getattr(known.attention, "sliding_window", None)  # modernbert, which counts the token itself
         return known if limit is None else replace(known, window=limit - 1)
     if known is not None:
-        reason = (
-            f"{type(known.attention).__name__} has queries and keys, but its scores may be more than their products"
-        )
+        reason = f"{type(known.attention).__name__} has queries and keys, but its attention scores may be more than their products"
     else:
         looked = " or ".join(f"{path}.{names[0]}" for path, names in _ATTENTION.items())
         reason = f"no queries and keys found in {type(found).__name__}: looked for {looked}"
     raise ModelError(
         f"{_name(model)}: {reason}. Objectives that compare attention know the families {', '.join(ATTENTION_FAMILIES)}; "
-        "hidden_states does without"
+        "hidden_states needs none"
     )
 
 
@@ -193,7 +191,7 @@ def block(model: PreTrainedModel, layer: int) -> Block:
             return Block(attention, *parts)
     raise ModelError(
         f"{_name(model)}: {type(found).__name__} is not made as the layers of bert, roberta, xlm-roberta, camembert, distilbert, electra "
-        "and mpnet are, which alone can be projected"
+        "and mpnet are, and only these can be projected"
     )
 
 

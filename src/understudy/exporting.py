@@ -39,7 +39,7 @@ def export_model(
         overwrite: replace an export that is there.
 
     Raises:
-        ExportError: the export does not answer as the model does; nothing is left behind.
+        ExportError: the export does not match the model; nothing is left behind.
         UserError: the model, the data or the folder does not fit, or the extra `export` is not installed.
     """
     need_exporter()

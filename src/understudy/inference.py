@@ -78,7 +78,7 @@ def _load(folder: str, max_length: int | None) -> TextModel | Predictor:
     if not is_export(folder):
         return TextModel.load(folder, max_length=max_length)
     if max_length is not None:
-        raise ModelError(f"{folder}: an exported model keeps the length it was exported with; leave --max-length out")
+        raise ModelError(f"{folder}: an exported model has the length it was exported with; remove --max-length")
     import torch
 
     return Predictor(folder, threads=torch.get_num_threads())
@@ -113,9 +113,9 @@ def stream(model: str, rows: Iterable[Row], *, device: str | None = None) -> lis
     reads_pairs = getattr(loaded.model.config, "pair", None)
     if rows and reads_pairs is not None and reads_pairs != pair:
         raise DataError(
-            f"{model} compares two texts, but only one is given; {GIVE_A_PAIR}"
+            f"{model} needs a second text, but only one is given; {GIVE_A_PAIR}"
             if reads_pairs
-            else f"{model} reads one text, but a second is given; leave it out"
+            else f"{model} reads one text, but a second one is given; remove it"
         )
     return _answers(loaded, rows, device) if rows else []
 

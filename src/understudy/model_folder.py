@@ -47,7 +47,7 @@ def find_folder(name: str | Path) -> Path:
             folder = Path(snapshot_download(asked, allow_patterns=list(_READ)))
         except Exception as error:
             raise ModelError(
-                f"{name}: no such folder here{_near(folder, near)}, and the hub did not give a model of that name: {first_line(error)}"
+                f"{name}: no such folder{_near(folder, near)}, and no model of that name could be loaded from the hub: {first_line(error)}"
             ) from error
     check_folder(folder)
     return folder
@@ -83,7 +83,7 @@ def check_folder(folder: Path) -> None:
 def _instead(folder: Path) -> str:
     """What a folder without a config holds."""
     if is_export(folder):
-        return "it is an export of understudy, which predict, serve, benchmark and evaluate take; here a `transformers` folder is needed"
+        return "it is an export of understudy, for predict, serve, benchmark and evaluate; here a `transformers` model folder is needed"
     inner = [path.parent for path in sorted(folder.glob("*/config.json"))]
     if (folder / "modules.json").is_file() and inner:
         return f"it is a sentence-transformers folder; its encoder is {inner[0]}"
@@ -93,8 +93,8 @@ def _instead(folder: Path) -> str:
         if found := next(iter(sorted(folder.rglob(pattern))), None):
             return f"{found.name} in it: {what}"
     if inner:
-        return f"a `transformers` folder is needed: is it {inner[0]}?"
-    return "a `transformers` folder is needed"
+        return f"a `transformers` model folder is needed: is it {inner[0]}?"
+    return "a `transformers` model folder is needed"
 
 
 def _check_weights(folder: Path) -> None:
@@ -283,7 +283,7 @@ def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: b
     if missing and not new_head:
         what, command = ("no masked language model", "pretrain") if "masked" in kind else ("not fine-tuned", "finetune")
         raise ModelError(
-            f"{folder}: {what}: its head would start at random ({', '.join(missing[:3])} missing). "
+            f"{folder}: {what}: its head would be initialized at random ({', '.join(missing[:3])} missing). "
             f"Run `understudy {command}` on it first."
         )
     encoder = [name for name in missing if base and name.startswith(base) and "pooler" not in name]
@@ -328,7 +328,7 @@ def load_tokenizer(folder: Path) -> Any:
         reason = (
             "it is code in the folder (auto_map), which is never run" if "auto_map" in settings else first_line(error)
         )
-        raise ModelError(f"{folder}: no tokenizer that loads: {reason}") from error
+        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {reason}") from error
     # Without its file, some families' tokenizers load all the same, and know no word but the special ones.
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ModelError(f"{folder}: no tokenizer.json (or vocabulary) found; save the tokenizer into this folder")

@@ -155,11 +155,11 @@ def resolve_tasks(recipe: Recipe) -> Recipe:
     """
     if not recipe.tasks:
         raise RecipeError(
-            f"{recipe.name} teaches one student several tasks and names none; give for each --task NAME=classification (or similarity), "
+            f"{recipe.name} is for several tasks; name each of them: --task NAME=classification (or similarity), "
             "--train NAME=FILE and --teacher NAME=FOLDER"
         )
     mistakes = [
-        f"task {task.name} has no rows to learn from; give --train {task.name}=FILE"
+        f"task {task.name} has no training rows; give --train {task.name}=FILE"
         + (
             " (without any labels, distil it alone: a recipe with one task takes --transfer without --train)"
             if task.data.transfer
@@ -205,7 +205,7 @@ def prepare_tasks(recipe: Recipe, say: Say = lambda line: None, *, device: str =
             for stage in recipes[name].stages:
                 if plans[name].asks_live(stage):
                     raise RecipeError(
-                        f"stage {stage.name} compares what goes on inside models, which a recipe with tasks cannot; take objectives "
+                        f"stage {stage.name} uses hidden states or attention, which a recipe with tasks does not support; use objectives "
                         "on labels and logits"
                     )
             check(plans[name], device)
@@ -257,7 +257,7 @@ def _students(
     first = recipe.student.make().build(blueprint)
     if first.model.base_model is first.model:
         raise RecipeError(
-            f"student {recipe.student.kind} has no encoder for tasks to share; take teacher_layers, narrow or pretrained"
+            f"student {recipe.student.kind} has no encoder for tasks to share; use teacher_layers, narrow or pretrained"
         )
     students = {}
     for number, (task, (_, own, _)) in enumerate(given.items()):

@@ -70,7 +70,7 @@ def answering(
     """
     if is_export(model):
         if device not in (None, "cpu"):
-            raise RecipeError(f"--device {device}: an exported model runs on the CPU; leave it out")
+            raise RecipeError(f"--device {device}: exported models run on the CPU; remove it")
         if precision not in (None, "int8", "float32"):
             raise RecipeError(f"--precision {precision}: allowed are int8 and float32")
         return Predictor(model, threads=threads, int8=None if precision is None else precision == "int8").stream

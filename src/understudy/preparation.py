@@ -286,7 +286,7 @@ def _labelled_by(teacher: Teacher, rows: Rows, task: Task, device: str) -> Rows:
     names, said = rows.label_names, np.concatenate(answers)
     if len(np.unique(said)) < 2:
         raise ModelError(
-            f"the teacher gives the same answer to all {len(said)} held-out rows; it does not know this task, or these texts"
+            f"the teacher gives the same answer to all {len(said)} held-out rows; it was not trained for this task, or these texts"
         )
     spread = f"numbers from {said.min():.3g} to {said.max():.3g}" if names is None else ", ".join(
         f"{names[place]} ({count:,})" for place, count in Counter(said.tolist()).most_common(30)
@@ -342,7 +342,7 @@ def warn_of_few_updates(recipe: Recipe, updates: Sequence[int], say: Say) -> Non
 def few_updates(updates: int, least: int | None, who: str, place: str, say: Say) -> None:
     """Say where a training is so short that it may well end before it has learned the task."""
     if least and updates < least / 2:
-        say(f"Warning: {updates:,} updates are few for {who}; on little data it learns in {least:,}. Leave {place}.epochs and max_steps "
+        say(f"Warning: {updates:,} updates are few for {who}; about {least:,} are needed. Leave {place}.epochs and max_steps "
             f"out, or give {place}.min_updates={least}")  # fmt: skip
 
 
@@ -454,7 +454,7 @@ def check_stages(plan: Plan) -> None:
             )
         if stage.augment is not None and isinstance(plan.teacher, FileTeacher):
             raise RecipeError(
-                f"stage {stage.name} makes rows for the teacher to answer, but only its answers are known, in a file; "
+                f"stage {stage.name} augments rows for the teacher to label, but the teacher is a file of outputs; "
                 f"give the teacher's folder, or set stages.{number}.augment=null"
             )
         _check_inside(plan.at(stage), stage)
@@ -476,14 +476,15 @@ def check_teacher(plan: Plan, device: str) -> None:
     if plan.task.label_type == "number":
         if found["pearson"] <= 0:
             raise ModelError(
-                f"{name}: its Pearson correlation on the validation rows is {found['pearson']:.3f}; it does not know this task"
+                f"{name}: its Pearson correlation on the validation rows is {found['pearson']:.3f}; it was not trained for this task"
             )
         return
     majority = float(np.bincount(labels).max() / len(labels))
     if found["accuracy"] < majority:
         raise ModelError(
-            f"{name}: its accuracy on the validation rows is {found['accuracy']:.3f}, below always answering the most frequent label "
-            f"({majority:.3f}). Is it fine-tuned on this task, with the labels {', '.join(plan.rows.label_names or ())} in this order?"
+            f"{name}: its accuracy on the validation rows is {found['accuracy']:.3f}, below that of always predicting the most frequent "
+            f"label ({majority:.3f}). Is it fine-tuned on this task, with the labels "
+            f"{', '.join(plan.rows.label_names or ())} in this order?"
         )
 
 
@@ -501,15 +502,15 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
             encoder.projections(plan.student.model, layer)
     if stage.mixup is not None and "inputs_embeds" not in inspect.signature(plan.student.model.forward).parameters:
         raise RecipeError(
-            f"stage {stage.name} blends word embeddings, which student {plan.recipe.student.kind} does not take from outside; "
-            "take teacher_layers, narrow or pretrained"
+            f"stage {stage.name} uses mixup of word embeddings, which student {plan.recipe.student.kind} does not support; "
+            "use teacher_layers, narrow or pretrained"
         )
     if not plan.asks_live(stage):
         return
     if len(plan.teacher.models) != 1:
         many = f"{len(plan.teacher.models)} teachers" if plan.teacher.models else "a file of outputs"
         raise RecipeError(
-            f"stage {stage.name} compares what goes on inside, or blends rows, which needs one teacher model; given are {many}"
+            f"stage {stage.name} uses hidden states, attention or mixup, which need one teacher model; given are {many}"
         )
     teacher = plan.teacher.models[0]
     for objective in objectives:
@@ -525,12 +526,13 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
         short = min(plan.student.max_length, teacher.max_length)
         if plan.student.max_length != teacher.max_length and max(own[row], other[row]) > short:
             raise RecipeError(
-                f"stage {stage.name} compares tokens, but the teacher reads {teacher.max_length} of a row and the student "
+                f"stage {stage.name} compares tokens, but the teacher reads at most {teacher.max_length} tokens of a row and the student "
                 f"{plan.student.max_length}: set data.max_length={short}"
             )
         raise RecipeError(
-            f"stage {stage.name} compares tokens, but teacher and student cut texts differently: row {row + 1} ({rows['text'][row]!r:.50}) "
-            f"has {other[row]} for the teacher, {own[row]} for the student. Give the student the teacher's vocabulary"
+            f"stage {stage.name} compares tokens, but teacher and student tokenize texts differently: row {row + 1} "
+            f"({rows['text'][row]!r:.50}) has {other[row]} for the teacher, {own[row]} for the student. "
+            "Give the student the teacher's vocabulary"
         )
 
 
@@ -546,7 +548,7 @@ def _check_language(plan: Plan, stage: Stage) -> None:
         return
     if teacher is None:
         raise RecipeError(
-            f"stage {stage.name} learns what a masked language model expects; give one with --pretrained FOLDER "
+            f"stage {stage.name} learns the predictions of a masked language model; give one with --pretrained FOLDER "
             "(the teacher before fine-tuning; `understudy pretrain` makes one)"
         )
     if teacher.tokenizer.get_vocab() != plan.student.tokenizer.get_vocab():

@@ -95,9 +95,9 @@ class AugmenterPart(Part):
 class Augmentation(_Frozen):
     """Changed copies of a stage's rows, for the teacher to label."""
 
-    copies: int = Field(gt=0, description="of each row, at most; those that are like another row are left out")
+    copies: int = Field(gt=0, description="of each row, at most; duplicates are dropped")
     steps: tuple[AugmenterPart, ...] = Field(min_length=1)
-    words: Literal["characters", "jieba"] = Field(default="characters", description="how Chinese is cut")
+    words: Literal["characters", "jieba"] = Field(default="characters", description="units of Chinese text")
 
 
 class MixupSettings(_Frozen):
@@ -188,14 +188,14 @@ class TeacherSettings(_Frozen):
     models: tuple[str, ...] = ()
     pretrained: str | None = Field(
         default=None,
-        description="the teacher before fine-tuning: students are cut from it, and stages with masked_lm hear it",
+        description="the teacher before fine-tuning: students are built from it, and stages with masked_lm use it as their teacher",
     )
     combine: Literal["mean_logits", "arithmetic", "geometric"] = "mean_logits"
     weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
-        default=None, description="of the models in the mean, in their order; null: all alike"
+        default=None, description="of the models in the mean, in their order; null: equal"
     )
     store: str | None = Field(
-        default=None, description="folder of kept outputs, shared by runs; null: inside the run folder"
+        default=None, description="folder of cached outputs, shared by runs; null: inside the run folder"
     )
     dtype: Literal["float16", "float32"] = Field(default="float32", description="of kept outputs")
 
@@ -203,7 +203,7 @@ class TeacherSettings(_Frozen):
     def _a_weight_a_model(self) -> Self:
         if self.models and self.weights is not None and len(self.weights) != len(self.models):
             raise ValueError(
-                f"weights has {len(self.weights)} numbers for {len(self.models)} models; give one a model, or leave it out"
+                f"weights has {len(self.weights)} numbers for {len(self.models)} models; give one per model, or leave it out"
             )
         return self
 
@@ -216,7 +216,7 @@ class TrainSettings(_Frozen):
     min_updates: int | None = Field(
         default=None,
         ge=0,
-        description="updates to make even where the epochs are over sooner; null: as the student kind has it, none where epochs are set",
+        description="least number of updates, even if the epochs hold fewer; null: as the student kind has it, none where epochs are set",
     )
     batch_size: int | None = Field(default=None, gt=0)
     accumulation: int = Field(default=1, gt=0, description="batches summed into one update")
@@ -247,11 +247,11 @@ class Stage(_Frozen):
     augment: Augmentation | None = None
     student: StudentPart | None = Field(
         default=None,
-        description="an assistant, trained from its beginning; null: the recipe's student, going on from the stage before",
+        description="a teacher assistant, trained from scratch; null: the recipe's student, continued from the previous stage",
     )
     teacher: Literal["given", "previous", "self"] = Field(
         default="given",
-        description="`previous`: the student of the stage before; `self`: the mean of the student's own recent weights",
+        description="`previous`: the student of the previous stage; `self`: the mean of the student's own recent weights",
     )
     self_average: SelfAverage | None = Field(default=None, description="of teacher `self`")
     sampling_power: float = Field(
@@ -283,7 +283,7 @@ class Stage(_Frozen):
     def _fits_together(self) -> Stage:
         if (self.self_average is None) == (self.teacher == "self"):
             raise ValueError(
-                f"self_average is of teacher 'self', but teacher is '{self.teacher}'; leave one of them out"
+                f"self_average needs teacher 'self', but teacher is '{self.teacher}'; leave one of them out"
             )
         if self.masked_lm is None:
             if "raw" in self.rows:
@@ -296,7 +296,7 @@ class Stage(_Frozen):
                 raise ValueError(f"{name} and masked_lm exclude each other; put them into stages of their own")
         if self.teacher != "given":
             raise ValueError(
-                f"teacher is {self.teacher!r}, but a stage with masked_lm hears teacher.pretrained; leave it out"
+                f"teacher is {self.teacher!r}, but a masked_lm stage always uses teacher.pretrained; remove it"
             )
         return self
 
@@ -308,7 +308,7 @@ class TaskSettings(_Frozen):
     task: str = "classification"
     metric: str | None = Field(default=None, description="as of a recipe; selection takes the mean over tasks")
     data: DataSettings = DataSettings()
-    teacher: TeacherSettings = Field(default=TeacherSettings(), description="no models: taught by its labels only")
+    teacher: TeacherSettings = Field(default=TeacherSettings(), description="no models: trained on its labels only")
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -339,7 +339,7 @@ class Recipe(_Frozen):
     )
     calibrate: bool = Field(
         default=False,
-        description="exports give probabilities scaled by a temperature that the validation rows fit best",
+        description="scale the probabilities of exports by a temperature fitted on the validation rows",
     )
     baseline: bool = Field(
         default=True,
@@ -380,20 +380,18 @@ class Recipe(_Frozen):
             return self
         names = [task.name for task in self.tasks]
         if len(set(names)) != len(names):
-            raise ValueError(f"tasks need names of their own; got {', '.join(names)}")
+            raise ValueError(f"task names must be different; got {', '.join(names)}")
         for task in self.tasks:
             for key, given in (("data.raw", task.data.raw), ("teacher.pretrained", task.teacher.pretrained)):
                 if given is not None:
-                    raise ValueError(
-                        f"task {task.name}: {key} is of no use to a student of several tasks; leave it out"
-                    )
+                    raise ValueError(f"task {task.name}: {key} has no effect in a recipe with several tasks; remove it")
         for number, stage in enumerate(self.stages):
             for key in ("augment", "mixup", "masked_lm", "student"):
                 if getattr(stage, key) is not None:
-                    raise ValueError(f"stages.{number}.{key}: a recipe with tasks cannot have it; leave it out")
+                    raise ValueError(f"stages.{number}.{key}: not supported in a recipe with tasks; remove it")
             if stage.teacher != "given":
                 raise ValueError(
-                    f"stages.{number}.teacher is '{stage.teacher}', but the tasks of a recipe bring their own; leave it out"
+                    f"stages.{number}.teacher is '{stage.teacher}', but each task of a recipe has its own teacher; remove it"
                 )
         return self
 
@@ -402,15 +400,15 @@ class Recipe(_Frozen):
         check_metric(self.task, self.metric)
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
-            raise ValueError(f"stages need names of their own; got {', '.join(names)}")
+            raise ValueError(f"stage names must be different; got {', '.join(names)}")
         if self.stages[0].teacher == "previous":
             raise ValueError(f"stages.0.teacher is 'previous', but no stage comes before {names[0]}")
         if self.stages[-1].student is not None:
             raise ValueError(
-                f"stages.{len(names) - 1}.student: the last stage trains the recipe's student; leave it out there"
+                f"stages.{len(names) - 1}.student: the last stage trains the recipe's student; remove it there"
             )
         if self.stages[-1].masked_lm is not None:
-            raise ValueError(f"stages.{len(names) - 1}.masked_lm: the last stage trains the task; leave it out there")
+            raise ValueError(f"stages.{len(names) - 1}.masked_lm: the last stage trains the task; remove it there")
         return self
 
     @property
@@ -511,11 +509,9 @@ def make_objectives(described: Sequence[ObjectivePart]) -> list[tuple[float, Any
 def check_task_name(name: str) -> None:
     """Refuse a name of a task that cannot be a folder beside the other things of a run."""
     if not _TASK_NAME.fullmatch(name):
-        raise ValueError(
-            f"task name '{name}' is no plain word; it begins with a small letter, then small letters, digits and _ may follow"
-        )
+        raise ValueError(f"task name '{name}' is invalid: use lower-case letters, digits and _, starting with a letter")
     if name in _TAKEN:
-        raise ValueError(f"task name '{name}' is taken by the run folder; take another")
+        raise ValueError(f"task name '{name}' is used by the run folder; choose another")
 
 
 def check_metric(task: str, metric: str | None) -> None:

@@ -105,7 +105,7 @@ class Run:
             return json.loads((self.folder / FACTS).read_text("utf-8"))
         except ValueError as error:
             raise RunFolderError(
-                f"{self.folder / FACTS}: damaged ({error}); delete it, then go on with --resume"
+                f"{self.folder / FACTS}: damaged ({error}); delete it, then resume with --resume"
             ) from error
 
     def discard(self) -> None:
@@ -193,7 +193,7 @@ def check(folder: Path, recipe: str, *, inputs: Inputs | None = None, resume: bo
         return None
     if not resume:
         raise RunFolderError(
-            f"{folder}: not empty. Go on with it: --resume; replace it: --overwrite; or give another --out"
+            f"{folder}: not empty. Resume it with --resume, replace it with --overwrite, or give another --out"
         )
     if not ours:
         raise RunFolderError(f"{folder}: nothing to resume: it has no {RECIPE}")
@@ -205,7 +205,7 @@ def check(folder: Path, recipe: str, *, inputs: Inputs | None = None, resume: bo
     if not finished and isinstance(before, dict) and isinstance(now, dict):
         before, now = ({key: value for key, value in one.items() if key not in MEASURING} for one in (before, now))
     if before != now:
-        raise RunFolderError(f"{folder}: holds a run of another recipe: different are {', '.join(_differences(before, now))}. "
+        raise RunFolderError(f"{folder}: holds a run with other settings: {', '.join(_differences(before, now))}. "
                              "Give the same settings, or another --out")  # fmt: skip
     if inputs is not None:
         _check_inputs(folder, inputs)
@@ -223,14 +223,14 @@ def _check_inputs(folder: Path, inputs: Inputs) -> None:
         ]
     except FileNotFoundError:
         raise RunFolderError(
-            f"{folder}: has no {INPUTS}, so that nothing says which rows it was made of (a run of an older version?). "
+            f"{folder}: has no {INPUTS}, so its rows are not known (a run of an older version?). "
             "Start anew with --overwrite, or give another --out"
         ) from None
     except (ValueError, AttributeError) as error:
         raise RunFolderError(f"{folder / INPUTS}: damaged ({error}); start anew with --overwrite") from error
     if changed:
         raise RunFolderError(
-            f"{folder}: the run there was started with other data: {'; '.join(changed)}. Give what it was started with, start "
+            f"{folder}: this run was started with other data: {'; '.join(changed)}. Give what it was started with, start "
             "anew with --overwrite, or give another --out"
         )
 
@@ -252,7 +252,7 @@ def _changed(name: str, before: Mapping[str, Any] | None, now: Mapping[str, Any]
     if there != here:
         how = f"{there or 'no'} rows then, {here or 'none'} now"
     else:
-        how = "another one than then" if here is None else f"{here} rows then and now, but not the same"
+        how = "changed since" if here is None else f"{here} rows then and now, but different ones"
     return f"{name} ({(now or before or {}).get('file')}): {how}"
 
 

@@ -164,9 +164,9 @@ class Predictor:
 
     def _check(self, texts: Sequence[Any], pairs: Sequence[Any] | None, before: int) -> None:
         if pairs is None and self.pair:
-            raise DataError(f"{self.folder} compares two texts, but only one is given; {GIVE_A_PAIR}")
+            raise DataError(f"{self.folder} needs a second text, but only one is given; {GIVE_A_PAIR}")
         if pairs is not None and not self.pair:
-            raise DataError(f"{self.folder} reads one text, but a second is given; leave it out")
+            raise DataError(f"{self.folder} reads one text, but a second one is given; remove it")
         check_texts(texts, pairs, before)
 
     def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None, before: int) -> list[Any]:

@@ -63,7 +63,7 @@ def search(
     if trials < 1:
         raise RecipeError(f"--trials {trials}: at least 1 is needed")
     if worker and storage is None:
-        raise RecipeError("--worker makes trials for others; name the database that they share with --storage URL")
+        raise RecipeError("--worker runs trials of a shared search; name its database with --storage URL")
     if processes.count() > 1:
         raise RecipeError("a search runs in one process; start several with one --storage instead")
     limits, chosen_from, out = parse_budget(budget), load_space(space), Path(out)

@@ -206,8 +206,8 @@ def test_taggers_that_are_none(tagger, message, tmp_path):
     ("tokens", "tags", "message"),
     [
         (["a", "film"], ["DET"], "row 2 has 2 tokens and 1 tags; every token needs one tag"),
-        (["a", None], ["DET", "NOUN"], "row 2: tokens has nothing in place 2 of 2"),
-        (["a", "film"], [None, "NOUN"], "row 2: tags has nothing in place 1 of 2"),
+        (["a", None], ["DET", "NOUN"], "row 2: tokens is empty at position 2 of 2"),
+        (["a", "film"], [None, "NOUN"], "row 2: tags is empty at position 1 of 2"),
         (None, None, "row 2: tokens is None; a list is needed"),
         ("a film", ["DET", "NOUN"], "row 2: tokens is 'a film'; a list is needed, which CSV writes as JSON"),
     ],
@@ -257,7 +257,9 @@ def test_a_model_tags_texts_of_any_length(model):
 
 @pytest.mark.parametrize("cls", [BertForSequenceClassification, BertModel, BertForMaskedLM])
 def test_models_that_would_tag_at_random(cls, model):
-    with pytest.raises(ModelError, match=r"part_of_speech.tagger: .* is no token-classification model: .* at random"):
+    with pytest.raises(
+        ModelError, match=r"part_of_speech.tagger: .* is not a token-classification model: .* at random"
+    ):
         PartOfSpeech(tagger=model(cls)).prepare(Material(TEXTS))
 
 
@@ -284,7 +286,7 @@ def test_spacy_tags(pipeline):
 def test_spacy_without_tags_is_refused(tmp_path):
     spacy = pytest.importorskip("spacy", reason="spaCy (extra spacy) is not installed")
     spacy.blank("en").to_disk(tmp_path / "blank")
-    with pytest.raises(RecipeError, match="gives no parts of speech; take one with a tagger"):
+    with pytest.raises(RecipeError, match="has no tagger for parts of speech; use one that has"):
         PartOfSpeech(tagger=f"spacy:{tmp_path / 'blank'}").prepare(Material(TEXTS))
     with pytest.raises(
         RecipeError, match=r"cannot load 'no_such_web'; is it installed \(`python -m spacy download no_such_web"
@@ -396,7 +398,7 @@ def test_word_replacement_needs_something_to_go_by(tmp_path):
     with pytest.raises(ValueError, match="both missing"):
         WordReplacement()
     tiny_teacher().save(tmp_path / "teacher")
-    with pytest.raises(ModelError, match=r"is no masked language model: .* at random \(cls\."):
+    with pytest.raises(ModelError, match=r"is not a masked language model: .* at random \(cls\."):
         WordReplacement(masked_lm=str(tmp_path / "teacher")).prepare(Material(TEXTS))
 
 

@@ -101,7 +101,7 @@ def test_what_is_read(tmp_path, name):
 
 
 REFUSED = {
-    "a value without a column": ("text,label,,\na film,good,,\na film, dull,bad,\n", "line 3: 'bad' stands in a column without a name"),
+    "a value without a column": ("text,label,,\na film,good,,\na film, dull,bad,\n", "line 3: 'bad' is in a column without a name"),
     "ragged semicolons": ("text;label\na;good\nb; c;bad\n", "line 3: 3 fields, but the header has 2.* a semicolon"),
     "one row with one more": ("text,label\na film,good\na film, dull,\n", "line 3: 3 fields, but the header has 2"),
     "a header of nothing": (",,\na,b,c\n", "line 1: the header is empty"),

@@ -72,7 +72,7 @@ def test_what_is_no_table(rows, message):
 
 @pytest.mark.parametrize(("rows", "message"), [
     ([], "<list: 0 rows>: there are no rows"), ([{"txt": "a"}], "<list: 1 rows>: no column 'label'"),
-    (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "column 'text' is there twice"),
+    (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "column 'text' appears twice"),
     (pd.DataFrame({"text": ["a", None], "label": ["x", "y"]}), r"1 row \(2\) without a text"),
 ])  # fmt: skip
 def test_rows_that_do_not_fit(rows, message):
@@ -85,7 +85,7 @@ def test_a_recipe_names_them_and_does_not_take_the_name_for_rows(tmp_path):
     (tmp_path / "again.yaml").write_text(recipe.dump(), "utf-8")
     assert "train: '<DataFrame: 60 rows>'" in recipe.dump() and "transfer: '<list: 60 rows>'" in recipe.dump()
     with pytest.raises(
-        RecipeError, match=r"data.train: <DataFrame: 60 rows> stands for rows that a Python program held"
+        RecipeError, match=r"data.train: <DataFrame: 60 rows> stands for rows in the memory of a Python program"
     ):
         load_recipe(tmp_path / "again.yaml")
     assert load_recipe(tmp_path / "again.yaml", {"data.train": ROWS, "data.transfer": ROWS}).data.train is not None
@@ -111,7 +111,7 @@ def test_a_run_from_rows_in_memory(tmp_path):
     assert finetune(settings(pd.DataFrame(ROWS)), out, resume=True).facts == run.facts
     with pytest.raises(RunFolderError, match=r"started with other data: train \(<DataFrame: 60 rows>\)"):
         finetune(settings(pd.DataFrame(ROWS[::-1])), out, resume=True)
-    with pytest.raises(DataError, match=r"stands for rows that a Python program held.* --data FILE"):
+    with pytest.raises(DataError, match=r"stands for rows in the memory of a Python program.* --data FILE"):
         Origin.find(str(out)).validation_rows(Classification(), ("bad", "good"))
 
 

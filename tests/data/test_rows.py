@@ -157,7 +157,7 @@ TWO = labelled(["a", "b"])
         (labelled([f"id {n}" for n in range(30)]), TWO, {}, None, "is this the right column"),
         (labelled([n % 30 / 7 for n in range(300)]), TWO, {}, None, "too many for classes.*--task similarity"),
         (labelled([["a"], ["b"]]), TWO, {}, None, r"row 1: a label must be one name or number, got \['a'\]"),
-        ([{"text": "x"}], TWO, {}, None, "no column 'label'; known are text. Say which it is: --column label=NAME"),
+        ([{"text": "x"}], TWO, {}, None, "no column 'label'; known are text. Map it with --column label=NAME"),
         ([{"txt": "x", "label": "a"}], TWO, {}, None, "no column 'text'; .*Did you mean 'txt'"),
         (TWO, TWO, {"columns": {"txt": "text"}}, None, "'txt' is none of our columns.*Did you mean 'text'"),
         ([*TWO, {"text": " "}, {"text": ""}], TWO, {}, None, r"2 rows \(3, 4\) with an empty text"),
@@ -299,7 +299,7 @@ def test_duplicates_are_told_and_transfer_does_not_peek(write):
     told = " ".join(rows.notes)
     assert "1 of 3 validation rows are also train rows" in told
     assert "2 of 4 transfer rows are also validation or test rows and were left out" in told
-    assert "the test is the validation rows" in told
+    assert "the validation rows, which also select the model, serve as test rows" in told
     with pytest.raises(DataError, match="every transfer row is also"):
         read_classes(train, validation, transfer=validation)
 

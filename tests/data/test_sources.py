@@ -73,7 +73,7 @@ GOOD_LINE = b'{"text": "a"}\n'
         (
             "rows.jsonl",
             GOOD_LINE + b'{"text": "caf\xe9"}',
-            r"line 2: not UTF-8 \(byte 0xe9 at offset 27\); save the file again",
+            r"line 2: not UTF-8 \(byte 0xe9 at offset 27\); save the file as UTF-8",
         ),
         ("rows.jsonl", GOOD_LINE + b'{"text": \n', "line 2: broken JSON"),
         ("rows.jsonl", GOOD_LINE + b'["a"]\n', r'line 2: a row must be a JSON object .* got \["a"\]'),
@@ -84,7 +84,7 @@ GOOD_LINE = b'{"text": "a"}\n'
         ("rows.csv", b'text,label\n"x\ny",1\na,b,c\n', "line 4: 3 fields, but the header has 2"),
         ("rows.tsv", b"text\tlabel\na\n", "line 2: 1 fields, but the header has 2"),
         ("rows.csv", b'text,label\n"a" b,1\n', "line 2: broken quoting"),
-        ("rows.csv", b"text,text\na,b\n", "column 'text' is in the header twice"),
+        ("rows.csv", b"text,text\na,b\n", "column 'text' appears twice in the header"),
         ("rows.csv.gz", gzip.compress(b"text\na\n" * 99, mtime=0)[:-9], "the gzip file is truncated"),
         ("rows.csv.gz", b"text\na\n", "not a gzip file"),
         ("rows.csv", gzip.compress(b"text\na\n", mtime=0), "add .gz to its name"),
@@ -113,7 +113,7 @@ def test_renaming_replaces_a_column_of_our_name_and_refuses_an_unknown_one(tmp_p
     assert read_table(str(path), {"text": "review"}).to_list() == [{"text": "new"}]
     with pytest.raises(DataError, match=r"no column 'reviews' .*known are text, review. Did you mean 'review'"):
         read_table(str(path), {"text": "reviews"})
-    with pytest.raises(DataError, match="under two names"):
+    with pytest.raises(DataError, match="mapped to two roles"):
         read_table(str(path), {"text": "review", "label": "review"})
 
 

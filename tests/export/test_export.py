@@ -187,7 +187,7 @@ def test_rows_that_are_gone_or_never_were(run, world, tmp_path, understudy):
     said = understudy("export", run, "--out", tmp_path / "out")
     assert said.code == 2 and "gone.jsonl" in said.err and "--data FILE" in said.err
     said = understudy("export", world.teacher, "--out", tmp_path / "out")
-    assert said.code == 2 and "no run folder" in said.err and "--data FILE" in said.err
+    assert said.code == 2 and "not in a run folder" in said.err and "--data FILE" in said.err
     (run / "student").rename(run / "elsewhere")
     said = understudy("export", run, "--out", tmp_path / "out")
     assert said.code == 2 and "--resume" in said.err
@@ -277,12 +277,12 @@ def test_a_graph_that_answers_otherwise_is_refused(cheap, tmp_path, understudy, 
     monkeypatch.setattr(export_folder, "write_graph", other_graph)
     said = understudy(*words)
     assert (said.code, said.out) == (1, "") and not list(tmp_path.iterdir())
-    assert "the float32 export does not answer as the model does: its logits differ by up to" in said.err
+    assert "the float32 export does not match the model: its logits differ by up to" in said.err
     assert "--allow-loss" in said.err
     said = understudy(*words, "--allow-loss")
     assert said.code == 0 and "more than is allowed" in said.out
     assert json.loads((tmp_path / "out" / "export.json").read_text())["parity"]["float32"]["passed"] is False
-    assert "**model.onnx differs more than is allowed" in (tmp_path / "out" / "README.md").read_text()
+    assert "**model.onnx differs from the model by more than is allowed" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_quantized_graph_that_answers_otherwise(cheap, tmp_path, monkeypatch):

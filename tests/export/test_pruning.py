@@ -85,12 +85,12 @@ def test_pruning_that_changes_the_answers_is_refused(world, tmp_path, understudy
     ]
     said = understudy(*words)
     assert (said.code, said.out) == (1, "") and not (tmp_path / "out").exists()
-    assert "the pruned model does not answer as the whole one: it agrees on" in said.err and "--allow-loss" in said.err
+    assert "the pruned model does not match the original: it agrees on" in said.err and "--allow-loss" in said.err
     said = understudy(*words, "--allow-loss", "--json")
     assert said.code == 0 and json.loads(said.out)["pruning"]["passed"] is False
 
 
 def test_numbers_have_no_temperature(number_world, tmp_path):
-    with pytest.raises(DataError, match="calibrating needs rows with classes"):
+    with pytest.raises(DataError, match="calibration needs rows with class labels"):
         export_model(number_world.teacher, tmp_path / "out", data=number_world.validation, calibrate=True)
     assert not list(tmp_path.iterdir())

@@ -309,7 +309,7 @@ def test_a_request_that_breaks_the_model_breaks_alone(held, caplog):
         held.let.set()
         assert first.result().status_code == 200
         assert [one.result().status_code for one in later] == [200, 500, 200]
-        assert later[1].result().json() == {"detail": "the server failed; its log says how"}
+        assert later[1].result().json() == {"detail": "internal error; see the server's log"}
         assert [later[at].result().json()["label"] for at in (0, 2)] == ["good", "bad"]
         assert served.metrics()["understudy_requests_total /predict 500"] == 1
     assert "RuntimeError: broken" in caplog.text
@@ -482,7 +482,7 @@ def test_a_port_that_is_taken(single, understudy):
 def test_a_model_that_does_not_answer_is_not_served(single_export, understudy, monkeypatch):
     monkeypatch.setattr(Predictor, "predict", lambda *_: 1 / 0)
     said = understudy("serve", single_export, "--port", "0")
-    assert said.code == 2 and "the model does not answer (division by zero)" in said.err
+    assert said.code == 2 and "the model does not work (division by zero)" in said.err
 
 
 def test_the_extra_is_named_where_it_is_missing(single_export, understudy, monkeypatch):

@@ -124,8 +124,8 @@ def test_a_projection_of_any_smaller_size(name, width, heads, intermediate, tmp_
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ModernBert", r"ModernBertForSequenceClassification \(modernbert\): .* which alone can be projected"),
-        ("DebertaV2", r"DebertaV2ForSequenceClassification \(deberta-v2\): .* which alone can be projected"),
+        ("ModernBert", r"ModernBertForSequenceClassification \(modernbert\): .* only these can be projected"),
+        ("DebertaV2", r"DebertaV2ForSequenceClassification \(deberta-v2\): .* only these can be projected"),
         (
             "Electra",
             r"initialize is 'projection', but ElectraForSequenceClassification has embeddings narrower than its layers",

@@ -65,7 +65,9 @@ def test_a_family_whose_scores_are_more_than_products():
 def test_a_family_that_only_looks_like_a_known_one(name):
     """RoFormer turns its queries and keys after their maps; ConvBERT has fewer heads than its configuration says."""
     one = family(name)
-    with pytest.raises(ModelError, match="has queries and keys, but its scores may be more than their products"):
+    with pytest.raises(
+        ModelError, match="has queries and keys, but its attention scores may be more than their products"
+    ):
         signals_of(one.model, inputs_of(one), Needs(attention={1}))
 
 

@@ -84,10 +84,10 @@ def test_the_fingerprint_is_of_the_file_and_the_labels(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"text": "a"}, "no teacher's answers in it: a column probabilities or logits .* it has text"),
+        ({"text": "a"}, "no teacher outputs in it: a column probabilities or logits .* it has text"),
         (
             {"words": "a", "logits": [0, 1]},
-            "needs the column text; it has words, logits. Say which it is: --column text=words",
+            "needs the column text; it has words, logits. Map it with --column text=words",
         ),
         ({"text": "a", "logits": [0, 1, 2]}, "1 of 1 answers cannot be used; row 1: 3 logits, expected 2"),
         ({"text": "a", "logits": "none"}, "row 1: a list of numbers or {class: number} is needed, got 'none'"),

@@ -145,7 +145,7 @@ def test_values_that_float16_cannot_hold_are_refused(folder):
 def test_a_row_never_kept_is_told(folder):
     kept = open_store(folder)
     kept.fill(Counting(), rows_of(10))
-    with pytest.raises(StoreError, match=r"10 of 20 rows have no kept teacher output.*understudy teach"):
+    with pytest.raises(StoreError, match=r"10 of 20 rows have no cached teacher output.*understudy teach"):
         kept.logits(concatenate_datasets([rows_of(10), rows_of(20, seed=2).select(range(10))]))
 
 
@@ -176,7 +176,7 @@ def test_one_store_is_filled_by_two_at_once(folder):
 def test_of_another_teacher_or_setting(folder, changed, named):
     open_store(folder).fill(Counting(), rows_of(4))
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(StoreError, match=f"different are {named}\\. Give another --store") as caught:
+    with pytest.raises(StoreError, match=f"these differ: {named}\\. Give another --store") as caught:
         open_store(folder, **changed)
     assert str(folder) in str(caught.value)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
@@ -185,7 +185,7 @@ def test_of_another_teacher_or_setting(folder, changed, named):
 def test_of_an_older_format(folder, monkeypatch):
     open_store(folder)
     monkeypatch.setattr(store_module, "FORMAT", 2)
-    with pytest.raises(StoreError, match="different are format"):
+    with pytest.raises(StoreError, match="these differ: format"):
         open_store(folder)
 
 

@@ -33,7 +33,7 @@ def augmented(
         copies: of each row.
         seed: of the run.
         teacher: what some steps draw from.
-        words: how Chinese is cut.
+        words: units of Chinese text.
         leave_out: identities of rows that measure.
         keep_labels: each copy has the label of its row; else none has one.
 

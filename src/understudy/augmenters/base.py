@@ -33,7 +33,7 @@ class Material:
     Args:
         texts: of the rows to be augmented, both sides of pairs.
         teacher: None where only its outputs are known.
-        words: how Chinese is cut.
+        words: units of Chinese text.
     """
 
     texts: Sequence[str]
@@ -109,7 +109,7 @@ def _jieba() -> Any:
     except ImportError as error:
         raise RecipeError(
             "augment.words is 'jieba', but jieba is not installed: `pip install jieba` (the extra chinese); "
-            "'characters' needs nothing"
+            "'characters' needs no package"
         ) from error
     jieba.setLogLevel("WARNING")
     tokenizer = jieba.Tokenizer()
@@ -140,7 +140,7 @@ def load_model(folder: Path, auto: Any, *, setting: str, kind: str) -> TextModel
         tokenizer = load_tokenizer(folder)
         agree(model, tokenizer, where=str(folder))
     except ModelError as error:
-        raise ModelError(f"{setting}: {folder} is no {kind}: {error}") from error
+        raise ModelError(f"{setting}: {folder} is not a {kind}: {error}") from error
     return TextModel(model, tokenizer, resolve_max_length(model, tokenizer, None, where=str(folder)))
 
 

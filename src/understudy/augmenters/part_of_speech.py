@@ -124,7 +124,7 @@ def _listed(value: Any, where: str) -> list[str]:
         raise DataError(f'{where} is {found!r:.60}; a list is needed, which CSV writes as JSON: ["a", "film"]')
     if None in found:
         raise DataError(
-            f"{where} has nothing in place {found.index(None) + 1} of {len(found)}; fill it in, or drop the row"
+            f"{where} is empty at position {found.index(None) + 1} of {len(found)}; fill it in, or drop the row"
         )
     return [str(one) for one in found]
 
@@ -136,7 +136,7 @@ def _tagged_by_spacy(name: str, material: Material) -> dict[str, str]:
     except ImportError as error:
         raise RecipeError(
             f"part_of_speech.tagger is '{SPACY}{name}', but spaCy is not installed: `pip install spacy` (the extra spacy); "
-            "a file of tagged rows, or a token-classification model, does without"
+            "a file of tagged rows, or a token-classification model, needs no spaCy"
         ) from error
     try:
         pipeline = spacy.load(name, exclude=["parser", "ner", "lemmatizer"])
@@ -157,7 +157,7 @@ def _tagged_by_spacy(name: str, material: Material) -> dict[str, str]:
     found = {word: tag for word, seen in known.items() if (tag := _commonest(seen))}
     if not found:
         raise RecipeError(
-            f"part_of_speech.tagger: the spaCy pipeline '{name}' gives no parts of speech; take one with a tagger"
+            f"part_of_speech.tagger: the spaCy pipeline '{name}' has no tagger for parts of speech; use one that has"
         )
     return found
 
@@ -173,7 +173,7 @@ def _tagged_by_model(folder: Path, material: Material) -> dict[str, str]:
     # The head of a sentence classifier may have the names and the shape of a tagger's: only the folder's word tells them apart.
     if config.architectures and not any(name.endswith("ForTokenClassification") for name in config.architectures):
         raise ModelError(
-            f"part_of_speech.tagger: {folder} is no {kind}: it holds a {config.architectures[0]}, and would tag at random"
+            f"part_of_speech.tagger: {folder} is not a {kind}: it holds a {config.architectures[0]}, so its tags would be random"
         )
     texts = material.texts
     known: dict[str, Counter[str]] = defaultdict(Counter)

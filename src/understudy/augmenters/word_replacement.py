@@ -185,5 +185,5 @@ def _load(folder: Path) -> TextModel:
         raise RecipeError(f"{setting}: no folder {folder}; give a {kind}'s, or word_replacement.vectors alone")
     loaded = load_model(folder, AutoModelForMaskedLM, setting=setting, kind=kind)
     if loaded.tokenizer.mask_token is None:
-        raise ModelError(f"{setting}: {folder} is no {kind}: its tokenizer has no mask token")
+        raise ModelError(f"{setting}: {folder} is not a {kind}: its tokenizer has no mask token")
     return loaded

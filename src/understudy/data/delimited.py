@@ -139,7 +139,7 @@ def rows(where: str, lines: Iterable[str], dialect: Dialect) -> Iterator[list[st
 def _misfit(row: Sequence[str], shape: _Shape) -> str:
     if len(row) == shape.fields:
         value = next(field for field in row[len(shape.names) :] if field.strip())
-        return f"{value.strip()[:40]!r} stands in a column without a name"
+        return f"{value.strip()[:40]!r} is in a column without a name"
     return f"{len(row)} fields, but the header has {shape.fields}"
 
 
@@ -149,7 +149,7 @@ def _check_header(where: str, names: Sequence[str], dialect: Dialect) -> None:
         raise DataError(f"{line}: the header is empty; it must name the columns, as in text,label")
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
         raise DataError(
-            f"{line}: column '{twice[0]}' is in the header twice; every column needs its own name. Is the header missing?"
+            f"{line}: column '{twice[0]}' appears twice in the header; every column needs its own name. Is the header missing?"
         )
 
 

@@ -65,7 +65,7 @@ class InMemory:
             return {str(key): [row.get(key) for row in self._rows] for key in keys}
         names = [str(name) for name in self._rows.columns]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise DataError(f"{self}: column '{twice[0]}' is there twice; every column needs its own name")
+            raise DataError(f"{self}: column '{twice[0]}' appears twice; every column needs its own name")
         found = {}
         for place, name in enumerate(names):
             column = self._rows.iloc[:, place]
@@ -85,7 +85,7 @@ def source_of(value: Any) -> str | InMemory | None:
         return str(value) if hasattr(value, "__fspath__") else InMemory(value)
     if _NAME.fullmatch(value):
         raise ValueError(
-            f"{value} stands for rows that a Python program held, which no file keeps; give the rows from Python again, "
+            f"{value} stands for rows in the memory of a Python program, which no file keeps; pass them from Python again, "
             "or write them to a file and name it"
         )
     return value

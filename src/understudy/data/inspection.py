@@ -60,7 +60,7 @@ def _names(counts: Counter[str]) -> list[str]:
     found = []
     if missing := [name for name in counts if name.strip().lower() in MISSING]:
         found.append(
-            f"Warning: {_rows([(name, counts[name]) for name in missing])}, which is taken for a class. If it means that there is no "
+            f"Warning: {_rows([(name, counts[name]) for name in missing])}, which is read as a class. If it means that there is no "
             "label, leave the field empty (such rows are read as unlabelled text), or remove the rows."
         )
     alike = defaultdict(list)
@@ -71,13 +71,14 @@ def _names(counts: Counter[str]) -> list[str]:
         shown = "; ".join(_counted([(f"'{name}'", counts[name]) for name in names]) for names in pairs[:5])
         more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
         found.append(
-            f"Warning: labels that differ only in case, blanks or Unicode form are different classes: {shown}{more}. Write them alike."
+            f"Warning: labels that differ only in case, blanks or Unicode form are different classes: {shown}{more}. "
+            "Use one spelling for each class."
         )
     several = [name for name in counts if _looks_like_several(name, counts)]
     if several:
         shown = ", ".join(f"'{name}'" for name in several[:3])
         found.append(
-            f"Warning: {sum(counts[name] for name in several)} rows have a label that looks like several ({shown}); each is taken for a "
+            f"Warning: {sum(counts[name] for name in several)} rows have a label that looks like several ({shown}); each is read as a "
             "class of its own. Several labels for one row are not supported: keep one."
         )
     return found
@@ -101,7 +102,7 @@ def _rare(train: Table, classes: Classes, splits: int) -> list[str]:
     ]
     if not rare:
         return []
-    why = "each split needs one" if splits else "one row teaches little"
+    why = "each split needs one" if splits else "one row is too few to learn from"
     return [
         f"Warning: {len(rare)} of {len(classes.names)} classes have fewer than {least} train rows ({_counted(rare[:5])}"
         f"{', …' if len(rare) > 5 else ''}); {why}. Add rows, or remove these classes."

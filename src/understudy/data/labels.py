@@ -41,7 +41,7 @@ def class_map(train: Source, settings: DataSettings, label_names: Sequence[str] 
     own = tuple(getattr(train.dataset.features["label"], "names", ()))
     found = Counter(name for name in class_names(train) if name is not None)
     if declared is not None and len(set(declared)) != len(declared):
-        raise DataError(f"data.label_names: {listed(declared)}: every name may be there only once")
+        raise DataError(f"data.label_names: {listed(declared)}: each name may appear only once")
     if label_names is None and declared is None and not own:
         _check_plausible(found, train.where)
         by_number = {name: number for name in sorted(found) if (number := _number(name)) is not None}

@@ -131,7 +131,7 @@ def read(
         _check_labels(tables, settings, classes, seed, notes)
     test_is_validation = "test" not in tables
     if test_is_validation:
-        notes.append("No test rows were given: the test is the validation rows, which also select the model.")
+        notes.append("No test rows were given: the validation rows, which also select the model, serve as test rows.")
     _tell_duplicates(tables, notes)
     if settings.raw is not None:
         tables["raw"] = _raw(settings.raw, settings, classes)
@@ -267,7 +267,7 @@ def held_out_texts(rows: Dataset) -> tuple[Dataset, Dataset]:
     """
     if len(rows) < 2:
         raise DataError(
-            "text for a masked language model: one text only; at least two are needed, one of them to select by"
+            "text for a masked language model: one text only; at least two are needed, one of them for validation"
         )
     order = np.argsort(np.asarray(rows["identity"]), kind="stable")
     count = max(1, min(len(rows) // 20, 1000))
@@ -424,7 +424,7 @@ def _fewer(train: Table, rows: int, classes: Classes | None, seed: int, notes: l
     strata = train.labels[labelled].tolist() if classes else [0] * len(labelled)
     if rows > len(labelled):
         raise DataError(
-            f"data.train_rows is {rows}, but only {len(labelled)} labelled train rows are there; ask for at most these"
+            f"data.train_rows is {rows}, but only {len(labelled)} labelled train rows exist; give at most that number"
         )
     if rows < len(set(strata)):
         raise DataError(

@@ -202,7 +202,7 @@ def _parquet(source: str, content: bytes, notes: list[str] | None) -> tuple[_Col
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a parquet file, or damaged ({str(error).partition(chr(10))[0]})") from error
     if twice := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
-        raise DataError(f"{source}: column '{twice[0]}' is there twice; every column needs its own name")
+        raise DataError(f"{source}: column '{twice[0]}' appears twice; every column needs its own name")
     written = (table.schema.metadata or {}).get(b"huggingface")
     try:
         features = {} if written is None else json.loads(written)["info"]["features"]
@@ -269,7 +269,7 @@ def _file_names(found: Sequence[str], columns: Mapping[str, str], where: str) ->
         if theirs not in found:
             raise no_column(where, theirs, found, asked_as=our)
         if list(columns.values()).count(theirs) > 1:
-            raise DataError(f"{where}: column '{theirs}' is asked for under two names; each of ours needs its own")
+            raise DataError(f"{where}: column '{theirs}' is mapped to two roles; map each role to a column of its own")
     return dict(columns) | {name: name for name in found if name not in columns and name not in columns.values()}
 
 
@@ -283,7 +283,7 @@ def no_column(where: str, name: str, there: Iterable[str], *, asked_as: str | No
     elif near := next((one for one in there if one.strip().lower() == name.lower()), None):
         told = f"{where}: no column '{name}', but one '{near}'; read it with --column {asked_as or name}={near}"
     elif asked_as is None:
-        told += f" Say which it is: --column {name}=NAME (data.columns in a recipe)"
+        told += f" Map it with --column {name}=NAME (data.columns in a recipe)"
     return DataError(told)
 
 
@@ -294,7 +294,7 @@ def _saved(folder: Path) -> Mapping[str, Dataset]:
         saved = load_from_disk(str(folder))
     except Exception as error:
         raise DataError(
-            f"{folder}: a saved data set that does not load ({str(error).partition(chr(10))[0]})"
+            f"{folder}: a saved data set that cannot be loaded ({str(error).partition(chr(10))[0]})"
         ) from error
     return {"train": saved} if isinstance(saved, Dataset) else dict(saved)
 
@@ -308,7 +308,7 @@ def _from_hub(name: str) -> Mapping[str, Dataset]:
     except Exception as error:  # the hub's client raises a dozen kinds
         first_line = str(error).strip().partition("\n")[0]
         raise DataError(
-            f"{name}: no such file or folder here, and the hub gave no data set of that name ({first_line})"
+            f"{name}: no such file or folder here, and the hub has no data set of that name, or cannot be reached ({first_line})"
         ) from error
 
 

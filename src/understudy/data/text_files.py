@@ -18,7 +18,7 @@ Tell = Callable[[int], None]  # takes how many bytes of a file are read
 _MARKED = {
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
-_AS_UTF_8 = 'save the file again as UTF-8 (in Excel: file type "CSV UTF-8")'
+_AS_UTF_8 = 'save the file as UTF-8 (in Excel: file type "CSV UTF-8")'
 
 
 def ending_of(path: Path) -> str:

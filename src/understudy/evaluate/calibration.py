@@ -148,5 +148,5 @@ def probabilities_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray
     from scipy.special import softmax
 
     if not temperature > 0:
-        raise ModelError(f"a temperature of {temperature} cannot be; it is above 0, and 1 changes nothing")
+        raise ModelError(f"temperature is {temperature}; it must be above 0 (1 leaves the logits unchanged)")
     return softmax(logits.astype(np.float64) / temperature, axis=-1)

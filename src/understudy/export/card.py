@@ -80,5 +80,7 @@ def _parity(about: Mapping[str, Any]) -> str:
             f"the temperature that {calibrated['rows']:,} rows fit best."
         )
     return "\n\n".join(["\n".join(lines), *notes]) + (
-        f"\n\n**{', '.join(lost)} differs more than is allowed; it was exported all the same.**" if lost else ""
+        f"\n\n**{', '.join(lost)} differs from the model by more than is allowed; it was exported with --allow-loss.**"
+        if lost
+        else ""
     )

@@ -68,7 +68,7 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     if not is_export(out):
         raise RunFolderError(f"{out}: not empty, and not an export; give another --out")
     if not overwrite:
-        raise RunFolderError(f"{out}: an export is there; replace it: --overwrite; or give another --out")
+        raise RunFolderError(f"{out}: holds an export already; replace it with --overwrite, or give another --out")
 
 
 def write_export(
@@ -108,10 +108,10 @@ def write_export(
         if found.complaints and not (allow_loss or drop):
             raise ExportError(
                 "; ".join(
-                    f"the {precision} export does not answer as the model does: {', and '.join(said)}"
+                    f"the {precision} export does not match the model: {', and '.join(said)}"
                     for precision, said in found.complaints.items()
                 )
-                + ". To have it all the same: --allow-loss"
+                + ". Keep it anyway with --allow-loss"
             )
         dropped = found.complaints if drop and not allow_loss else {}
         kept = {precision: figures for precision, figures in found.parity.items() if precision not in dropped}
@@ -170,7 +170,7 @@ def _calibration(wanted: Expected, task: Task) -> dict[str, Any]:
     """The temperature, and what it does to the rows that it was fitted on."""
     which, labels = labelled_places(wanted)
     if task.label_type != "class" or not len(which):
-        raise DataError("calibrating needs rows with classes as labels; give some, or leave it out")
+        raise DataError("calibration needs rows with class labels; give some, or do not calibrate")
     logits = wanted.logits[which]
     return {"rows": len(which), **calibration(logits, labels, logits, labels)}
 

@@ -66,7 +66,7 @@ class Origin:
         """
         ask = "give rows to compare the export on: --data FILE"
         if self.run is None:
-            raise DataError(f"{self.model}: no run folder around it says which rows are its validation rows; {ask}")
+            raise DataError(f"{self.model}: it is not in a run folder, so its validation rows are not known; {ask}")
         try:
             given = DataSettings(**self.settings.get("data", {}))
         except ValidationError as error:  # rows that a Python program held
@@ -77,7 +77,7 @@ class Origin:
         )
         for source in (data.train, data.validation, data.test):
             if source is not None and sources.is_table(source) and not Path(str(source)).is_file():
-                raise DataError(f"{self.run}: its rows are not there any more ({source}); {ask}")
+                raise DataError(f"{self.run}: its rows no longer exist ({source}); {ask}")
         return read(data, task, seed=data.split_seed, label_names=label_names).validation
 
 

@@ -56,7 +56,7 @@ def effect(model: TextModel, small: TextModel, wanted: Expected, task: Task, *, 
     held = complaints(figures, "pruned")
     if held and not allow_loss:
         raise ExportError(
-            f"the pruned model does not answer as the whole one: {' and '.join(held)}. Give --prune more text, or --allow-loss"
+            f"the pruned model does not match the original: {' and '.join(held)}. Give --prune more text, or --allow-loss"
         )
     return {
         "tokens": [len(model.tokenizer), len(small.tokenizer)], "parameters": [model.parameters, small.parameters],

@@ -84,7 +84,7 @@ def ship(
         if found.folder is not None:
             shipped = replace(shipped, student=(found.folder, origin))
         for precision, complaints in found.complaints.items():
-            say(f"The {precision} export of the student is left out: {' and '.join(complaints)}")
+            say(f"The {precision} export of the student was skipped: {' and '.join(complaints)}")
     except (ExportError, UserError) as error:
         say(f"The student is not exported: {error}")
     if len(plan.teacher.models) == 1 and "onnx_int8" in asked:

@@ -37,7 +37,7 @@ def resolve(layers: LayerMap, student: Shape, teacher: Shape, *, where: str, low
     for model in (student, teacher):
         if not model.layers:
             raise RecipeError(f"objective {where} compares layers, but the {model.name} has none that can be matched; "
-                              f"take logit_regression or soft_targets, or another {model.name.partition(' ')[0]}"
+                              f"use logit_regression or soft_targets, or another {model.name.partition(' ')[0]}"
                               + (f" ({model.why})" if model.why else ""))  # fmt: skip
     small, large = student.layers, teacher.layers
     if isinstance(layers, list):
@@ -65,5 +65,5 @@ def resolve(layers: LayerMap, student: Shape, teacher: Shape, *, where: str, low
         }[layers]
     if not pairs:
         raise RecipeError(f"{where}.layers is '{layers}', which matches no layer of the {student.name} ({small}); "
-                          "take `final` or `uniform`, or list pairs [student's, teacher's]")  # fmt: skip
+                          "use `final` or `uniform`, or list pairs [student's, teacher's]")  # fmt: skip
     return pairs

@@ -234,7 +234,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     facts = _read_json(folder / "facts.json")
     if facts is None:
         raise RunFolderError(
-            f"{folder}: no facts.json in it: not a run folder, or a run that is not finished (go on with --resume)"
+            f"{folder}: no facts.json in it: not a run folder, or a run that is not finished (continue it with --resume)"
         )
     return facts
 

@@ -74,7 +74,7 @@ def verdict(facts: Facts) -> str:
     best, metric = facts["best"], figure_name(facts, facts["primary_metric"])
     teacher = f", the teacher {best['teacher_test']['value']:.3f}" if best["teacher_test"] else ""
     low, high = best["test"]["ci95"]
-    within = "within the budget" if best["within_budget"] else "beyond the budget, as measured now"
+    within = "within the budget" if best["within_budget"] else "over budget, as measured now"
     said = (
         f"Trial {best['trial']} of {len(facts['trials'])} is the best within the budget ({budget(facts)}): {best['student']}, "
         f"{best['shape']}, by recipe {best['recipe']}, with {metric} {best['validation']:.3f} on validation. Distilled again and measured "

@@ -29,7 +29,7 @@ def parse_budget(text: str) -> dict[str, float]:
         measure, sign, number = (word.strip() for word in part.partition("<="))
         if not sign:
             raise RecipeError(
-                f"--budget {text!r}: '{part.strip()}' is no limit; write it as measure<=number, as in latency_ms<=1, size_mib<=10"
+                f"--budget {text!r}: '{part.strip()}' is not a limit; write it as measure<=number, as in latency_ms<=1, size_mib<=10"
             )
         if measure not in MEASURES:
             raise RecipeError(f"--budget {text!r}: measure '{measure}' is unknown; {did_you_mean(measure, MEASURES)}")

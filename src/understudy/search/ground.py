@@ -59,7 +59,9 @@ class Ground:
         overrides = {"teacher.store": str(out / "teacher_outputs"), **settings}
         named = next((key for key in overrides if key.partition(".")[0] == "student"), None)
         if named is not None:
-            raise RecipeError(f"--set {named}: the space names the students; give one of your own with --space FILE")
+            raise RecipeError(
+                f"--set {named}: the students come from the search space; give your own with --space FILE"
+            )
         recipes = {}
         for name in space.recipes:
             recipe = load_recipe(name, overrides)
@@ -161,9 +163,9 @@ class Ground:
             one = Candidate(kind, shape, plan.student.parameters, forms, [])
             found.append(replace(one, recipes=self._fitting(one)) if one.within(self.budget) else one)
             if not one.within(self.budget):
-                say(f"Beyond the budget: {kind}, {shape}: {shown(least(one, self.budget))}")
+                say(f"Over budget: {kind}, {shape}: {shown(least(one, self.budget))}")
         for kind, reason in refused.items():
-            say(f"Left out: student {kind}: {reason}")
+            say(f"Skipped: student {kind}: {reason}")
         if not found:
             raise RecipeError("no student of the space can be built:\n" + "\n".join(refused.values()))
         within = [one for one in found if one.within(self.budget)]

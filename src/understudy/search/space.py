@@ -190,7 +190,7 @@ def check_searchable(recipe: Recipe) -> None:
     ):
         if given:
             raise RecipeError(
-                f"recipe {recipe.name} has {what}; a search tries recipes of one task and one stage on the rows as they are"
+                f"recipe {recipe.name} has {what}; a search supports recipes with one task and one stage, without augmentation"
             )
 
 

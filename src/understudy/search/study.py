@@ -141,7 +141,7 @@ class SharedStudy:
             if (described := self.study.user_attrs.get(_DESCRIPTION)) is not None:
                 return described
             time.sleep(1)
-        raise RunFolderError(f"study {self.name}: made, but never described; delete it from its database")
+        raise RunFolderError(f"study {self.name}: incomplete; delete it from its database")
 
     def make(self, described: dict[str, Any]) -> dict[str, Any]:
         """Make the study, unless another process just did; returns the description that counts for all."""
@@ -225,7 +225,7 @@ class SharedStudy:
         ):  # one that was killed comes again with what it had said
             trial.report(value, step)
         if unpromising(self._trial(trial.number), (one for one in self.trials if one.state.name == "COMPLETE")):
-            raise optuna.TrialPruned("worse than most trials with this kind of student, no larger")
+            raise optuna.TrialPruned("below the median of trials with students of this kind and at most this size")
 
     def _taken_over(self, number: int) -> bool:
         """Whether other workers took this trial for dead (a laptop that slept), and try it again."""

@@ -101,7 +101,7 @@ class Trying:
         finally:
             trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
         if form is None:
-            why = "no form of it that fits the budget answers as the student does"
+            why = "no export within the budget matches the student"
             self._stopped(trial, "over budget", why)
             raise TrialPruned(why)
         trial.set_user_attr("form", form)
@@ -156,7 +156,7 @@ class Trying:
         done = [one for one in self.study.trials if one.state.name == "COMPLETE"]
         if not done:
             raise UnderstudyError(
-                f"none of {len(self.study.trials)} trials came to its end within the budget; try more with --resume and a higher "
+                f"none of {len(self.study.trials)} trials finished within the budget; try more with --resume and a higher "
                 "--trials, or raise the budget"
             )
         return max(

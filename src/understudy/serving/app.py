@@ -22,9 +22,9 @@ _BODY_S = 30.0  # a caller who sends more slowly holds up a graceful stop
 _GONE = Response(status_code=499)  # as others count it; nobody is there to read it
 
 _REFUSALS = {
-    400: "The body is no JSON.",
-    408: f"The body did not come within {_BODY_S:.0f} s.",
-    413: "Too much: bytes of the body, rows, or characters of a text.",
+    400: "The body is not JSON.",
+    408: f"The body was not received within {_BODY_S:.0f} s.",
+    413: "Too large: bytes of the body, rows, or characters of a text.",
     422: "Not a row, or a text that cannot be predicted.",
     429: "The queue is full; try again later.",
     500: "The server failed.",
@@ -50,9 +50,9 @@ def create_app(export: Predictor, limits: Limits) -> FastAPI:
 
     @app.post(
         "/predict",
-        summary="Predict one row, or a list of rows; the answer has the same shape.",
+        summary="Predict one row, or a list of rows; the response has the same shape.",
         openapi_extra={"requestBody": {"required": True, "content": _json(request_schema(export, limits))}},
-        responses={200: {"description": "An answer for each row, in order.", "content": _json(answer_schema(export))}, **_refusals()},
+        responses={200: {"description": "A prediction for each row, in order.", "content": _json(answer_schema(export))}, **_refusals()},
     )  # fmt: skip
     async def predict(request: Request) -> Response:
         try:
@@ -68,10 +68,10 @@ def create_app(export: Predictor, limits: Limits) -> FastAPI:
 
     @app.get(
         "/health",
-        summary="Whether the model answers.",
+        summary="Whether the model works.",
         responses={
             200: {"description": "It does.", "content": _json(_health_schema("ready"))},
-            503: {"description": "It does not.", "content": _json(_health_schema("unavailable"))},
+            503: {"description": "It does not work.", "content": _json(_health_schema("unavailable"))},
         },
     )
     async def health() -> Response:
@@ -92,7 +92,7 @@ def create_app(export: Predictor, limits: Limits) -> FastAPI:
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
-        return JSONResponse({"detail": "the server failed; its log says how"}, 500)
+        return JSONResponse({"detail": "internal error; see the server's log"}, 500)
 
     app.add_middleware(metrics.count, paths=frozenset(app.openapi()["paths"]) | {"/openapi.json"})
     return app

@@ -100,7 +100,7 @@ def create_server(export: Predictor, limits: Limits, listening: Callable[[], Non
     try:
         ask(export, [PROBE])
     except Exception as error:
-        raise ModelError(f"{export.folder}: the model does not answer ({error}); export it again") from error
+        raise ModelError(f"{export.folder}: the model does not work ({error}); export it again") from error
     app = create_app(export, limits)
     # h11 is the parser that the tests run with; others that may be installed treat broken requests otherwise.
     settings = uvicorn.Config(

@@ -34,8 +34,8 @@ def texts_of(
         return input_ids, mask.sum(dim=1)
     if token_type_ids is None:
         raise ModelError(
-            "this student compares two texts, but the batch has no token_type_ids; "
-            "give its own tokenizer both, as in tokenizer(text, text_pair)"
+            "this student reads pairs of texts, but the batch has no token_type_ids; "
+            "tokenize both texts together: tokenizer(text, text_pair)"
         )
     second_mask = mask * token_type_ids
     first_length, second_length = (mask - second_mask).sum(dim=1), second_mask.sum(dim=1)

@@ -101,7 +101,7 @@ def project(student: PreTrainedModel, teacher: TextModel, rows: Sequence[int], t
     if encoder.word_embeddings(whole).embedding_dim != wide:
         raise ModelError(
             f"student.initialize is 'projection', but {type(whole).__name__} has embeddings narrower than its layers; take 'teacher', "
-            "which starts the word embeddings alone"
+            "which copies the word embeddings only"
         )
     blocks = [
         (encoder.block(student, number), encoder.block(whole, number * available // count))

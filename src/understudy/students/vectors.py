@@ -52,7 +52,7 @@ def read_vectors(path: str | Path, words: Iterable[str] | None, *, setting: str)
     for word, vector in found.items():
         if not np.isfinite(vector).all():
             raise DataError(
-                f"{where}: the vector of '{word}' has a number that is not finite; mend it, or drop that word"
+                f"{where}: the vector of '{word}' has a number that is not finite; fix it, or remove that word"
             )
     return found
 
@@ -60,7 +60,7 @@ def read_vectors(path: str | Path, words: Iterable[str] | None, *, setting: str)
 def _npz(path: Path, where: str) -> Iterator[tuple[str, np.ndarray]]:
     if not zipfile.is_zipfile(path):
         raise DataError(
-            f"{where}: no .npz archive, or cut off; copy it again, or write it with np.savez(file, words=…, vectors=…)"
+            f"{where}: not an .npz archive, or truncated; copy it again, or write it with np.savez(file, words=…, vectors=…)"
         )
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -112,7 +112,7 @@ def _text(path: Path, where: str) -> Iterator[tuple[str, np.ndarray]]:
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: not UTF-8 text; binary vectors have to be saved as text or .npz first") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{where}: cannot be read to its end ({error}); copy it again") from error
+        raise DataError(f"{where}: truncated or damaged ({error}); copy it again") from error
 
 
 def _is_number(field: str) -> bool:

@@ -79,7 +79,7 @@ class Reader:
             if place is None:
                 raise ValueError(f"{name!r:.80} is none of the {len(self.names)} classes")
             if not math.isnan(values[place]):
-                raise ValueError(f"class '{self.names[place]}' is there twice")
+                raise ValueError(f"class '{self.names[place]}' appears twice")
             values[place] = _number(value)
         if np.isnan(values).all():
             raise ValueError("no answer")
@@ -133,14 +133,14 @@ def renamed(table: datasets.Dataset, columns: Mapping[str, str], path: str) -> d
             continue
         if ours in there:
             raise DataError(
-                f"{path}: has a column '{ours}' and, as --column says, '{theirs}' for {ours}; leave the one out that is not meant"
+                f"{path}: has a column '{ours}' and, as --column says, '{theirs}' for {ours}; remove one of them"
             )
         table = table.rename_column(theirs, ours)
     if "text" not in table.column_names:
         known = [name for name in there if name not in ("label", "probabilities", "logits", *CONFIDENCE)]
         asked = f" (asked for as {columns['text']})" if "text" in columns else ""
         raise DataError(
-            f"{path}: a teacher's file needs the column text{asked}; it has {', '.join(there)}. Say which it is: --column text="
+            f"{path}: a teacher's file needs the column text{asked}; it has {', '.join(there)}. Map it with --column text="
             + (known[0] if len(known) == 1 else "NAME")
         )
     return table
@@ -176,7 +176,7 @@ def answers_in(
         return "label", [(label, None if sure is None or _blank(one) else one)
                          for label, one in zip(labels, confidences, strict=True)]  # fmt: skip
     raise DataError(
-        f"{path}: no teacher's answers in it: a column probabilities or logits (a list, or {{class: number}}), a column label, or one "
+        f"{path}: no teacher outputs in it: a column probabilities or logits (a list, or {{class: number}}), a column label, or one "
         f"column for each class (p_CLASS) is needed; it has {', '.join(there)}. Is the label under another name? --column label=NAME"
     )
 

@@ -118,7 +118,7 @@ class Store:
         places = pc.index_in(_keys(rows["identity"]), value_set=self._known)
         if places.null_count:
             raise StoreError(
-                f"{self.folder}: {places.null_count} of {len(rows)} rows have no kept teacher output; run `understudy teach` on them"
+                f"{self.folder}: {places.null_count} of {len(rows)} rows have no cached teacher output; run `understudy teach` on them"
             )
         found = np.empty((len(rows), self.record["logits"].shape[0]), dtype=np.float32)
         places = places.to_numpy()
@@ -134,7 +134,7 @@ class Store:
             shard = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
             raise StoreError(
-                f"{path}: truncated or damaged ({error}); delete this file, and the rows in it are computed again"
+                f"{path}: truncated or damaged ({error}); delete this file, and its rows will be computed again"
             ) from error
         if shard.dtype != self.record:
             raise StoreError(f"{path}: not a shard of this store (its records are {shard.dtype}); delete this file")
@@ -174,7 +174,7 @@ def _compare(marker: Path, described: dict[str, Any]) -> None:
             raise ValueError("not the description of a store")
     except ValueError as error:
         raise StoreError(
-            f"{marker}: damaged ({error}); delete the folder, and the outputs are computed again"
+            f"{marker}: damaged ({error}); delete the folder, and the outputs will be computed again"
         ) from error
     if found == described:
         return
@@ -184,7 +184,7 @@ def _compare(marker: Path, described: dict[str, Any]) -> None:
         + [f"teacher's {key}" for key in found["teacher"] if key not in described["teacher"]]
     )
     raise StoreError(
-        f"{marker.parent}: holds the outputs of another teacher or setting: different are {', '.join(different)}. "
+        f"{marker.parent}: holds the outputs of another teacher or setting; these differ: {', '.join(different)}. "
         "Give another --store, or delete this one."
     )
 

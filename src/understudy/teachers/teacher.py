@@ -58,7 +58,7 @@ class NoTeacher(Teacher):
         return False
 
     def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
-        raise ModelError("this task has no teacher to ask")
+        raise ModelError("this task has no teacher")
 
 
 class ModelTeacher(Teacher):

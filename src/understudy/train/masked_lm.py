@@ -61,11 +61,11 @@ def with_head(student: TextModel, seed: int, teacher: TextModel | None = None) -
     config: Any = copy.deepcopy(student.model.config)
     if not encoder.has_layers(student.model):
         raise ModelError(
-            f"a stage with masked_lm trains a transformer, but this student is {config.model_type}; "
+            f"a stage with masked_lm needs a transformer, but this student is {config.model_type}; "
             "take teacher_layers, narrow or pretrained"
         )
     if student.tokenizer.mask_token_id is None:
-        raise ModelError("a stage with masked_lm hides tokens, but the student's tokenizer has no mask token")
+        raise ModelError("a stage with masked_lm masks tokens, but the student's tokenizer has no mask token")
     try:
         with seeded(seed):
             model: PreTrainedModel = AutoModelForMaskedLM.from_config(config, dtype="float32")

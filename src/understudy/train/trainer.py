@@ -160,7 +160,7 @@ class DistillationTrainer(Trainer):
         teacher = Signals()
         if needs:
             if self.teacher is None:
-                raise RecipeError("objectives on blended rows need a live teacher: give `teacher=`")
+                raise RecipeError("objectives with mixup need the teacher model: give `teacher=`")
             with torch.no_grad(), self.accelerator.autocast():
                 _, teacher = signals_of(self.teacher, blended(self.teacher, teacher_view(inputs), share, order), needs)
         batch = inputs | {"attention_mask": own["attention_mask"]}
@@ -217,7 +217,7 @@ class DistillationTrainer(Trainer):
     def _broken(self, what: str, value: float) -> TrainingError:
         return TrainingError(
             f"{what} is {value} at step {self.state.global_step + 1}; {self._last_checkpoint()}. A lower learning rate "
-            "(train.learning_rate of the stage, or of finetune) or train.precision=float32 usually mends it."
+            "(train.learning_rate of the stage, or of finetune) or train.precision=float32 usually fixes it."
         )
 
     def _last_checkpoint(self) -> str:
