@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -19,9 +20,11 @@ from understudy.data.tables import identity
 from understudy.errors import ModelError, RecipeError
 from understudy.evaluate.calibration import fit_temperature, reliability
 from understudy.evaluate.predictions import PREDICTIONS, read_predictions
+from understudy.finetuning import finetune
+from understudy.inference import evaluate
 from understudy.pipeline import distill, teach
 from understudy.preparation import prepare, resolve
-from understudy.recipe import Recipe, StudentPart, TrainSettings
+from understudy.recipe import FinetuneSettings, Recipe, StudentPart, TrainSettings
 from understudy.recipe_file import load_recipe
 from understudy.teachers.capture import logits_of
 from understudy.teachers.store import Store
@@ -705,3 +708,36 @@ def test_a_recipe_says_how_chinese_is_cut(world, tmp_path):
 
     assert made() == set("我喜欢北京演员")
     assert made(words="jieba") == {"我", "喜欢", "北京", "演员"}
+
+
+def test_a_helper_process_writes_no_control(world, tmp_path, monkeypatch):
+    """Several processes would write one folder at once."""
+    distill(recipe(world), tmp_path / "first")
+    work = SimpleNamespace(
+        plan=prepare(resolve(recipe(world))),
+        run=SimpleNamespace(folder=tmp_path / "second"),
+        device="cpu",
+        say=lambda line: None,
+    )
+    monkeypatch.setenv("RANK", "1")
+    found = pipeline._train_control(work, "alone", tmp_path / ".controls")
+    assert found.models[0].parameters and not (tmp_path / "second").exists()
+
+
+def test_a_teacher_has_one_accuracy_in_finetune_and_evaluate(world, tmp_path):
+    """What is measured is the folder that was saved."""
+    settings = FinetuneSettings(
+        model=world.teacher, data={"train": world.train, "test": world.test}, train={"max_steps": 3}
+    )
+    loaded, whole = [], TextModel.load.__func__
+
+    def noted(cls, folder, **more):
+        loaded.append(str(folder))
+        return whole(cls, folder, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TextModel, "load", classmethod(noted))
+        run = finetune(settings, tmp_path / "teacher", device="cpu")
+    assert loaded[-1] == str(tmp_path / "teacher")
+    quality = evaluate(str(tmp_path / "teacher"), world.test, device="cpu")["models"]["student"]["quality"]
+    assert quality["accuracy"]["value"] == run.facts["models"]["teacher"]["quality"]["accuracy"]["value"]

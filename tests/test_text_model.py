@@ -5,12 +5,20 @@ import json
 import shutil
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
+from datasets import Dataset
+from transformers import AutoTokenizer
 
-from tiny import LABELS, TEXTS, encode, family, logits, tiny_teacher
+from tiny import LABELS, TEXTS, encode, family, logits, tiny_teacher, write_rows
 from understudy.agreement import positions_of, resolve_max_length
+from understudy.data.batches import Tokens
+from understudy.data.tables import MASKED
 from understudy.errors import ModelError
+from understudy.exporting import export_model
+from understudy.runtime import Predictor
+from understudy.teachers.capture import logits_of
 from understudy.text_model import TextModel, set_label_names
 
 
@@ -353,3 +361,68 @@ def test_a_local_folder_is_not_sent_to_the_hub(tmp_path, monkeypatch, name):
     (tmp_path / "a.csv").write_text("text")
     with pytest.raises(ModelError, match="is a file"):
         TextModel.load("a.csv")
+
+
+# --- text is text
+
+SPELLED = "[CLS] [SEP] [PAD] [MASK] </s> <s> <pad> <mask> <|endoftext|> <unk>"
+
+
+def whole_words(**specials):
+    """A tokenizer that cuts at blanks: each special token is one of its words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "film", "good", "bad", "the"]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>", mask_token="<mask>",
+        model_input_names=["input_ids", "attention_mask"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("cut", ["letters", "blanks"])
+def test_a_special_token_in_a_text_is_text(cut):
+    model = family("Bart", pad_token_id=1, bos_token_id=0, eos_token_id=2) if cut == "blanks" else tiny_teacher()
+    found = TextModel(model.model, whole_words(), 32) if cut == "blanks" else model
+    rows = Dataset.from_dict({"text": [f"a film {SPELLED} the", "a film"], "text_pair": ["good", f"bad {SPELLED}"]})
+    for given, count in ((rows, 3), (rows.remove_columns("text_pair"), 2)):
+        tokens = Tokens(found, given)
+        for row in range(2):
+            special = [token for token in tokens.row(row)["input_ids"] if token in found.special_ids]
+            assert len(special) == count, "those that the tokenizer puts around texts"
+    assert np.isfinite(logits_of(found, rows.remove_columns("text_pair"))).all()
+
+
+def test_what_masking_writes_is_the_mask_token():
+    found = tiny_teacher()
+    tokens = Tokens(found, Dataset.from_dict({"text": [f"a {MASKED} film", "a [MASK] film"]}))
+    assert [tokens.row(row)["input_ids"].tolist().count(found.tokenizer.mask_token_id) for row in range(2)] == [1, 0]
+
+
+def test_a_saved_tokenizer_reads_alike_in_transformers(saved):
+    plain = AutoTokenizer.from_pretrained(saved)
+    assert plain(SPELLED)["input_ids"] == TextModel.load(saved).tokenizer(SPELLED)["input_ids"]
+
+
+def test_an_export_reads_special_tokens_as_its_model_does(tmp_path):
+    """Of a family that counts the tokens at the end of a text, and of a vocabulary that has them as words."""
+    model = family("Electra", pad_token_id=1)
+    TextModel(model.model, whole_words(), 32).save(tmp_path / "model")
+    data = write_rows(tmp_path / "rows.jsonl", [
+        {"text": text, "label": LABELS[number % 2]} for number, text in enumerate([f"a {SPELLED} film", "a film", SPELLED, "the </s> good"])
+    ])  # fmt: skip
+    export_model(tmp_path / "model", tmp_path / "export", data=data)
+    texts = [f"a {SPELLED} film", SPELLED, "</s>", "good <pad>"]
+    expected = logits_of(TextModel.load(tmp_path / "model"), Dataset.from_dict({"text": texts}))
+    np.testing.assert_allclose(Predictor(tmp_path / "export").logits(texts), expected, atol=1e-4)
+
+
+def test_a_length_beyond_the_default_is_kept(tmp_path):
+    made = family("Bert", max_position_embeddings=1024)
+    TextModel(made.model, made.tokenizer, 1000).save(tmp_path / "long")
+    assert TextModel.load(tmp_path / "long").max_length == 1000

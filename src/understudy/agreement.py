@@ -148,6 +148,8 @@ def resolve_max_length(model: PreTrainedModel, tokenizer: Any, asked: int | None
             )
         return asked
     config: Any = model.config
+    if saved := getattr(config, "understudy_max_length", None):
+        return int(min(saved, positions or saved))
     trained = None if _is_own(model) else getattr(config, "max_position_embeddings", None)
     limits = [limit for limit in (positions or trained, tokenizer.model_max_length) if limit and 0 < limit < _UNLIMITED]
     return int(min([*limits, DEFAULT_MAX_LENGTH]))

@@ -75,6 +75,7 @@ def finetune(
     if is_helper():
         return run
     model.save_into(out)
+    model = TextModel.load(out)  # what others will load, and so have one figure with
     test = labelled(rows.test)
     models = {"teacher": Measured((model,), (out,), trained.seconds), **ngram_baseline(rows, task, settings, say)}
     facts = compare(models, test, task, metric=settings.selection_metric,

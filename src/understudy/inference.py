@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from understudy import __version__, parts
 from understudy.data.in_memory import InMemory
 from understudy.data.rows import labelled, read_one
@@ -128,6 +130,9 @@ def _answers(loaded: TextModel, rows: Sequence[Row], device: str | None) -> list
     if any(second is not None for _, second in rows):
         columns["text_pair"] = [second for _, second in rows]
     logits = logits_of(loaded, Dataset.from_dict(columns), device=find_device(device))
+    if not np.isfinite(logits).all():
+        row = int(np.argwhere(~np.isfinite(logits))[0][0]) + 1
+        raise ModelError(f"the model's output for row {row} is not a finite number; it is damaged or diverged")
     given = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     names = loaded.label_names
     if names is None:

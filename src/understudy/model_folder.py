@@ -250,9 +250,7 @@ def _labels(described: dict[str, Any], where: Path) -> dict[int, str]:
             f"{where}: problem_type is regression with {len(names)} outputs; only a single number is known here"
         )
     if problem == "single_label_classification" and len(names) == 1:
-        raise ModelError(
-            f"{where}: problem_type is single_label_classification with one output; at least two classes are needed"
-        )
+        raise ModelError(f"{where}: id2label has one name, but problem_type is single_label_classification{how}")
     return names
 
 

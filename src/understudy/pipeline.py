@@ -270,6 +270,8 @@ def _train_control(work: _Work, control: str, shelf: Path) -> Measured:
         if f'"{name}"' not in metrics.read_text("utf-8"):
             with metrics.open("a", encoding="utf-8") as file:
                 file.write((kept / METRICS).read_text("utf-8"))
+    if is_helper():  # several processes would write one folder at once
+        return Measured((TextModel.load(kept / "model"),))
     folder = work.run.folder / name
     shutil.copytree(kept / "model", folder, dirs_exist_ok=True)
     return Measured(

@@ -31,6 +31,7 @@ from understudy.data.rows import (
     texts_in,
     write_rows,
 )  # fmt: skip
+from understudy.data.tables import MASKED
 from understudy.errors import ModelError, RecipeError
 from understudy.objectives import LayerObjective, Objective
 from understudy.recipe import Recipe, Stage, StudentPart, TrainSettings, make_objectives, with_defaults
@@ -420,8 +421,9 @@ def blueprint_of(
     Args:
         made: stage → rows made for it.
     """
+    made_texts = (text.replace(MASKED, " ") for text in texts_in(*made.values()))
     return Blueprint(
-        texts=[*rows.texts, *texts_in(*made.values())], label_names=rows.label_names, pair=rows.pair,
+        texts=[*rows.texts, *made_texts], label_names=rows.label_names, pair=rows.pair,
         max_length=recipe.data.max_length, seed=recipe.seed,
         teacher=under_new_head(recipe, rows) if recipe.teacher.pretrained else teacher.model,
     )  # fmt: skip

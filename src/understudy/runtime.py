@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +160,11 @@ class Predictor:
                 rows = order[at : at + size]
                 found[start + rows] = self._run([encoded[row] for row in rows], lengths[rows])
                 at += size
+        if not np.isfinite(found).all():
+            row = before + 1 + int(np.argwhere(~np.isfinite(found))[0][0])
+            raise ModelError(
+                f"{self.folder}: the output for row {row} is not a finite number; the model is damaged or diverged"
+            )
         return found
 
     def _check(self, texts: Sequence[Any], pairs: Sequence[Any] | None, before: int) -> None:
@@ -186,21 +191,47 @@ class Predictor:
     def _run(self, encoded: Sequence[Any], lengths: np.ndarray) -> np.ndarray:
         import numpy as np
 
+        special, ids = self.about.get("special_ids", []), [one.ids for one in encoded]
+        flat = np.fromiter(chain.from_iterable(ids), dtype=np.int64)
+        for row in crowded(flat, lengths, special, self._tokenizer.num_special_tokens_to_add(self.pair)):
+            ids[row] = as_text(encoded[row], special, self.about["unknown_id"])
         columns = np.arange(
             max(1, lengths[0])
         )  # the longest comes first; one column of padding where nothing is left of a text
         counted = columns < lengths[:, None]
         batch = {"attention_mask": counted.astype(np.int64)}
-        for name, attribute, fill in (
-            ("input_ids", "ids", self.about["pad_token_id"]),
-            ("token_type_ids", "type_ids", 0),
-        ):
+        types = [one.type_ids for one in encoded] if "token_type_ids" in self._inputs else []
+        for name, values, fill in (("input_ids", ids, self.about["pad_token_id"]), ("token_type_ids", types, 0)):
             if name in self._inputs:
                 padded = np.full(counted.shape, fill, dtype=np.int64)
-                for row, one in enumerate(encoded):
-                    padded[row, : lengths[row]] = getattr(one, attribute)
+                for row, one in enumerate(values):
+                    padded[row, : lengths[row]] = one
                 batch[name] = padded
         return self._session.run(["logits"], {name: batch[name] for name in self._inputs})[0]
+
+
+def crowded(flat: np.ndarray, lengths: np.ndarray, special: Sequence[int], around: int) -> list[int]:
+    """The rows that hold more special tokens than the tokenizer puts around texts: a vocabulary made them of the text itself.
+
+    Args:
+        flat: token ids of all rows, one after the other.
+        lengths: of the rows.
+    """
+    import numpy as np
+
+    if not len(special) or not flat.size:
+        return []
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    counts = np.bincount(rows[np.isin(flat, special)], minlength=len(lengths))
+    return np.flatnonzero(counts > around).tolist()
+
+
+def as_text(encoding: Any, special: Sequence[int], unknown: int) -> list[int]:
+    """The ids of a row in which special tokens that the text itself spells are unknown words."""
+    return [
+        unknown if token in special and not added else token
+        for token, added in zip(encoding.ids, encoding.special_tokens_mask, strict=True)
+    ]
 
 
 def check_texts(texts: Sequence[Any], pairs: Sequence[Any] | None, before: int = 0) -> None:
@@ -264,6 +295,7 @@ def _load_tokenizer(folder: Path, about: dict[str, Any]) -> Any:
     except Exception as error:
         raise ModelError(f"{path}: damaged ({_first_line(error)}); copy it again, or export again") from error
     tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # one that a text spells out is text
     tokenizer.enable_truncation(about["max_length"], direction=about["truncation_side"])
     return tokenizer
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NEUTRAL = {
     "_name_or_path", "architectures", "dtype", "finetuning_task", "id2label", "label2id", "output_attentions",
     "output_hidden_states", "problem_type", "return_dict", "task_specific_params", "torch_dtype", "transformers_version",
-    "use_cache",
+    "understudy_max_length", "use_cache",
 }  # fmt: skip
 
 
@@ -40,6 +40,17 @@ class TextModel:
     model: PreTrainedModel
     tokenizer: Any
     max_length: int
+
+    def __post_init__(self) -> None:
+        # A special token that a text spells out is text. It is written into the folder, too, so that `transformers` reads alike.
+        self.tokenizer.split_special_tokens = self.tokenizer.init_kwargs["split_special_tokens"] = True
+        self.tokenizer.backend_tokenizer.encode_special_tokens = True
+
+    @property
+    def special_ids(self) -> list[int]:
+        """Tokens that no text can hold: where a vocabulary makes one of the words of a text all the same, it becomes the unknown one."""
+        unknown = self.tokenizer.unk_token_id
+        return [] if unknown is None else sorted({*self.tokenizer.all_special_ids} - {unknown})
 
     @classmethod
     def load(cls, folder: str | Path, *, max_length: int | None = None, label_names: Sequence[str] | None = None,
@@ -128,6 +139,7 @@ class TextModel:
         folder = Path(folder)
         new = folder.with_name(f".{folder.name}.new")
         shutil.rmtree(new, ignore_errors=True)
+        self.model.config.understudy_max_length = self.max_length  # also beyond what is the default for other folders
         self.model.save_pretrained(new)
         self.tokenizer.model_max_length = self.max_length
         self.tokenizer.save_pretrained(new)

@@ -31,7 +31,7 @@ from understudy.augmenters.masking import Masking
 from understudy.augmenters.ngram_sampling import NgramSampling
 from understudy.augmenters.part_of_speech import PartOfSpeech
 from understudy.augmenters.word_replacement import WordReplacement
-from understudy.data.tables import identity
+from understudy.data.tables import MASKED, identity
 from understudy.errors import DataError, ModelError, RecipeError
 
 LONG = (
@@ -146,7 +146,7 @@ def test_masking_hides_as_many_words_as_it_says():
     one.prepare(Material([], tiny_teacher()))
     pieces = pieces_of("a film , " * 1000)
     found = one.change(pieces, Random(0))
-    assert 0.27 < sum(piece == "[MASK] " for piece in found) / 2000 < 0.33
+    assert 0.27 < sum(piece == f"{MASKED} " for piece in found) / 2000 < 0.33
     assert Counter(found)[", "] == 1000 and len(found) == len(pieces)
 
 
@@ -307,7 +307,7 @@ def test_words_that_the_model_expects(masked_lm):
     text = "the jokes are thinnest"
     tokenizer, model = tiny_tokenizer(), BertForMaskedLM.from_pretrained(masked_lm).eval()
     assert len(tokenizer.tokenize("thinnest")) > 1
-    batch = tokenizer("the [MASK] are thinnest", text, return_tensors="pt")
+    batch = tokenizer("the [MASK] are thinnest", text, return_tensors="pt", split_special_tokens=False)
     with torch.no_grad():
         logits = model(**batch).logits[0, batch["input_ids"][0] == tokenizer.mask_token_id][0]
     words = [tokenizer.convert_ids_to_tokens(token) for token in logits.topk(9).indices.tolist()]
@@ -425,7 +425,7 @@ def test_sides_of_a_pair_change_alike_often():
     texts = [f"family {number} is fun" for number in range(300)]
     found = augmented(rows(texts, pairs), [Masking(probability=0.999)], copies=1, seed=0, teacher=tiny_teacher())
     kinds = Counter(
-        ("[MASK]" in text, "[MASK]" in pair) for text, pair in zip(found["text"], found["text_pair"], strict=True)
+        (MASKED in text, MASKED in pair) for text, pair in zip(found["text"], found["text_pair"], strict=True)
     )
     assert kinds.keys() == {(True, False), (False, True), (True, True)} or not kinds
     assert min(kinds[True, False], kinds[False, True]) > 70

@@ -361,3 +361,11 @@ def test_real_data_sets_are_read_whole(name, task, classes, pair):
     for split in (rows.train, rows.validation, rows.test):
         assert len(split) >= 500
         assert split["label"][:] == split["label"][:]  # no NaN: all are labelled
+
+
+@pytest.mark.parametrize("model", [("LABEL_0", "LABEL_1"), ("0", "1")])
+def test_a_model_whose_classes_nobody_named_says_how_to_name_them(write, model):
+    train = write("train", labelled(["bad", "good"] * 4))
+    with pytest.raises(DataError, match=r"in this order: --set data.label_names=\[NAME_0,NAME_1\]"):
+        read_classes(train, train, model=model)
+    read_classes(train, train, model=model, label_names=["bad", "good"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from understudy.augmenters.base import Augmenter, Material, is_word, put
+from understudy.data.tables import MASKED
 from understudy.errors import RecipeError
 
 
@@ -27,7 +28,6 @@ class Masking(Augmenter):
         if not 0 < probability < 1:
             raise ValueError(f"probability is {probability}; it must be between 0 and 1")
         self.probability = probability
-        self.mask = "[MASK]"
 
     def prepare(self, material: Material) -> None:
         tokenizer = material.teacher.tokenizer if material.teacher else None
@@ -35,9 +35,8 @@ class Masking(Augmenter):
             raise RecipeError(
                 "augmenter masking writes the teacher's mask token, but the teacher has none; leave this step out"
             )
-        self.mask = tokenizer.mask_token
 
     def change(self, pieces: list[str], draw: Random) -> list[str]:
         return [
-            put(self.mask, piece) if is_word(piece) and draw.random() < self.probability else piece for piece in pieces
+            put(MASKED, piece) if is_word(piece) and draw.random() < self.probability else piece for piece in pieces
         ]

@@ -141,6 +141,7 @@ class WordReplacement(Augmenter):
         batch = tokenizer(
             masked,
             ["".join(pieces)] * len(masked),
+            split_special_tokens=False,
             truncation=True,
             max_length=self._model.max_length,
             padding=True,

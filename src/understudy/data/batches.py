@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from understudy.data.tables import UNLABELLED
+from understudy.data.tables import MASKED, UNLABELLED
+from understudy.runtime import as_text, crowded
 
 if TYPE_CHECKING:
     import datasets
@@ -37,10 +39,7 @@ class Tokens:
         pair = "text_pair" in rows.column_names
         for start in range(0, len(rows), chunk):
             part = rows[start : start + chunk]
-            found = model.tokenizer(
-                part["text"], part["text_pair"] if pair else None, truncation=True, max_length=model.max_length,
-                return_attention_mask=False,
-            )  # fmt: skip
+            found = _encoded(model, part["text"], part["text_pair"] if pair else None)
             lengths += [len(row) for row in found["input_ids"]]
             ids.append(np.concatenate([np.asarray(row, dtype=np.int32) for row in found["input_ids"]]))
             if pair and "token_type_ids" in found:
@@ -61,6 +60,27 @@ class Tokens:
         if self._types is not None:
             found["token_type_ids"] = self._types[place]
         return found
+
+
+def _encoded(model: TextModel, texts: Sequence[str], pairs: Sequence[str] | None) -> Mapping[str, list[list[int]]]:
+    """Token ids of rows, and their token types; special tokens are those that the tokenizer puts in, and what `masking` wrote."""
+    call = partial(model.tokenizer, truncation=True, max_length=model.max_length, return_attention_mask=False)
+    found = call(texts, pairs)
+    encoded = {name: list(found[name]) for name in found}
+    special = model.special_ids
+    lengths = np.fromiter(map(len, encoded["input_ids"]), dtype=np.int64, count=len(texts))
+    flat = np.concatenate([np.asarray(row, dtype=np.int64) for row in encoded["input_ids"]])
+    around = model.tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+    for row in crowded(flat, lengths, special, around):
+        encoded["input_ids"][row] = as_text(found.encodings[row], special, model.tokenizer.unk_token_id)
+    for row, written in enumerate(zip(texts, pairs or texts, strict=True)):
+        if any(MASKED in text for text in written):
+            mask = model.tokenizer.mask_token or model.tokenizer.unk_token or ""
+            masked = [text.replace(MASKED, mask) for text in written]
+            one = call(masked[0], masked[1] if pairs else None, split_special_tokens=False)
+            for name in one:
+                encoded[name][row] = one[name]
+    return encoded
 
 
 class TokenizedRows(Dataset):

@@ -51,7 +51,7 @@ def class_map(train: Source, settings: DataSettings, label_names: Sequence[str] 
     aliases: list[tuple[str, ...]] = []  # other names of the same classes in the same order
     if label_names is not None:
         names, whose = tuple(label_names), "the model"
-        generic = all(name in (f"LABEL_{position}", str(position)) for position, name in enumerate(names))
+        generic = all(map(_is_generic, range(len(names)), names))
         _check_same(names, declared, generic)
         aliases += [own, declared or ()] if generic else []  # nobody named them in the model
     elif declared is not None:
@@ -65,6 +65,11 @@ def class_map(train: Source, settings: DataSettings, label_names: Sequence[str] 
         if len(alias) == len(names):
             index |= {name: position for position, name in enumerate(alias)}
     return Classes(names, index, whose, by_position=declared is None and any(name in positions for name in found))
+
+
+def _is_generic(position: int, name: str) -> bool:
+    """Whether a class has the name that `transformers` gives where nobody named it, or its number."""
+    return name in (f"LABEL_{position}", str(position))
 
 
 def _check_same(names: tuple[str, ...], declared: tuple[str, ...] | None, generic: bool) -> None:
@@ -132,6 +137,13 @@ def indices(source: Source, classes: Classes) -> np.ndarray:
         if name is None:
             continue
         if name not in classes.index:
+            if all(map(_is_generic, range(len(classes.names)), classes.names)):
+                example = ",".join(f"NAME_{number}" for number in range(min(len(classes.names), 3)))
+                raise DataError(
+                    f"{source.where}: row {row + 1}: label '{name}', but {classes.whose} calls its classes {listed(classes.names)}, "
+                    f"which are no names; say what they stand for, in this order: --set data.label_names=[{example}"
+                    f"{',…' if len(classes.names) > 3 else ''}], or in id2label of its config.json"
+                )
             raise DataError(
                 f"{source.where}: row {row + 1}: label '{name}' is none of the {len(classes.names)} classes of "
                 f"{classes.whose}: {listed(classes.names)}.{_near(name, classes.names)} Correct the label, or remove such rows"

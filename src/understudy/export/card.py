@@ -39,9 +39,9 @@ def _example(about: Mapping[str, Any]) -> str:
     answer = "logits[0]" if about["labels"] is None else 'about["labels"][logits.argmax()]'
     file = about["files"].get("int8", about["files"].get("float32"))
     return f"""import json, numpy, onnxruntime, tokenizers
-
 about = json.load(open("export.json", encoding="utf-8"))
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
+tokenizer.encode_special_tokens = True  # a text may spell one
 tokenizer.enable_truncation(about["max_length"], direction=about["truncation_side"])
 session = onnxruntime.InferenceSession("{file}")
 row = tokenizer.encode({text})

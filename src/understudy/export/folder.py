@@ -188,6 +188,8 @@ def _write_description(
         "max_length": model.max_length,
         "truncation_side": model.tokenizer.truncation_side,
         "pad_token_id": model.tokenizer.pad_token_id or 0,
+        "special_ids": model.special_ids,
+        "unknown_id": model.tokenizer.unk_token_id,
         "inputs": model_inputs(model, pair=pair),
         "files": {precision: FILES[precision] for precision in figures},
         "opset": OPSET,

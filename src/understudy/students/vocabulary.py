@@ -280,7 +280,7 @@ def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
 
 def _used(tokenizer: Tokenizer, texts: Iterable[str]) -> set[int]:
     used: set[int] = set()
-    texts = list(texts)
+    texts, tokenizer.encode_special_tokens = list(texts), True
     for start in range(0, len(texts), 10_000):
         for encoding in tokenizer.encode_batch_fast(texts[start : start + 10_000], add_special_tokens=False):
             used.update(encoding.ids)
