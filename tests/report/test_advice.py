@@ -69,7 +69,7 @@ def test_a_teacher_below_the_student_alone_is_never_praised():
     assert (
         "exceeds" not in said
         and "matches" not in said
-        and "its teacher 0.810, less than the same student without it" in said
+        and "(its teacher 0.810, less than the same student without it)" in said
     )
     assert figures(found)[0] == {"value": "0.930", "label": "accuracy of the student, int8 (the teacher: 0.810)"}
 

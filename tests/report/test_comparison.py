@@ -131,3 +131,16 @@ def test_the_command(folders, tmp_path, understudy, monkeypatch):
     assert said.code == 2 and "is a folder; --out names a file" in said.err
     said = understudy("report", folders[0], "--out", "one.html")
     assert said.code == 0 and (tmp_path / "one.html").is_file() and not (folders[0] / "report.html").exists()
+
+
+def test_two_teachers_are_told_apart_and_a_student_below_its_control_is_named(folders, tmp_path):
+    """The newcomer's page: teachers of 0.810 and 0.975 with the same mark, and a student 15.7 points below its control."""
+    worse = {"value": -0.157, "ci95": [-0.2, -0.1], "p_value": 1e-6}
+    models = copy.deepcopy(FACTS["models"]) | {"teacher": entry(0.9)}
+    other = run(tmp_path / "runs" / "second", 0.5, latency=0.5, recipe={}, models=models, gain_over_alone=worse)
+    runs = read_runs([folders[0], other])
+    teachers = {one.mark: one.name for one in choices(runs, "latency") if one.kind == "teacher"}
+    assert teachers == {"T1": "teacher, of slow", "T2": "teacher, of second"}
+    assert "different teachers (accuracy: of slow 0.800, of second 0.900)" in " ".join(notes(runs))
+    assert "second is 15.7 points worse than its own student without a teacher" in verdict(runs)
+    assert {one.mark for one in choices(read_runs(folders), "latency") if one.kind == "teacher"} == {"T"}

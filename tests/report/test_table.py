@@ -56,7 +56,7 @@ BETTER = "2.1 points better than the same student without a teacher (p = 0.01)"
          f"{KEEPS}, is 2.0× larger and as fast as the teacher; {BETTER}."),
         (facts_with(teacher=None), f"The student reaches accuracy 0.871; {BETTER}."),
         (facts_with(teacher=-0.1, metric="matthews"),
-         "The student reaches Matthews correlation 0.871, its teacher −0.100, less than the same student without it, "
+         "The student reaches Matthews correlation 0.871 (its teacher −0.100, less than the same student without it), "
          f"{CHEAPER}; {BETTER}."),
         (facts_with(gain=(0.006, -0.009, 0.021, 0.42)),
          f"{KEEPS}, {CHEAPER}; no gain over the same student without a teacher is shown "
