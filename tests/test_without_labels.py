@@ -12,6 +12,7 @@ from understudy.errors import DataError, ModelError, RecipeError
 from understudy.pipeline import distill
 from understudy.preparation import gather, prepare, resolve
 from understudy.recipe_file import load_recipe, packaged
+from understudy.report.advice import headline, lines
 from understudy.report.comparison import read_runs
 from understudy.report.table import figure_name, table_cells, verdict
 
@@ -62,10 +63,13 @@ def test_a_model_teaches_text_alone_and_all_figures_are_agreement(world, tmp_pat
     text = verdict(facts)
     assert "gives the same answer as the teacher to" in text and "Quality is unknown" in text and "accuracy" not in text
     assert table_cells(facts)[0][1] == "agreement"
+    assert headline(facts).startswith("Agreement with the teacher: ") and "unknown" in headline(facts)
+    assert all("accuracy" not in line for line in lines(facts))
     page = (run.folder / "report.html").read_text("utf-8")
     assert "Quality is unknown" in page and "agreement with the teacher" in page
     card = (run.folder / "student" / "README.md").read_text("utf-8")
     assert "Agreement of the PyTorch model with its teacher" in card and "model-index" not in card
+    assert "| agreement with the teacher |" in card and "accuracy" not in card
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from understudy.report.agreement import UNKNOWN, by_teacher
+from understudy.report.table import figure_name
 from understudy.run import write_whole
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ def measured(origin: Origin) -> list[str]:
     lines += ["| Metric | Value | Interval |", "| --- | ---: | --- |"]
     for name, metric in entry["quality"].items():
         low, high = metric.get("ci95") or (None, None)
-        lines.append(f"| {name} | {metric['value']:.4f} | {'' if low is None else f'{low:.4f} to {high:.4f}'} |")
+        shown = figure_name(origin.facts, name) if by_teacher(origin.facts) else name
+        lines.append(f"| {shown} | {metric['value']:.4f} | {'' if low is None else f'{low:.4f} to {high:.4f}'} |")
     return ["\n".join(lines)]
 
 

@@ -232,6 +232,9 @@ def ngram_baseline(rows: Rows, task: Task, settings: Recipe | FinetuneSettings, 
     """The n-gram baseline of a run as `ngrams`, fitted now; nothing where it is not asked for or has nothing to learn from."""
     if not settings.baseline:
         return {}
+    if not len(labelled(rows.train)):
+        say("No n-gram baseline: it learns from labels, and no training row has one")
+        return {}
     outputs = task.outputs(rows.label_names)
     model = fit_ngrams(labelled(rows.train), labelled(rows.validation), task, settings.selection_metric, outputs)
     if model is None:

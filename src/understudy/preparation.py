@@ -268,7 +268,7 @@ def _answered(teacher: FileTeacher, rows: Rows, *, declared: bool) -> Rows:
     known = [getattr(rows, name) for name in ("train", "validation", "test") if name not in rows.labelled_by_teacher]
     teacher.check_order(list(map(labelled, known)), declared=declared)
     answered = {
-        name: part.filter(lambda key: key not in teacher.unanswered, input_columns="identity")
+        name: part.select([row for row, key in enumerate(part["identity"]) if key not in teacher.unanswered])
         for name in ("train", "transfer")
         if teacher.unanswered and (part := getattr(rows, name)) is not None
     }
@@ -294,7 +294,7 @@ def _labelled_by(teacher: Teacher, rows: Rows, task: Task, device: str) -> Rows:
     )  # fmt: skip
     note = (
         f"The {' and '.join(rows.labelled_by_teacher)} rows have the teacher's answers as labels: {spread}. Figures on them are agreement "
-        "with the teacher; quality against the truth is unknown."
+        "with the teacher" + ("; quality against the truth is unknown." if "test" in rows.labelled_by_teacher else ".")
     )
     return replace(rows, **made, notes=(*rows.notes, note))
 

@@ -46,6 +46,14 @@ def headline(facts: Facts) -> str:
     >>> headline({"primary_metric": "accuracy", "models": {"teacher": {"quality": {"accuracy": {"value": 0.9}}}}})
     'The teacher reaches accuracy 0.900.'
     """
+    if by_teacher(facts):
+        value = metric_value((facts.get("models") or {}).get("student"), facts["primary_metric"])
+        name = figure_name(facts, facts["primary_metric"])
+        return (
+            "Nothing was measured."
+            if value is None
+            else f"{name[0].upper()}{name[1:]}: {value:.3f}. Quality is unknown."
+        )
     found = findings(facts)
     if found:
         return found[0]["headline"]
@@ -75,9 +83,8 @@ def figures(facts: Facts) -> list[dict[str, str]]:
         )
     elif value is not None:
         beside = "" if teacher is None else f" (the teacher: {teacher:.3f})"
-        found.append(
-            {"value": f"{value:.3f}".replace("-", "−"), "label": f"{figure_name(facts, metric)} of the {name}{beside}"}
-        )
+        of = f" ({name})" if by_teacher(facts) else f" of the {name}{beside}"
+        found.append({"value": f"{value:.3f}".replace("-", "−"), "label": f"{figure_name(facts, metric)}{of}"})
     fact = "times_faster" if form == "student" else "times_faster_exported"
     if facts.get(fact):
         number, word = times(facts[fact]).split(" ")
