@@ -22,7 +22,7 @@ from understudy.installation import install_command
 from understudy.search import study as studies
 from understudy.search import trials
 from understudy.search.ground import Ground
-from understudy.search.space import load_space
+from understudy.search.space import DEFAULT, load_space
 from understudy.search.study import SharedStudy, open_storage, unpromising
 from understudy.searching import search
 
@@ -167,6 +167,57 @@ def test_what_ships_is_measured_and_gated(world, tmp_path, monkeypatch):
 
 def _no_teacher(*_):
     raise ExportError("not of interest here, and slow")
+
+
+OVERRIDES = {
+    "nothing": ({}, {}),
+    "epochs": ({"stages.0.train.epochs": 3}, {"epochs": 3}),
+    "a stage by name": ({"stages.distillation.train.epochs": 3}, {"epochs": 3}),
+    "updates": ({"stages.0.train.max_steps": 7}, {"max_steps": 7}),
+    "a rate": ({"stages.0.train.learning_rate": 0.25}, {"learning_rate": 0.25}),
+    "a temperature": ({"stages.0.objectives.1.temperature": 5.5}, {"temperature": 5.5}),
+}
+
+
+@pytest.mark.parametrize("case", OVERRIDES)
+def test_trials_record_the_settings_that_they_use(case, world, tmp_path):
+    """A law over what a user may set: every setting in the record is that of the trial's recipe, for every kind of the packaged space."""
+    given, wanted = OVERRIDES[case]
+    (tmp_path / "space.yaml").write_text(DEFAULT.read_text("utf-8").replace("[hinton, tang]", "[hinton]"), "utf-8")
+    space = load_space(tmp_path / "space.yaml")
+    ground = Ground.prepare({**settings(world), **given}, {"size_mib": 10.0}, space, tmp_path / "out", "cpu", print)
+    for one in space.students:
+        drawn = {"epochs": 9, "min_updates": 99, "learning_rate": 0.125, "temperature": 2.5}
+        tried = {"student": one.kind, "shape": next(iter(one.shapes)), "recipe": "hinton", "settings": drawn}
+        used = ground.used(tried)
+        assert {name: used["settings"][name] for name in wanted} == wanted
+        stage = ground.recipe(used).stages[0]
+        for name, value in used["settings"].items():
+            assert value == (
+                stage.objectives[1].settings[name] if name == "temperature" else getattr(stage.train, name)
+            )
+        before = ground.recipe(tried).stages[0]
+        assert before.objectives == stage.objectives
+        if "max_steps" in wanted:
+            assert "epochs" not in used["settings"]
+        else:
+            assert before.train == stage.train
+        if not given:
+            assert used["settings"] == drawn
+        elif set(given) & {"stages.0.train.epochs", "stages.distillation.train.epochs"}:
+            assert "min_updates" not in used["settings"]
+
+
+def test_what_was_set_stands_in_all_records(world, space, tmp_path, understudy):
+    said = understudy(*words(world, space, tmp_path / "out", 2, "--epochs", "0.5", "--learning-rate", "0.02"))
+    assert said.code == 0, said.err
+    facts = facts_in(tmp_path / "out")
+    for one in facts["trials"]:
+        assert (one["tried"]["settings"]["epochs"], one["tried"]["settings"]["learning_rate"]) == (0.5, 0.02)
+    assert facts["best"]["settings"]["epochs"] == 0.5 and facts["settings"]["stages.0.train.epochs"] == 0.5
+    assert "epochs: 0.5" in (tmp_path / "out" / "best" / "recipe.yaml").read_text("utf-8")
+    assert "epochs 0.5, learning rate 0.02" in (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "epochs 0.5, learning rate 0.02" in said.err and "torch: latency_ms" in said.err
 
 
 def test_recipes_are_tried_with_the_students_that_they_can_teach(world, tmp_path):

@@ -114,7 +114,7 @@ def facts_of(
     return {
         "understudy": __version__, "program": "search", "task": ground.first.task, "seed": ground.seed, "command": command,
         **({"reference": "teacher"} if "reference" in final.facts else {}),
-        "primary_metric": metric, "budget": dict(ground.budget), "data": ground.facts,
+        "primary_metric": metric, "budget": dict(ground.budget), "data": ground.facts, "settings": ground.given,
         "students": [{**one.record(), "within_budget": bool(one.within(ground.budget))} for one in candidates],
         "trials": trials, "front": front(trials),
         "best": {

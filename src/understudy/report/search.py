@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     Facts = Mapping[str, Any]
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 440, 240, 48, 16, 12, 28
-_AXES = {"latency_ms": "milliseconds a row", "size_mib": "MiB on disk"}
+_AXES = {"latency_ms": "milliseconds per row", "size_mib": "MiB on disk"}
 FORMS = {"onnx_int8": "int8", "onnx": "ONNX", "torch": "torch"}
 
 
 def table(facts: Facts) -> Table:
-    """The trials of the front, the best first."""
+    """The trials of the front, the best first, each with the form that its costs are of."""
     from rich import box
     from rich.table import Table
 
     header, *rows = (
-        row[:-2] for row in cells(facts, [one for one in ranked(facts) if one["number"] in facts["front"]])
+        row[:-1] for row in cells(facts, [one for one in ranked(facts) if one["number"] in facts["front"]])
     )  # the page has room for all columns
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for number, name in enumerate(header):
@@ -79,7 +79,7 @@ def verdict(facts: Facts) -> str:
         f"Trial {best['trial']} of {len(facts['trials'])} is the best within the budget ({budget(facts)}): {best['student']}, "
         f"{best['shape']}, by recipe {best['recipe']}, with {metric} {best['validation']:.3f} on validation. Distilled again and measured "
         f"once on the test rows it reaches {best['test']['value']:.3f} (95 % interval {low:.3f}–{high:.3f}){teacher}, at "
-        f"{amount(best['latency_ms'], 2)} ms per row and {amount(best['size_mib'], 1)} MiB: {within}."
+        f"{amount(best['latency_ms'], 2)} ms per row and {amount(best['size_mib'], 1)} MiB ({FORMS[best['form']]}): {within}."
     )
     if facts["data"]["test_is_validation"]:
         said += (

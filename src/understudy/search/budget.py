@@ -56,8 +56,8 @@ def excess(costs: Costs, budget: Budget) -> float:
 def shown(costs: Costs) -> str:
     """Costs as a reader reads them.
 
-    >>> shown({"latency_ms": 0.1234, "size_mib": 9.876})
-    'latency_ms 0.12, size_mib 9.9'
+    >>> shown({"latency_ms": 0.1234, "size_mib": 9.876}), shown({"latency_ms": 0.0001})
+    ('latency_ms 0.12, size_mib 9.9', 'latency_ms 0.0001')
     """
     return ", ".join(f"{name} {amount(value, 2 if name == 'latency_ms' else 1)}" for name, value in costs.items())
 

@@ -76,6 +76,15 @@ class Ground:
         )  # fmt: skip
 
     @property
+    def given(self) -> dict[str, Any]:
+        """What the user set for all trials, by dotted keys; data and teacher stand elsewhere in the facts."""
+        return {
+            key: value
+            for key, value in self.overrides.items()
+            if key.partition(".")[0] not in ("data", "teacher", "tasks")
+        }
+
+    @property
     def first(self) -> Recipe:
         return next(iter(self.recipes.values()))
 
@@ -128,6 +137,20 @@ class Ground:
         if any(key.rpartition(".")[2] in LENGTHS for key in self.overrides):
             values.pop("stages.0.train.min_updates", None)
         return resolve(load_recipe(name, values | self.overrides))
+
+    def used(self, tried: Mapping[str, Any]) -> dict[str, Any]:
+        """What a trial tries, with the settings as its recipe has them: where the user set one, that is used, recorded and shown."""
+        stage, settings = self.recipe(tried).stages[0], {}
+        for name in tried["settings"]:
+            if name == "temperature":
+                number = int(temperatures(self.recipes[tried["recipe"]])[0].split(".")[3])
+                settings[name] = stage.objectives[number].settings["temperature"]
+            else:
+                settings[name] = getattr(stage.train, name)
+        if stage.train.max_steps is not None:  # what ends the training, whatever else was drawn
+            settings = {name: value for name, value in settings.items() if name not in ("epochs", "min_updates")}
+            settings = {"max_steps": stage.train.max_steps, **settings}
+        return {**tried, "settings": {name: value for name, value in settings.items() if value is not None}}
 
     def plan(self, tried: Mapping[str, Any]) -> Plan:
         """The plan of a trial."""

@@ -20,7 +20,7 @@ from understudy.errors import RunFolderError, TrainingError, UnderstudyError
 from understudy.evaluate.measure import answers_of
 from understudy.pipeline import distill, train_stage
 from understudy.preparation import Plan
-from understudy.report.search import words_of
+from understudy.report.search import FORMS, words_of
 from understudy.run import Run, Say, check
 from understudy.search.budget import shown
 from understudy.search.costs import Candidate, shippable, teachable
@@ -84,7 +84,7 @@ class Trying:
         from optuna import TrialPruned
 
         ground, started = self.ground, time.perf_counter()
-        tried = ground.space.draw(trial, teachable(self.candidates), hot=ground.hot)
+        tried = ground.used(ground.space.draw(trial, teachable(self.candidates), hot=ground.hot))
         one = self._candidate(tried)
         trial.set_user_attr("tried", tried)
         trial.set_user_attr("kind", one.kind)
@@ -106,7 +106,8 @@ class Trying:
             raise TrialPruned(why)
         trial.set_user_attr("form", form)
         trial.set_user_attr("costs", one.forms[form])
-        self.say(f"Trial {trial.number}: {self.label(trial)}: {ground.metric} {value:.4f}, {shown(one.forms[form])}")
+        costs = f"{FORMS[form]}: {shown(one.forms[form])}"
+        self.say(f"Trial {trial.number}: {self.label(trial)}: {ground.metric} {value:.4f}, {costs}")
         return value
 
     def _value(self, trial: Trial, plan: Plan, one: Candidate) -> tuple[float, str | None]:
