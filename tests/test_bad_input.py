@@ -127,7 +127,7 @@ def column_without_equals(one):
     one.more = ["--column", "text"]
 
 
-@case("'txt' is none of our columns", "Did you mean 'text'")
+@case("'txt' is an unknown column role", "Did you mean 'text'")
 def column_of_another_name(one):
     one.more = ["--column", "txt=review"]
 

@@ -59,7 +59,7 @@ def test_a_model_teaches_text_alone_and_all_figures_are_agreement(world, tmp_pat
     assert not any("calibration" in entry for entry in facts["models"].values())
     assert facts["data"]["train"]["rows"] + facts["data"]["validation"]["rows"] + facts["data"]["test"]["rows"] == 160
     assert any("quality against the truth is unknown" in line for line in said)
-    assert any("The control 'alone' needs labels, and is left out" in line for line in said)
+    assert any("The control 'alone' needs labels, and is skipped" in line for line in said)
     text = verdict(facts)
     assert "gives the same answer as the teacher to" in text and "Quality is unknown" in text and "accuracy" not in text
     assert table_cells(facts)[0][1] == "agreement"

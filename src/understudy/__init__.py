@@ -1,4 +1,4 @@
-"""understudy: distil a big, slow text model into a small, fast one, with proof of what was kept.
+"""understudy: knowledge distillation for text models, with controls.
 
 Names are loaded when first used, so that `import understudy` and `understudy --help` load no torch.
 """

@@ -1,7 +1,7 @@
 """Everything that understudy raises on purpose.
 
 UnderstudyError                 exit 1
-├── UserError                   exit 2: the user can mend it; the message says where, what was got, what is allowed
+├── UserError                   exit 2: the user can fix it; the message says where, what was got, what is allowed
 │   ├── RecipeError             a recipe or a `--set` that does not fit; all its mistakes in one message
 │   ├── DataError               a file, a column, a row or a label
 │   ├── ModelError              a teacher or student folder

@@ -214,7 +214,7 @@ def _labels(described: dict[str, Any], where: Path) -> dict[int, str]:
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise ModelError(f"{where}: num_labels is {count!r}; a number of classes is needed")
         given = {str(number): f"LABEL_{number}" for number in range(count)}
-    how = '; mend id2label: {"0": "NAME", …}, a name for each output of the head'
+    how = '; correct id2label: {"0": "NAME", …}, a name for each output of the head'
     if isinstance(given, list):
         given = {str(number): name for number, name in enumerate(given)}
     if not isinstance(given, dict) or not given:
@@ -240,7 +240,7 @@ def _labels(described: dict[str, Any], where: Path) -> dict[int, str]:
         if name is None or isinstance(name, list | dict) or not str(name).strip()
     ]
     if bad:
-        raise ModelError(f"{where}: id2label of {bad[0]} is {found[bad[0]]!r}, which is no name{how}")
+        raise ModelError(f"{where}: id2label of {bad[0]} is {found[bad[0]]!r}, which is not a name{how}")
     names = {number: str(name) for number, name in sorted(found.items())}
     twice = next((name for name in names.values() if list(names.values()).count(name) > 1), None)
     if twice is not None:
@@ -299,7 +299,7 @@ def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: b
             )
         raise ModelError(
             f"{folder}: its head has {there[0]} outputs ({name}), but config.json names {wanted[0]} labels "
-            f"({', '.join(map(str, config.id2label.values()))[:60]}); mend id2label, a name for each output"
+            f"({', '.join(map(str, config.id2label.values()))[:60]}); correct id2label, a name for each output"
         )
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():

@@ -151,7 +151,7 @@ def test_masking_hides_as_many_words_as_it_says():
 
 
 def test_masking_needs_a_mask():
-    with pytest.raises(RecipeError, match="the teacher has none; leave this step out"):
+    with pytest.raises(RecipeError, match="the teacher has none; remove this step"):
         Masking().prepare(Material(TEXTS))
 
 

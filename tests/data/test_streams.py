@@ -81,7 +81,7 @@ def test_names_that_are_not_there(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     with pytest.raises(DataError, match=r"no such file. Did you mean '.*rows.jsonl'"):
         list(stream_rows(str(tmp_path / "row.jsonl"), {}))
-    with pytest.raises(DataError, match="--column txt: none of our columns"):
+    with pytest.raises(DataError, match="--column txt: unknown column role"):
         list(stream_rows(str(tmp_path / "rows.jsonl"), {"txt": "text"}))
     with pytest.raises(DataError, match="no column 'review'"):
         list(stream_rows(str(tmp_path / "rows.jsonl"), {"text": "review"}))

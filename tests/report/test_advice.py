@@ -84,7 +84,7 @@ def test_a_student_below_its_control_is_not_shipped():
 
 
 @pytest.mark.parametrize(
-    ("value", "p", "words"), [(-0.02, 0.001, "is better than the student"), (0.01, 0.3, "is not shown to be worse")]
+    ("value", "p", "words"), [(-0.02, 0.001, "is better than the student"), (0.01, 0.3, "is not significantly worse")]
 )
 def test_the_n_gram_baseline_comes_first(value, p, words):
     found = facts(

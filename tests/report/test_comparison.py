@@ -81,7 +81,7 @@ def test_the_page(folders, tmp_path):
     page = write_comparison(read_runs(folders), tmp_path / "new" / "runs.html")
     text = page.read_text("utf-8")
     assert text.count("<svg") == 2 and text.count("<script") == 1 and "<img" not in text
-    for expected in ("stages.0.rows", "understudy distill quick", ">T</text>", "What was different"):
+    for expected in ("stages.0.rows", "understudy distill quick", ">T</text>", "Settings that differ"):
         assert expected in text
     assert text.count(">T</text>") == 2  # one teacher, in both plots
 

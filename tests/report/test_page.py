@@ -93,8 +93,8 @@ def test_it_is_told_in_this_order(folder):
     text = write_page(folder).read_text("utf-8")
     headings = [re.sub(r"<.*?>", "", one) for one in re.findall(r"<h2>(.*?)</h2>", text)]
     assert headings == [
-        "What quality costs", "Training", "Classes", "Confusion matrix: student minus teacher", "Calibration", "Rows that flipped", "Data",
-        "Repeat it", "Made with",
+        "Quality against cost", "Training", "Classes", "Confusion matrix: student minus teacher", "Calibration", "Rows that flipped",
+        "Data", "Repeat it", "Made with",
     ]  # fmt: skip
     assert (
         text.index('class="headline"')

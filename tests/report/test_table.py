@@ -59,7 +59,7 @@ BETTER = "2.1 points better than the same student without a teacher (p = 0.01)"
          "The student reaches Matthews correlation 0.871 (its teacher −0.100, less than the same student without it), "
          f"{CHEAPER}; {BETTER}."),
         (facts_with(gain=(0.006, -0.009, 0.021, 0.42)),
-         f"{KEEPS}, {CHEAPER}; no gain over the same student without a teacher is shown "
+         f"{KEEPS}, {CHEAPER}; no statistically significant gain over the same student without a teacher "
          "(+0.6 points, 95 % interval −0.9 to +2.1, p = 0.42)."),
         (facts_with(gain=(-0.03, -0.05, -0.01, 0.0002)),
          f"{KEEPS}, {CHEAPER}; 3.0 points worse than the same student without a teacher (p < 0.001)."),
@@ -70,7 +70,9 @@ def test_verdict(facts, sentence):
 
 
 def test_verdict_of_a_gain_that_only_the_interval_shows():
-    assert "no gain over the same student" in verdict(facts_with(gain=(0.02, 0.001, 0.04, 0.06)))
+    assert "no statistically significant gain over the same student" in verdict(
+        facts_with(gain=(0.02, 0.001, 0.04, 0.06))
+    )
 
 
 def test_verdict_without_a_control():
@@ -86,7 +88,7 @@ def test_verdict_with_a_control_that_was_not_compared():
 def test_verdict_on_pseudo_labels():
     softness = {"value": 0.008, "ci95": [-0.004, 0.02], "p_value": 0.24}
     assert verdict(facts_with() | {"gain_over_pseudo_labels": softness}).endswith(
-        f"; {BETTER}, and no gain over the same student trained on the teacher's predicted labels is shown "
+        f"; {BETTER}, and no statistically significant gain over the same student trained on the teacher's predicted labels "
         "(+0.8 points, 95 % interval −0.4 to +2.0, p = 0.24)."
     )
 
@@ -143,7 +145,7 @@ def test_the_n_gram_baseline_is_in_the_sentence():
     facts = facts_with()
     facts["models"]["ngrams"] = model(0.86)
     facts["gain_over_ngrams"] = {"value": 0.011, "ci95": [-0.003, 0.025], "p_value": 0.2}
-    assert ", and the n-gram baseline without a teacher reaches 0.860 (no difference is shown, p = 0.20)" in verdict(
+    assert ", and the n-gram baseline without a teacher reaches 0.860 (no significant difference, p = 0.20)" in verdict(
         facts
     )
     facts["gain_over_ngrams"] = {"value": 0.011, "ci95": [0.003, 0.019], "p_value": 0.01}

@@ -216,7 +216,7 @@ BAD = {
     "blank": (b'{"text": " \\t\\u2003"}', 422, "text is empty"),
     "a null character": (b'{"text": "a\\u0000b"}', 422, "text: character 2 is null"),
     "half a character": (b'{"text": "caf\\ud800"}', 422, "text: character 4 is half a character"),
-    "a pair": (b'{"text": "a", "text_pair": "b"}', 422, "this model reads one text; leave text_pair out"),
+    "a pair": (b'{"text": "a", "text_pair": "b"}', 422, "this model reads one text; remove text_pair"),
     "a megabyte": (json.dumps({"text": "x" * 1_000_000}).encode(), 413, "text has 1000000 characters; at most 20000"),
     "a body too long": (json.dumps({"text": "x" * 2**21}).encode(), 413, "longer than 1048576 bytes"),
     "rows": (json.dumps([{"text": "a"}] * 1025).encode(), 413, "1025 rows; at most 1024"),

@@ -326,7 +326,7 @@ def test_a_weak_teacher_is_not_taken_for_one_in_another_order(tmp_path, classes,
 
 def test_without_labels_the_order_must_be_said(tmp_path):
     teacher = black_box(tmp_path / "x.jsonl", [{"text": text, "probabilities": [0.5, 0.5]} for text in TEXTS])
-    with pytest.raises(DataError, match=r"say the order of the lists with --set data.label_names"):
+    with pytest.raises(DataError, match=r"give the order of the lists with --set data.label_names"):
         teacher.check_order([], declared=False)
     teacher.check_order([], declared=True)
     with pytest.raises(DataError, match="nothing in it names the classes"):

@@ -33,7 +33,7 @@ class Masking(Augmenter):
         tokenizer = material.teacher.tokenizer if material.teacher else None
         if tokenizer is None or tokenizer.mask_token is None:
             raise RecipeError(
-                "augmenter masking writes the teacher's mask token, but the teacher has none; leave this step out"
+                "augmenter masking writes the teacher's mask token, but the teacher has none; remove this step"
             )
 
     def change(self, pieces: list[str], draw: Random) -> list[str]:

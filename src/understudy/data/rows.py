@@ -174,7 +174,7 @@ def _without_labels(
     answered = np.array([one not in unanswered for one in table.identities])
     notes.append(
         f"No labelled training rows were given: the student learns from the teacher's answers to the rows of {source.where}. "
-        "The control 'alone' needs labels, and is left out."
+        "The control 'alone' needs labels, and is skipped."
     )
     return classes, {"train": table.take(answered)}
 
@@ -290,7 +290,7 @@ def _columns(settings: DataSettings, *, labels: bool = True) -> dict[str, str]:
         if our not in sources.OUR_COLUMNS:
             swapped = settings.columns[our] in sources.OUR_COLUMNS
             raise DataError(
-                f"data.columns: '{our}' is none of our columns; {did_you_mean(our, sources.OUR_COLUMNS)}"
+                f"data.columns: unknown column role '{our}'; {did_you_mean(our, sources.OUR_COLUMNS)}"
                 + (f" Swap the sides: --column {settings.columns[our]}={our}" if swapped else "")
             )
     return {our: theirs for our, theirs in settings.columns.items() if labels or our != "label"}

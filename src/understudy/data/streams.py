@@ -98,7 +98,7 @@ def _of_texts(columns: Mapping[str, str]) -> dict[str, str]:
         if our not in sources.OUR_COLUMNS:
             swapped = columns[our] in sources.OUR_COLUMNS
             raise DataError(
-                f"--column {our}: none of our columns; {did_you_mean(our, sources.OUR_COLUMNS)}"
+                f"--column {our}: unknown column role; {did_you_mean(our, sources.OUR_COLUMNS)}"
                 + (f" Swap the sides: --column {columns[our]}={our}" if swapped else "")
             )
     return {our: theirs for our, theirs in columns.items() if our in _COLUMNS}

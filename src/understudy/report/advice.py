@@ -120,16 +120,16 @@ def _ngrams(facts: Facts) -> list[Finding]:
         return []
     values = _against(facts, "ngrams", who)
     advice = {
-        "student": "It costs seconds: take it, or go on with more text (--transfer) or a better teacher.",
-        "teacher": "A longer fine-tuning, a higher rate or another encoder comes before distilling.",
+        "student": "It trains in seconds: use it, or try more text (--transfer) or a better teacher.",
+        "teacher": "Before distilling, fine-tune longer, at a higher learning rate, or another encoder.",
     }[who]
     if gain_is_shown(gain):
         return [_finding("ngrams", f"The n-gram baseline is better than the {who}.",
                          f"The n-gram baseline, without teacher or network, is better than the {who} ({values}, "
                          f"{p_value(gain['p_value'])}).",
                          advice)]  # fmt: skip
-    return [_finding("ngrams", f"The {who} is not shown to beat the n-gram baseline.",
-                     f"The n-gram baseline, without teacher or network, is not shown to be worse than the {who} ({values}; "
+    return [_finding("ngrams", f"The {who} is not significantly better than the n-gram baseline.",
+                     f"The n-gram baseline, without teacher or network, is not significantly worse than the {who} ({values}; "
                      f"{points(gain)}, {p_value(gain['p_value'])}).", advice)]  # fmt: skip
 
 
@@ -175,7 +175,7 @@ def _still_rising(facts: Facts) -> list[Finding]:
             who = model_name(name)
             found.append(_finding(
                 "still_rising", f"Train the {who} longer: it still improved at the end.",
-                f"Validation {metric} of the {who} still rose at the end of its {one['steps']:,} updates (best {one['best']:.3f}).",
+                f"Validation {metric} of the {who} was still rising at the end of its {one['steps']:,} updates (best {one['best']:.3f}).",
                 f"Train longer: {_longer(facts, name, stage)}.",
             ))  # fmt: skip
     return found
@@ -190,7 +190,7 @@ def _unlearned_classes(facts: Facts) -> list[Finding]:
         return []
     stage = next(reversed((facts.get("trainings") or {}).get(who) or {}), None)
     return [_finding(
-        "unlearned_classes", f"The {who} gets {len(never)} of {len(classes)} classes never right.",
+        "unlearned_classes", f"The {who} never predicts {len(never)} of {len(classes)} classes correctly.",
         f"F1 of the {who} is 0 for {len(never)} of {len(classes)} classes ({listed(never, 5)}).",
         f"Give more rows of them, train longer, or draw classes equally often: --set {_place(who, stage)}balanced_sampling=true.",
     )]  # fmt: skip
@@ -201,9 +201,9 @@ def _no_gain(facts: Facts) -> list[Finding]:
     if gain is None or gain_is_shown(gain):
         return []
     return [_finding(
-        "no_gain", "No gain from the teacher is shown: the student alone does as well.",
-        f"The student is not shown to be better than the same student without a teacher ({points(gain)}, {p_value(gain['p_value'])}).",
-        "Ship either; more text for the teacher to label (--transfer) is what helps most often.", good=True,
+        "no_gain", "No significant gain from the teacher: the student alone does as well.",
+        f"The student is not significantly better than the same student without a teacher ({points(gain)}, {p_value(gain['p_value'])}).",
+        "Ship either; more text for the teacher to label (--transfer) helps most often.", good=True,
     )]  # fmt: skip
 
 

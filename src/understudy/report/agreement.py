@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 UNKNOWN = (
-    "Quality is unknown: no labelled rows were given, so nobody knows how often the teacher, and the student with it, is right. To find "
+    "Quality is unknown: no labelled rows were given, so how often teacher and student are right is unknown. To find "
     "out, label a few hundred rows and run `understudy evaluate` on the student with them, or repeat the run with --test FILE."
 )
 

@@ -316,7 +316,7 @@ def _gain(gain: Mapping[str, Any] | None, other: str) -> str | None:
     if gain is None:
         return None
     if not gain_is_shown(gain):
-        return f"no gain over {other} is shown ({points(gain)}, {p_value(gain['p_value'])})"
+        return f"no statistically significant gain over {other} ({points(gain)}, {p_value(gain['p_value'])})"
     word = "better" if gain["value"] > 0 else "worse"
     return f"{abs(100 * gain['value']):.1f} points {word} than {other} ({p_value(gain['p_value'])})"
 
@@ -329,7 +329,7 @@ def _over_ngrams(facts: Facts, metric: str) -> str | None:
     shown = (
         f"the student is {abs(100 * gain['value']):.1f} points {sign}"
         if gain_is_shown(gain)
-        else "no difference is shown"
+        else "no significant difference"
     )
     return f"the n-gram baseline without a teacher reaches {_number(value, 3)} ({shown}, {p_value(gain['p_value'])})"
 

@@ -65,7 +65,7 @@ def verdict(facts: Mapping[str, Any]) -> str:
     found = [f"{word} on {', '.join(which)}" for word, which in (("better", better), ("worse", worse)) if which]
     other = "than the same student on the labels alone"
     if not found:
-        return f"{said}; no gain over the same student on the labels alone is shown on any of them."
+        return f"{said}; no statistically significant gain over the same student on the labels alone on any of them."
     return f"{said}; it is {' and '.join(found)} {other}."
 
 

@@ -87,7 +87,7 @@ def _row(row: Any, where: str, export: Predictor, limits: Limits) -> Row:
         raise HTTPException(422, f"{where}a row must be an object like {_example(export)}")
     for name in row:
         if name == "text_pair" and not export.pair:
-            raise HTTPException(422, f"{where}this model reads one text; leave text_pair out")
+            raise HTTPException(422, f"{where}this model reads one text; remove text_pair")
         if name not in names:
             raise HTTPException(422, f"{where}unknown key '{_shown(name)}'; {did_you_mean(_shown(name), names)}")
     for name in names:

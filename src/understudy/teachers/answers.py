@@ -103,7 +103,7 @@ class Reader:
                 values[place] = sure = sure / 100
             if not 1 / len(self.names) <= sure <= 1:
                 raise ValueError(
-                    f"a confidence of {confidence} in the likeliest of {len(self.names)} classes cannot be"
+                    f"a confidence of {confidence} is impossible for the likeliest of {len(self.names)} classes"
                 )
         return self._shared(values)
 

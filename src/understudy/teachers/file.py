@@ -149,7 +149,7 @@ class FileTeacher(Teacher):
         if len(found) < _LEAST_CHECKED:
             if not declared:
                 raise DataError(
-                    f"{self.path}: its lists do not say which number is of which class, and too few labelled rows are in it to tell; say "
+                    f"{self.path}: its lists do not say which number is of which class, and too few labelled rows are in it to tell; give "
                     f"the order of the lists with --set data.label_names='[…, …]', or write {{class: number}} instead of lists"
                 )
             return
@@ -189,7 +189,7 @@ class FileTeacher(Teacher):
         if len(found) > max(20, len(answers) / 2):
             raise DataError(
                 f"{self.path}: {len(found)} different answers in {len(answers)} rows are too many for classes; give the classes with "
-                "--set data.label_names='[…, …]', or a file that says only the class"
+                "--set data.label_names='[…, …]', or a file with nothing but the class"
             )
         return tuple(sorted(found, key=lambda name: (0, float(name), name) if is_number(name) else (1, 0.0, name)))
 
