@@ -62,6 +62,7 @@ def distill(
     set_over = {**short, **given, **(settings or {})}
     if not isinstance(recipe, Recipe) or set_over:
         recipe = build(Recipe, values, set_over, where=values.get("name") or str(recipe))
+    assert isinstance(recipe, Recipe)
     return pipeline.distill(recipe, out, resume=resume, overwrite=overwrite, device=device, shelf=shelf, command=command,
                             say=say or _silent)  # fmt: skip
 
@@ -94,6 +95,7 @@ def finetune(
     set_over = {**short_forms({}, short), **given, **(settings or {})}
     if not isinstance(model, FinetuneSettings) or set_over:
         model = build(FinetuneSettings, values, set_over, where="finetune")
+    assert isinstance(model, FinetuneSettings)
     return finetuning.finetune(
         model, out, resume=resume, overwrite=overwrite, device=device, say=say or _silent, command=command
     )

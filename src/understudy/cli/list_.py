@@ -74,7 +74,7 @@ def _sorted(folder: str) -> dict[str, dict[str, str]]:
     from understudy.recipe_file import packaged
 
     found = packaged() if folder == "recipes" else kinds(folder)
-    groups = {
+    groups: dict[str, dict[str, str]] = {
         title: {name: found.pop(name) for name in names if name in found}
         for title, names in BY_USE.get(folder, {}).items()
     }

@@ -47,7 +47,7 @@ def command(
     short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length,
              "temperature": temperature}  # fmt: skip
     built = recipe_from(options.recipe_or_default(recipe), teacher, student, task, train, validation, test, transfer, column, set_, seed,
-                        store, control, no_control, raw, pretrained, no_export, short)  # fmt: skip
+                        store, control, no_control, raw, pretrained, no_export, short=short)  # fmt: skip
     found = plan(built, device=device, say=options.say)
     if json:
         print(json_.dumps(found, ensure_ascii=False))

@@ -113,7 +113,7 @@ def rows(where: str, lines: Iterable[str], dialect: Dialect) -> Iterator[list[st
     reader = _reader(islice(lines, dialect.skip, None), dialect.mark, quoted=dialect.quoted)
     line = 1 + dialect.skip  # a quoted field may run over several lines; the row is named by its first
     try:
-        header = next((row for row in reader if row), [])
+        header: list[str] = next((row for row in reader if row), [])
         line = reader.line_num + 1 + dialect.skip
         first = next((row for row in reader if row), None)
         shape = _Shape(header, first or ())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from understudy.errors import DataError
 from understudy.evaluate.ngrams import NgramModel
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from understudy.text_model import TextModel
 
     Text = tuple[str, str | None]  # a text and its pair
-    Model = TextModel | Predictor | NgramModel
+    Model: TypeAlias = TextModel | Predictor | NgramModel
 
 _ROUNDS = 5  # at least
 _SAMPLE_ROWS = 2048

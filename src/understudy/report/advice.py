@@ -89,9 +89,9 @@ def figures(facts: Facts) -> list[dict[str, str]]:
     if facts.get(fact):
         number, word = times(facts[fact]).split(" ")
         found.append({"value": number, "label": f"{word} than the teacher{devices(facts, fact)}"})
-    sizes = [(models.get(one) or {}).get("size_mib") for one in ("teacher", form)]
-    if all(sizes):
-        number, word = times(sizes[0] / sizes[1], "smaller", "larger").split(" ")
+    teacher_mib, own_mib = ((models.get(one) or {}).get("size_mib") for one in ("teacher", form))
+    if teacher_mib and own_mib:
+        number, word = times(teacher_mib / own_mib, "smaller", "larger").split(" ")
         found.append({"value": number, "label": f"{word} on disk ({own['size_mib']:.1f} MiB)"})
     return found
 

@@ -29,7 +29,7 @@ def agrees(facts: Mapping[str, Any], metric: str, name: str) -> str:
     rows = f"{count:,} held-out rows" if count else "the held-out rows"
     value, (low, high) = found["value"], found.get("ci95") or (None, None)
     if metric == "accuracy":
-        between = "" if low is None else f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+        between = "" if low is None or high is None else f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
         return f"gives the same answer as the teacher to {100 * value:.1f} % of {rows}{between}"
     between = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
     return f"follows the teacher with {name} {value:.3f} against its answers to {rows}{between}"

@@ -160,15 +160,15 @@ def choices(runs: Sequence[Compared], cost: str) -> list[Choice]:
     # Its speed is measured anew in every run; it is one model all the same, and both its forms come from one run.
     numbers = {key: number for number, key in enumerate(dict.fromkeys(map(teacher_of, runs)), start=1)}
     for one in sorted(runs, key=lambda one: "teacher_onnx_int8" not in one.facts["models"]):
-        number = str(numbers[teacher_of(one)]) if len(numbers) > 1 else ""
+        ordinal = str(numbers[teacher_of(one)]) if len(numbers) > 1 else ""
         for name, mark in _TEACHERS.items():
             entry = one.facts["models"].get(name) or {}
             quality, spent = (entry.get("quality") or {}).get(metric), cost_of(entry, cost)
             if quality and spent:
-                key = (name, number)
-                said = f"{model_name(name)}, of {one.name}" if number else model_name(name)
+                key = (name, ordinal)
+                said = f"{model_name(name)}, of {one.name}" if ordinal else model_name(name)
                 choice = Choice(
-                    f"{mark[0]}{number}{'q' if number and len(mark) > 1 else mark[1:]}",
+                    f"{mark[0]}{ordinal}{'q' if ordinal and len(mark) > 1 else mark[1:]}",
                     said,
                     name,
                     spent,
