@@ -14,7 +14,7 @@ FOLDERS = {
     "tasks": "what a model predicts (--task KIND)",
 }
 # By use, as docs/choosing.md has it; what a folder has beside these comes last.
-BY_USE = {
+BY_USE: dict[str, dict[str, tuple[str, ...]]] = {
     "recipes": {
         "start with": ("hinton",),
         "a BiLSTM as the student": ("tang", "tang_augmented", "word_vectors_bilstm"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from understudy.data import sources, splits
+from understudy.data.in_memory import InMemory
 from understudy.data.inspection import described, doubts
 from understudy.data.labels import Classes, check_enough, check_seen, class_map, class_names, indices, numbers
 from understudy.data.tables import UNLABELLED, Source, Table, identity, listed, need_column, rows_named, texts_of
@@ -194,7 +195,7 @@ def _check_labels(
 
 
 def read_one(
-    source: str,
+    source: str | InMemory,
     settings: DataSettings,
     task: Task,
     *,
@@ -215,9 +216,9 @@ def read_one(
     """
     columns = _columns(settings, labels=labels is not False)
     if sources.is_table(source):
-        one = Source(source, sources.read_table(source, columns), columns)
+        one = Source(str(source), sources.read_table(source, columns), columns)
     else:
-        found = sources.read_folder_or_hub(source, columns)
+        found = sources.read_folder_or_hub(str(source), columns)
         name = next(name for name in ("test", "validation", "train") if name in found)
         one = Source(f"{source}, {name}", found[name], columns)
     wanted = "some" if labels == "some" else "all" if labels else "none"
