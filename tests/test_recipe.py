@@ -8,6 +8,7 @@ import yaml
 from tiny import LABELS
 from understudy import parts
 from understudy.errors import RecipeError
+from understudy.preparation import filled_in, warn_of_few_updates
 from understudy.recipe import FinetuneSettings, Recipe, dump_yaml
 from understudy.recipe_file import RECIPES, build, load_recipe, packaged, parse_overrides
 
@@ -261,3 +262,32 @@ def test_finetuning_a_kind_of_student_takes_its_own_defaults(world, understudy, 
     train = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())["train"]
     assert train["learning_rate"] == parts.part("students", "bilstm").training["learning_rate"]
     assert train["epochs"] == parts.part("students", "bilstm").training["epochs"]
+
+
+@pytest.mark.parametrize("given", ["stages.0.train.epochs", "stages.0.train.max_steps"])
+def test_a_length_that_is_given_is_kept_to(given):
+    """In every recipe, those that state a least number of updates of their own too; `min_updates` beside it brings it back."""
+    for name in packaged():
+        stage = filled_in(load_recipe(name, {given: 2})).stages[0]
+        assert stage.train.min_updates is None, name
+        stage = filled_in(load_recipe(name, {given: 2, "stages.0.train.min_updates": 50})).stages[0]
+        assert stage.train.min_updates == 50, name
+    for key in ("train.epochs", "train.max_steps"):
+        assert build(FinetuneSettings, {"model": "some/encoder"}, {key: 2}, where="finetune").train.min_updates is None
+
+
+def test_every_training_of_a_task_has_a_least_number_of_updates():
+    """Wherever nobody says how long: only stages on plain text go by their epochs alone."""
+    for name in packaged():
+        for stage in filled_in(load_recipe(name)).stages:
+            assert stage.masked_lm or stage.train.min_updates, f"{name}, stage {stage.name}"
+    assert build(FinetuneSettings, {"model": "some/encoder"}, {}, where="finetune").train.min_updates
+
+
+def test_few_updates_are_warned_of():
+    said: list[str] = []
+    recipe = load_recipe("tang", {"stages.0.train.epochs": 1})
+    warn_of_few_updates(filled_in(recipe), [600], said.append)
+    assert not said
+    warn_of_few_updates(filled_in(recipe), [96], said.append)
+    assert len(said) == 1 and "96 updates are few for the student (bilstm)" in said[0] and "min_updates=600" in said[0]

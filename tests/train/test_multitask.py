@@ -350,6 +350,19 @@ def test_patience_goes_by_the_mean(tmp_path):
     assert said.steps == len(means) < 30 * 9 and means.index(max(means)) == len(means) - 7
 
 
+@pytest.mark.full_length
+def test_the_least_number_of_updates_is_for_each_task(tmp_path):
+    said, _, lines = run(tmp_path, learning_rate=1e-7, epochs=1, min_updates=25, evaluations=10)
+    assert [line["step"] for line in lines if "validation" in line] == [
+        5,
+        10,
+        15,
+        20,
+        25,
+    ]  # of 2 × 25, stopped by patience
+    assert said.steps == 25
+
+
 @pytest.mark.parametrize("size", [1, 4])
 def test_one_batch_of_eight_is_eight_batches_of_one(tmp_path, monkeypatch, size):
     """By plain steps without dropout, whose result shows every weight of every row."""

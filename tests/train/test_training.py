@@ -169,6 +169,64 @@ def test_patience_stops_early(tmp_path):
     assert sum("validation" in line for line in lines) == 1 + 3  # the first, and three that are no better
 
 
+FLAT = {"epochs": 1, "learning_rate": 1e-7, "evaluations": 10}  # nothing gets better
+
+
+@pytest.mark.full_length
+def test_little_data_is_trained_on_for_the_least_number_of_updates(tmp_path):
+    said, _, lines = run(tmp_path, min_updates=30, patience=9, **FLAT)
+    assert said.steps == 30 and [line["step"] for line in lines if "validation" in line] == list(range(3, 31, 3))
+
+
+@pytest.mark.full_length
+def test_a_lengthened_training_has_patience_and_one_by_its_epochs_has_none(tmp_path):
+    stopped, _, lines = run(tmp_path / "long", min_updates=30, **FLAT)
+    assert stopped.steps == 15 and sum("validation" in line for line in lines) == 1 + 4
+    by_epochs = run(tmp_path / "epochs", min_updates=4, **FLAT)
+    assert by_epochs[0].steps == 5  # 40 rows in batches of 8
+    same = run(tmp_path / "same", **FLAT)
+    assert same[2] == by_epochs[2] and equal(same[1], by_epochs[1]), "the least number of updates changes nothing there"
+
+
+@pytest.mark.full_length
+@pytest.mark.parametrize("stop_at", [7, 15])  # in the middle; at the evaluation that stops it
+def test_a_lengthened_training_is_resumed_with_its_patience(tmp_path, stop_at, monkeypatch):
+    whole = run(tmp_path / "whole", min_updates=30, **FLAT)
+    assert whole[0].steps == 15
+    if stop_at == 7:
+        with pytest.raises(Stopped):
+            run(tmp_path / "parts", stop_at=7, min_updates=30, **FLAT)
+    else:  # killed after its last checkpoint, before anything else was written
+        run(tmp_path / "parts", min_updates=30, **FLAT)
+    resumed = run(tmp_path / "parts", min_updates=30, **FLAT)
+    assert equal(whole[1], resumed[1]) and (resumed[0].best, resumed[0].best_step) == (
+        whole[0].best,
+        whole[0].best_step,
+    )
+    assert not [line for line in resumed[2] if "validation" in line and line["step"] > 15], "it went on learning"
+
+
+def test_the_control_is_stopped_as_the_student_is(monkeypatch):
+    """A control is told a number of updates; it keeps the least number, and with it the patience."""
+    from understudy.train import trainer
+
+    monkeypatch.setattr(trainer, "least_updates", lambda settings: settings.min_updates or 0)
+    settings = TrainSettings(epochs=2, batch_size=32, min_updates=300)
+    student = trainer.length(100, settings)
+    control = trainer.length(50, settings.model_copy(update={"max_steps": student.updates}))
+    assert (student.updates, student.patience) == (control.updates, control.patience) == (300, 4)
+    many = trainer.length(100_000, settings)
+    assert (many.updates, many.patience, many.by_epochs) == (6250, None, True)
+    assert trainer.length(100_000, settings.model_copy(update={"max_steps": many.updates})).patience is None
+
+
+@pytest.mark.parametrize(("fraction", "rates"), [(0.5, [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]), (0.0, [1.0] * 6)])
+def test_a_constant_rate_warms_up_where_it_is_asked_to(tmp_path, fraction, rates):
+    lines = run(tmp_path, max_steps=8, schedule="constant", warmup_fraction=fraction, learning_rate=1e-3)[2]
+    found = [line["learning_rate"] / 1e-3 for line in lines if "loss" in line]
+    assert found[: len(rates)] == pytest.approx(rates)
+
+
 def test_updates_and_evaluations_are_as_asked(tmp_path):
     said, _, lines = run(tmp_path, max_steps=7, evaluations=3)
     assert said.steps == 7

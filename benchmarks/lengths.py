@@ -1,0 +1,161 @@
+"""How long trainings have to be on little data, and how the loss fits the number of classes: judged by validation, no test rows.
+
+    python benchmarks/lengths.py run --out FILE [--student KIND ...] [--recipe NAME ...] [--data NAME ...] [--teacher FOLDER]
+    python benchmarks/lengths.py table BEFORE AFTER     # two files as a Markdown table
+
+What is in FILE is skipped. Each student is trained by the defaults of the source that is imported, so that the figures of an older commit
+come from the same script: `git worktree add ../before COMMIT`, then `PYTHONPATH=../before/src python benchmarks/lengths.py run …`.
+
+The teacher is a file of answers, as of a model over a network: 0.78 for its label, the rest shared among the others, its label the gold one
+but for one row of twenty. `--teacher` takes a fine-tuned model in its place. One seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gzip
+import json
+import os
+import random
+import tempfile
+import time
+from pathlib import Path
+
+from understudy import controls, load_recipe
+from understudy.pipeline import open_store, train_stage
+from understudy.preparation import prepare, resolve
+from understudy.text_model import TextModel
+
+SOURCE = Path(os.environ.get("UNDERSTUDY_DATA", "../shared/data"))
+VALIDATION = 1000  # rows at most
+# name → (folder, rows to learn from, classes kept); None is all
+DATA = {
+    "sst2_sentences 500": ("sst2_sentences", 500, None),
+    "banking12 1000": ("banking77", 1000, 12),
+    "banking77 2000": ("banking77", 2000, None),
+    "clinc150 3000": ("clinc150", 3000, None),
+    "trec6": ("trec6", None, None),
+    "sst2": ("sst2", None, None),
+}
+
+
+def read(path: Path) -> list[dict]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def files(name: str, folder: Path) -> dict[str, str]:
+    """Training and validation rows of a data set, and a teacher's answers to them, as files."""
+    source, count, classes = DATA[name]
+    train, validation = (read(SOURCE / source / f"{split}.jsonl.gz") for split in ("train", "validation"))
+    draw = random.Random(0)
+    if classes is not None:
+        kept = set(draw.sample(sorted({row["label"] for row in train}), classes))
+        train, validation = ([row for row in rows if row["label"] in kept] for rows in (train, validation))
+    names = sorted({row["label"] for row in train})
+    draw.shuffle(train)
+    draw.shuffle(validation)
+    train, validation = train[:count], validation[:VALIDATION]
+    answers = {}
+    for row in train:
+        label = draw.choice(names) if draw.random() < 0.05 else row["label"]
+        shares = [0.78 if one == label else 0.22 / (len(names) - 1) for one in names]
+        answers.setdefault(row["text"], {"text": row["text"], "probabilities": shares})
+    train = list({row["text"]: row for row in train}.values())
+    found = {}
+    for what, rows in (("train", train), ("validation", validation), ("teacher", answers.values())):
+        path = folder / f"{what}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        found[what] = str(path)
+    return found
+
+
+def trained(name: str, student: str, recipe: str, teacher: str | None) -> dict:
+    """One training, or the control of one: `recipe` is `alone` then."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        there = files(name, folder)
+        values = {
+            "data.train": there["train"], "data.validation": there["validation"], "teacher.models": [teacher or there["teacher"]],
+            "student": {"kind": student}, "export": [],
+        }  # fmt: skip
+        plan = prepare(resolve(load_recipe("hinton" if recipe == "alone" else recipe, values)))
+        stages = [(stage, plan.stage_rows(stage)) for stage in plan.recipe.stages]
+        model = TextModel(copy.deepcopy(plan.student.model), plan.student.tokenizer, plan.student.max_length)
+        lines: list[dict] = []
+        started = time.perf_counter()
+        for stage, rows in controls.stages_of("alone", plan) if recipe == "alone" else stages:
+            kept = None
+            if plan.keeps_logits(stage):
+                store = open_store(plan, folder / "outputs")
+                store.fill(plan.teacher, rows, device="cpu")
+                kept = store.logits(rows)
+            lines.clear()
+            steps = train_stage(
+                plan, model, stage, rows, kept, folder / stage.name, recipe, "cpu", write=lines.append
+            ).steps  # fmt: skip
+        curve = [round(line["validation"]["accuracy"], 4) for line in lines if "validation" in line]
+    return {
+        "data": name, "classes": len(plan.rows.label_names or ()), "rows": len(plan.rows.train), "student": student, "recipe": recipe,
+        "teacher": "model" if teacher else "answers", "updates": steps, "best": max(curve), "curve": curve,
+        "seconds": round(time.perf_counter() - started, 1),
+    }  # fmt: skip
+
+
+KEY = ("data", "student", "recipe", "teacher")
+
+
+def run(out: Path, asked: argparse.Namespace) -> None:
+    for name in asked.data:
+        for student in asked.student:
+            for recipe in asked.recipe:
+                key = (name, student, recipe, "model" if asked.teacher else "answers")
+                if out.exists() and key in {tuple(line[one] for one in KEY) for line in loaded(out)}:
+                    continue
+                line = trained(name, student, recipe, asked.teacher)
+                print(line, flush=True)
+                with out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+
+
+def loaded(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def table(before: Path, after: Path) -> None:
+    """Each student beside itself alone: best accuracy on validation rows (updates)."""
+    cells = {
+        (when, *(line[one] for one in KEY)): f"{line['best']:.3f} ({line['updates']:,})"
+        for when, path in (("before", before), ("after", after)) for line in loaded(path)
+    }  # fmt: skip
+    lines = {tuple(line[one] for one in KEY): line for path in (before, after) for line in loaded(path)}
+    print("| data | rows | classes | teacher | student | by | before | alone before | after | alone after |")
+    print("| --- | ---: | ---: | --- | --- | --- | ---: | ---: | ---: | ---: |")
+    for (name, student, recipe, teacher), line in lines.items():
+        if recipe == "alone":
+            continue
+        shown = [
+            cells.get((when, name, student, one, teacher), "–")
+            for when in ("before", "after")
+            for one in (recipe, "alone")
+        ]
+        print(
+            f"| {name.split()[0]} | {line['rows']:,} | {line['classes']} | {teacher} | {student} | {recipe} | {' | '.join(shown)} |"
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="what", required=True)
+    one = commands.add_parser("run")
+    one.add_argument("--out", type=Path, required=True)
+    one.add_argument("--student", nargs="+", default=["static_embeddings", "bilstm"])
+    one.add_argument("--recipe", nargs="+", default=["alone", "hinton", "tang"])
+    one.add_argument("--data", nargs="+", default=list(DATA)[:-1])
+    one.add_argument("--teacher")
+    two = commands.add_parser("table")
+    two.add_argument("before", type=Path)
+    two.add_argument("after", type=Path)
+    given = parser.parse_args()
+    run(given.out, given) if given.what == "run" else table(given.before, given.after)
