@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from tiny import SIZES, tiny_tokenizer, write_rows
+from tiny import tiny_rows, trained_teacher, write_rows
 from understudy import controls, load_recipe
 from understudy.pipeline import open_store, train_stage
 from understudy.preparation import Plan, prepare, resolve
 from understudy.teachers.teacher import logits_of_probabilities
-from understudy.text_model import TextModel, set_label_names
+from understudy.text_model import TextModel
 
 ROWS, VALIDATION, NEAR = 300, 200, 0.02
 OTHER = ("a", "film", "the", "family", "plot", "and", "of", "year", "one", "jokes", "is", "all")
@@ -98,7 +97,7 @@ ALONE: dict[tuple[int, str], float] = {}
 
 def check(recipe: str, classes: int, tmp_path: Path, **settings: Any) -> None:
     plan = prepare(resolve(load_recipe(recipe, settings)))
-    key = (classes, plan.recipe.student.kind)
+    key = (classes, plan.recipe.student.kind)  # the recipes that share one have the same control
     if key not in ALONE:
         ALONE[key] = best(plan, "alone", tmp_path)
     student = best(plan, None, tmp_path)
@@ -124,25 +123,16 @@ def test_a_bilstm_of_a_file_is_no_worse_than_alone(recipe, toy, tmp_path):
     check(recipe, 12, tmp_path, **toy(12, "one_hot"), student=small)
 
 
-def tiny_12_classes(rows: list[dict], folder: Path) -> str:
-    """A tiny transformer that knows the toy task of 12 classes."""
-    from transformers import BertConfig, BertForSequenceClassification
-
-    names = tuple(sorted({row["label"] for row in rows}))
-    config = BertConfig(**SIZES, num_labels=len(names))
-    set_label_names(config, names)
-    torch.manual_seed(0)
-    teacher = TextModel(BertForSequenceClassification(config), tiny_tokenizer(), 32)
-    batch = teacher.tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
-    labels = torch.tensor([names.index(row["label"]) for row in rows])
-    optimizer = torch.optim.AdamW(teacher.model.parameters(), lr=1e-2)
-    for _ in range(100):
-        optimizer.zero_grad()
-        teacher.model(**batch, labels=labels).loss.backward()
-        optimizer.step()
-    teacher.model.eval()
-    teacher.save(folder)
-    return str(folder)
+@pytest.mark.full_length
+@pytest.mark.parametrize("recipe", ["pkd_skip", "minilm"])
+def test_a_student_of_a_model_is_no_worse_than_alone(recipe, tmp_path):
+    """Recipes that look inside the teacher: with a tiny one."""
+    rows = tiny_rows(ROWS + VALIDATION)
+    trained_teacher(rows).save(tmp_path / "teacher")
+    files = {"data.train": write_rows(tmp_path / "train.jsonl", rows[:ROWS]), "teacher.models": [str(tmp_path / "teacher")],
+             "data.validation": write_rows(tmp_path / "validation.jsonl", rows[ROWS:])}  # fmt: skip
+    narrow = {"student": {"kind": "narrow", "layers": 2, "width": 16, "heads": 2, "initialize": "random"}}
+    check(recipe, 2, tmp_path, **files, **(narrow if recipe == "minilm" else {}))
 
 
 def test_probabilities_come_back_from_their_logits():
