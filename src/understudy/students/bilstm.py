@@ -46,7 +46,7 @@ class BiLSTM(Student):
     Departs: the teacher's own subword vectors take the place of their word2vec channels unless `vectors` is given.
     """
 
-    training: ClassVar[dict[str, Any]] = {"epochs": 10, "min_updates": 600, "batch_size": 32, "learning_rate": 1e-3}
+    training: ClassVar[dict[str, Any]] = {"epochs": 10, "min_updates": 1000, "batch_size": 32, "learning_rate": 1e-3}
 
     def __init__(
         self,
