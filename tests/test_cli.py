@@ -333,7 +333,7 @@ def test_interrupted_says_how_to_go_on(world, tmp_path, understudy, monkeypatch)
     )
     assert (tmp_path / "run" / "recipe.yaml").is_file() and not (tmp_path / "run" / "facts.json").exists()
     with monkeypatch.context() as patch:
-        patch.setattr("understudy.inference.predict", interrupt)
+        patch.setattr("understudy.inference.stream", interrupt)
         said = understudy("predict", world.teacher, "a film")
     assert said.code == 130 and "--resume" not in said.err
 
@@ -426,7 +426,7 @@ def test_a_folder_that_may_not_be_written(world, tmp_path, understudy, monkeypat
 
 def test_any_other_error_keeps_its_traceback(understudy, world, monkeypatch):
     """A mistake of ours must be told as one."""
-    monkeypatch.setattr("understudy.inference.predict", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("understudy.inference.stream", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         understudy("predict", world.teacher, "a film")
 
@@ -435,6 +435,6 @@ def test_exit_codes_hang_on_the_error(understudy, world, monkeypatch):
     def failing(*_, **__):
         raise UnderstudyError("it broke")
 
-    monkeypatch.setattr("understudy.inference.predict", failing)
+    monkeypatch.setattr("understudy.inference.stream", failing)
     said = understudy("predict", world.teacher, "a film")
     assert (said.code, said.out, said.err) == (1, "", "understudy: it broke\n")

@@ -261,7 +261,7 @@ def break_description(copy: Path, **changes) -> None:
 
 
 FOLDERS = {
-    "not there": (shutil.rmtree, "not an export"),
+    "not there": (shutil.rmtree, "no such folder.*an export is needed"),
     "no description": (lambda copy: (copy / "export.json").unlink(), "it has no export.json"),
     "not JSON": (lambda copy: (copy / "export.json").write_text("{"), "export.json: damaged"),
     "a list": (lambda copy: (copy / "export.json").write_text("[1]"), "export.json: damaged"),

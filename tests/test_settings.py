@@ -181,3 +181,24 @@ def test_completion_is_offered():
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={**os.environ, **asked}
     )
     assert said.stdout.split() == ["distill"], said.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["report", "{}"], ["serve", "{}"], ["evaluate", "{}", "--data", "{rows}"], ["predict", "{}", "a"],
+              ["finetune", "{}", "--train", "{rows}"], ["benchmark", "{}", "--data", "{rows}"]],
+    ids=lambda one: one[0],
+)  # fmt: skip
+def test_a_folder_that_is_not_there_names_the_near_one(words, world, tmp_path, understudy, monkeypatch):
+    """A law over the commands that read a folder."""
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    asked = tmp_path / "runs" / "frist"
+    said = understudy(*(word.format(asked, rows=world.train) for word in words))
+    assert said.code == 2 and f"did you mean '{tmp_path / 'runs' / 'first'}'" in said.err, said.err
+
+
+def test_finetune_writes_its_page(world, tmp_path, understudy, quick):
+    out = tmp_path / "teacher"
+    said = understudy("finetune", world.teacher, *world.data, "--set", "train.max_steps=1", "--out", out)
+    assert said.code == 0, said.err
+    assert (out / "report.html").is_file() and str(out / "report.html") in said.out.replace("\n", "")
+    assert f"Saved the model to {out}" in said.err

@@ -355,7 +355,7 @@ def test_a_local_folder_is_not_sent_to_the_hub(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "t0").mkdir(parents=True)
     with pytest.raises(
-        ModelError, match="no such model folder" + (r" \(did you mean 't0'\?\)" if "runs" in name else "")
+        ModelError, match="no such model folder" + (r" \(did you mean 'runs/t0'\?\)" if "runs" in name else "")
     ):
         TextModel.load(name)
     (tmp_path / "a.csv").write_text("text")

@@ -13,6 +13,7 @@ UnderstudyError                 exit 1
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class UnderstudyError(Exception):
@@ -66,3 +67,10 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
     known = list(known)
     near = get_close_matches(got, known, n=1)
     return f"known are {', '.join(known)}." + (f" Did you mean '{near[0]}'?" if near else "")
+
+
+def near_folder(folder: Path) -> str:
+    """The words that follow the name of a folder that is not there: the near miss beside it, if there is one."""
+    beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    near = get_close_matches(folder.name, beside, n=1)
+    return f" (did you mean '{folder.with_name(near[0])}'?)" if near else ""

@@ -17,6 +17,7 @@ from understudy.preparation import few_updates
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import ENCODER_TRAINING, FinetuneSettings, make_objectives
 from understudy.report.advice import findings
+from understudy.report.page import write_page
 from understudy.run import Run, Say, check
 from understudy.students import Blueprint
 from understudy.tasks import Task
@@ -89,6 +90,7 @@ def finetune(
     }  # fmt: skip
     run.record({**found, "findings": findings(found)})
     write_model_card(model, out, pair=rows.pair)
+    write_page(out)
     return run
 
 

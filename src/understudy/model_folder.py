@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import struct
@@ -10,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.errors import ModelError, did_you_mean
+from understudy.errors import ModelError, did_you_mean, near_folder
 from understudy.runtime import is_export
 
 if TYPE_CHECKING:
@@ -37,25 +36,19 @@ def find_folder(name: str | Path) -> Path:
     if folder.is_file():
         raise ModelError(f"{name}: is a file; the folder of a model is needed here")
     if not folder.is_dir():
-        near = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         local = asked.startswith((".", "/", "~")) or (len(folder.parts) > 1 and Path(folder.parts[0]).exists())
         if local or not _HUB_NAME.fullmatch(asked):
-            raise ModelError(f"{name}: no such model folder{_near(folder, near)}")
+            raise ModelError(f"{name}: no such model folder{near_folder(folder)}")
         from huggingface_hub import snapshot_download
 
         try:
             folder = Path(snapshot_download(asked, allow_patterns=list(_READ)))
         except Exception as error:
             raise ModelError(
-                f"{name}: no such folder{_near(folder, near)}, and no model of that name could be loaded from the hub: {first_line(error)}"
+                f"{name}: no such folder{near_folder(folder)}, and no model of that name could be loaded from the hub: {first_line(error)}"
             ) from error
     check_folder(folder)
     return folder
-
-
-def _near(folder: Path, known: list[str]) -> str:
-    near = difflib.get_close_matches(folder.name, known, n=1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def check_folder(folder: Path) -> None:

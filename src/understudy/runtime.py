@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.errors import DataError, ModelError
+from understudy.errors import DataError, ModelError, near_folder
 from understudy.installation import install_command
 
 if TYPE_CHECKING:
@@ -265,6 +265,8 @@ def read_description(folder: Path) -> dict[str, Any]:
             raise ModelError(
                 f"{folder}: not exported yet: understudy export {folder} --out FOLDER, then give that folder"
             )
+        if not folder.exists():
+            raise ModelError(f"{folder}: no such folder{near_folder(folder)}; an export is needed")
         raise ModelError(f"{folder}: not an export: it has no {DESCRIPTION}; understudy export writes one")
     try:
         about = json.loads(path.read_text("utf-8"))

@@ -19,7 +19,7 @@ INTERRUPTED = 130
 # Rich pictures of tracebacks hide the one line that matters.
 app = typer.Typer(
     name="understudy", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
-    help="Distil a big, slow text model into a small, fast one, with proof of what was kept. Start with: understudy demo",
+    help="Knowledge distillation for text models, with controls. Start with: understudy demo",
 )  # fmt: skip
 
 

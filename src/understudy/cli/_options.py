@@ -12,10 +12,10 @@ import typer
 from understudy.errors import RecipeError
 
 Task = Annotated[str | None, typer.Option(help="classification or similarity.")]
-TRAIN = "Rows with labels: .jsonl .json .csv .tsv .parquet (each also .gz), a folder, or a hub data set."
-VALIDATION = "Rows that select the best checkpoint; without it, a part of --train."
-TEST = "Rows that are only measured; without it, those of --validation, or else a part of --train."
-TRANSFER = "Rows without labels: the teacher labels them. Without --train, no labels are needed at all."
+TRAIN = "Labelled rows: .jsonl .json .csv .tsv .parquet (each also .gz), a folder, or a hub data set."
+VALIDATION = "Labelled rows that select the best checkpoint; default: a tenth of --train is split off."
+TEST = "Labelled rows for the reported metrics; default: the --validation rows if given, else a tenth of --train is split off."
+TRANSFER = "Unlabelled rows, which the teacher labels. Without --train, no labels are needed at all."
 Train = Annotated[str | None, typer.Option(help=TRAIN)]
 Validation = Annotated[str | None, typer.Option(help=VALIDATION)]
 Test = Annotated[str | None, typer.Option(help=TEST)]
@@ -28,48 +28,55 @@ Validations = Annotated[list[str] | None, typer.Option("--validation", help=f"{V
 Tests = Annotated[list[str] | None, typer.Option("--test", help=f"{TEST} {_EACH}")]
 Transfers = Annotated[list[str] | None, typer.Option("--transfer", help=f"{TRANSFER} {_EACH}")]
 Stores = Annotated[
-    list[str] | None, typer.Option("--store", help=f"Folder of kept teacher outputs, to share among runs. {_EACH}")
+    list[str] | None,
+    typer.Option("--store", help=f"Folder that caches the teacher's outputs for several runs. {_EACH}"),
 ]
 Raw = Annotated[
     str | None,
     typer.Option(
-        help="Plain text for a masked language model: .txt (or .txt.gz), a paragraph a line, or rows with text."
+        help="Unlabelled text for masked language modelling: .txt (or .txt.gz), one paragraph per line, or rows with text."
     ),
 ]
 Pretrained = Annotated[
     str | None,
-    typer.Option(help="The teacher before fine-tuning: students are cut from it, and stages on plain text hear it."),
+    typer.Option(
+        help="The teacher before fine-tuning: student layers are copied from it, and stages on unlabelled text use it as their teacher."
+    ),
 ]
 Column = Annotated[
-    list[str] | None, typer.Option("--column", help="Our name=the file's name, as in text=review. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--column", help="Map a column: text, text_pair or label = its name in the file, as in text=review. Repeatable."
+    ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Any setting by its dotted key, as in stages.0.train.epochs=3. Repeatable."),
+    typer.Option(
+        "--set",
+        help="Any other setting by its dotted key (understudy list settings), as in data.train_rows=500. Repeatable.",
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Random seed.")]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 NoBaseline = Annotated[
     bool,
-    typer.Option("--no-baseline", help="Leave out the n-gram baseline: a linear model without teacher or network."),
+    typer.Option(
+        "--no-baseline", help="Leave out the n-gram baseline: a linear model without a teacher or a neural network."
+    ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; without it, the fastest there is.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume a run that was interrupted.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the fastest available.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
 Epochs = Annotated[
     float | None,
-    typer.Option(help="Times that training goes through the rows: stages.N.train.epochs of every stage."),
+    typer.Option(help="Training epochs (in every stage)."),
 ]
-LearningRate = Annotated[
-    float | None, typer.Option(help="Highest learning rate: stages.N.train.learning_rate of every stage.")
-]
-BatchSize = Annotated[int | None, typer.Option(help="Rows per batch: stages.N.train.batch_size of every stage.")]
-MaxLength = Annotated[
-    int | None, typer.Option(help="Tokens kept per row: data.max_length; default the model's own, at most 512.")
-]
+LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate (in every stage).")]
+BatchSize = Annotated[int | None, typer.Option(help="Batch size (in every stage).")]
+MaxLength = Annotated[int | None, typer.Option(help="Tokens kept per row; default: the model's limit, at most 512.")]
 Temperature = Annotated[float | None, typer.Option(help="Distillation temperature of every objective that has one.")]
 
 

@@ -8,14 +8,14 @@ from understudy.cli import _options as options
 
 def command(
     models: Annotated[list[str], typer.Argument(help="Folders of fine-tuned models, students, and exports.")],
-    data: Annotated[str, typer.Option(help="Rows; with labels, quality is measured too.")],
+    data: Annotated[str, typer.Option(help="Rows to measure on; if they are labelled, quality is measured too.")],
     column: options.Column = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of every model; without it, as many as torch takes.")
+        int | None, typer.Option(min=1, help="CPU threads for every model; default: as many as torch uses.")
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Measure speed, memory, size and quality of several models side by side: torch, ONNX, and ONNX in 8 bits.
+    """Measure speed, memory, size and quality of several models side by side: torch, ONNX, and ONNX int8.
 
     \b
     understudy benchmark runs/teacher runs/first/student exports/first --data test.csv --column text=review --column label=stars
@@ -33,6 +33,6 @@ def command(
     console = Console()
     console.print(benchmark_table(facts))
     console.print(
-        f"{facts['threads']} threads, batches of {facts['batch_size']} rows of like length, tokenization included; "
+        f"{facts['threads']} threads, batches of {facts['batch_size']} rows of similar length, tokenization included; "
         "in brackets the slowest and the fastest of five rounds.", soft_wrap=True,
     )  # fmt: skip

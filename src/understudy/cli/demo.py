@@ -8,7 +8,7 @@ from understudy.cli import _options as options
 
 def command(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Of everything drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     no_baseline: options.NoBaseline = False,
     overwrite: options.Overwrite = False,
     device: options.Device = None,

@@ -11,10 +11,13 @@ def command(
         str | None, typer.Argument(help="A packaged recipe (understudy list) or a .yaml file.  [default: hinton]")
     ] = None,
     teacher: Annotated[
-        list[str] | None, typer.Option(help="Fine-tuned model folder, or a file with logits. Repeat for an ensemble.")
+        list[str] | None,
+        typer.Option(
+            help="Folder of a fine-tuned model, or a file with its outputs (logits, probabilities or labels). Repeat for an ensemble."
+        ),
     ] = None,
     student: Annotated[
-        str | None, typer.Option(help="Kind of student (understudy list students); without it, the recipe's.")
+        str | None, typer.Option(help="Kind of student (understudy list students); default: the one of the recipe.")
     ] = None,
     task: options.Tasks = None,
     train: options.Trains = None,
@@ -34,13 +37,20 @@ def command(
     seed: options.Seed = None,
     store: options.Stores = None,
     control: Annotated[
-        str | None, typer.Option(help="Students to compare with: alone, pseudo_labels, or both with a comma.")
+        str | None,
+        typer.Option(
+            help="Controls to compare with: alone (the same student without the teacher), pseudo_labels (on its predicted labels), or "
+            "both: alone,pseudo_labels."
+        ),
     ] = None,
     no_control: Annotated[
-        bool, typer.Option("--no-control", help="Train none; then nobody knows whether the teacher helped.")
+        bool,
+        typer.Option(
+            "--no-control", help="Skip the controls. Without them the report cannot say whether the teacher helped."
+        ),
     ] = False,
     no_export: Annotated[
-        bool, typer.Option("--no-export", help="Write no ONNX files, and leave the quantized teacher unmeasured.")
+        bool, typer.Option("--no-export", help="Skip the ONNX exports; the quantized teacher is not measured either.")
     ] = False,
     no_baseline: options.NoBaseline = False,
     resume: options.Resume = False,
@@ -48,12 +58,12 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Train a small student to imitate a teacher, and measure what was kept.
+    """Train a small student on a teacher's outputs, and compare it with the teacher and with the same student trained without it.
 
     \b
     understudy distill hinton --teacher runs/teacher --student bilstm --train train.csv --out runs/first
     understudy distill hinton --teacher runs/teacher --set student.layers='[0,2,4]' \\
-        --set stages.0.train.epochs=3 --train train.jsonl.gz --validation validation.jsonl.gz --out runs/second
+        --epochs 3 --train train.jsonl.gz --validation validation.jsonl.gz --out runs/second
     understudy distill tang --teacher a --teacher b --train few.csv --transfer many.csv --control alone,pseudo_labels
     understudy distill bam --task mood=classification --task likeness=similarity --teacher mood=a --teacher likeness=b \\
         --train mood=mood.csv --train likeness=pairs.csv --out runs/both

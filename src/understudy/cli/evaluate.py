@@ -6,12 +6,17 @@ from understudy.cli import _options as options
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="Folder of a student, a teacher, or any fine-tuned model.")],
-    data: Annotated[str, typer.Option(help="Rows with labels.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a student, a teacher, any fine-tuned model or an export; of a run folder, its student is measured."
+        ),
+    ],
+    data: Annotated[str, typer.Option(help="Labelled rows; those without a label are left out.")],
     teacher: Annotated[str | None, typer.Option(help="Another model to compare with on the same rows.")] = None,
     task: options.Task = None,
     column: options.Column = None,
-    max_length: Annotated[int | None, typer.Option(help="Tokens kept of a row; without it, the model's own.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens kept per row; default: the model's limit.")] = None,
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
@@ -19,7 +24,7 @@ def command(
 
     \b
     understudy evaluate runs/first/student --data other.csv --column text=review --column label=stars
-    understudy evaluate runs/first/student --teacher runs/teacher --data other.csv --json
+    understudy evaluate exports/first --teacher runs/teacher --data other.csv --json
     """
     from understudy.inference import evaluate
 

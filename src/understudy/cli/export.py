@@ -10,32 +10,41 @@ from understudy.cli import _options as options
 def command(
     model: Annotated[
         str,
-        typer.Argument(help="A run folder (its student), or a folder of a student, a teacher, any fine-tuned model."),
+        typer.Argument(help="A run folder (its student), or the folder of any fine-tuned model."),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     int8: Annotated[
-        bool, typer.Option("--int8", help="Write the quantized model too: a quarter of the size, faster.")
+        bool, typer.Option("--int8", help="Also write an int8 model: about a quarter of the size, and faster.")
     ] = False,
     data: Annotated[
-        str | None, typer.Option(help="Rows to compare the export on; without it, the run's validation rows.")
+        str | None,
+        typer.Option(help="Rows on which export and model are compared; default: the validation rows of the run."),
     ] = None,
     prune: Annotated[
         list[str] | None,
         typer.Option(
-            "--prune", help="Keep only the tokens that the texts of this file use, as the training rows. Repeatable."
+            "--prune",
+            help="Prune the vocabulary to the tokens used in this file, such as the training rows. Repeatable.",
         ),
     ] = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Fit a temperature on the rows, so that probabilities can be believed.")
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Fit a temperature on the rows, so that predicted probabilities match observed accuracy.",
+        ),
     ] = False,
     column: options.Column = None,
     allow_loss: Annotated[
-        bool, typer.Option("--allow-loss", help="Keep an export that does not answer as the model does.")
+        bool,
+        typer.Option(
+            "--allow-loss", help="Keep an export whose predictions differ from the model's by more than is allowed."
+        ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing export.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Write a model as ONNX with all that predictions need, after comparing its answers with the model's.
+    """Export a model to ONNX with everything that predictions need, after checking that its predictions match the model's.
 
     \b
     understudy export runs/first --out exports/first --int8
@@ -66,7 +75,7 @@ def command(
             f"calibrated: temperature {one['temperature']:.3g}; expected calibration error {one['ece_scaled']:.3f}, before "
             f"{one['ece']:.3f}, on the {one['rows']:,} rows that it was fitted on"
         )
-    print(f"The export lies in {found.folder}")
+    print(f"Saved the export to {found.folder}")
 
 
 def said(figures: dict[str, Any]) -> str:

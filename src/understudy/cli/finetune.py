@@ -10,7 +10,8 @@ def command(
     model: Annotated[
         str,
         typer.Argument(
-            help="Folder (or hub name) of a pretrained encoder; or a kind of student, to train it on the labels."
+            help="Folder or hub name of a pretrained encoder, as sentence-transformers/all-MiniLM-L6-v2; or a kind of student, to "
+            "train it on the labels."
         ),
     ],
     task: options.Task = None,
@@ -31,12 +32,12 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Fine-tune a pretrained encoder into a teacher; keeps the checkpoint that is best on validation.
+    """Fine-tune a pretrained encoder on labelled rows, as a teacher; keeps the checkpoint with the best validation metric.
 
     \b
     understudy finetune path/to/encoder --train train.csv --column text=review --column label=stars --out runs/teacher
     understudy finetune path/to/encoder --train train.jsonl.gz --validation validation.jsonl.gz \\
-        --set train.epochs=3 --set train.last_layers=4 --out runs/teacher
+        --epochs 3 --learning-rate 1e-4 --set train.last_layers=4 --out runs/teacher
     """
     from understudy.finetuning import finetune
     from understudy.recipe import FinetuneSettings
@@ -54,5 +55,5 @@ def command(
         settings, out, resume=resume, overwrite=overwrite, device=device, say=options.say, command=command_line()
     )
     if run.finished:
-        options.show(run.facts, as_json=json)
-        options.say(f"The teacher lies in {out}")
+        options.show(run.facts, as_json=json, page=run.folder / "report.html")
+        options.say(f"Saved the model to {out}")

@@ -10,10 +10,8 @@ def command(
     recipe: Annotated[
         str | None, typer.Argument(help="A packaged recipe (understudy list) or a .yaml file.  [default: hinton]")
     ] = None,
-    teacher: Annotated[
-        list[str] | None, typer.Option(help="Fine-tuned model folder, or a file with logits. Repeatable.")
-    ] = None,
-    student: Annotated[str | None, typer.Option(help="Kind of student; without it, the recipe's.")] = None,
+    teacher: Annotated[list[str] | None, typer.Option(help="As in distill.")] = None,
+    student: Annotated[str | None, typer.Option(help="As in distill.")] = None,
     task: options.Tasks = None,
     train: options.Trains = None,
     validation: options.Validations = None,
@@ -36,7 +34,7 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Say what `distill` with the same options would do: rows, updates, store, parameters, time and memory. Writes nothing.
+    """Dry run of `distill` with the same options: rows, updates, parameters, disk, time and memory. Writes nothing.
 
     \b
     understudy plan hinton --teacher runs/teacher --student bilstm --train train.csv --transfer many.csv

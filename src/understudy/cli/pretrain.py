@@ -9,7 +9,7 @@ from understudy.cli import _options as options
 
 def command(
     model: Annotated[
-        str, typer.Argument(help="Folder (or hub name) of an encoder; a masked-language head may be missing.")
+        str, typer.Argument(help="Folder or hub name of an encoder; a missing masked-language-model head is added.")
     ],
     raw: options.Raw = None,
     out: options.Out = Path("runs/pretrained"),
@@ -25,11 +25,11 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Train an encoder to fill in hidden words of plain text; `distill --pretrained` uses what comes out.
+    """Pretrain an encoder by masked language modelling on unlabelled text, for `distill --pretrained`.
 
     \b
     understudy pretrain path/to/encoder --raw text.txt.gz --out runs/pretrained
-    understudy pretrain path/to/encoder --raw reviews.csv --column text=review --set train.epochs=3 --out runs/pretrained
+    understudy pretrain path/to/encoder --raw reviews.csv --column text=review --epochs 3 --out runs/pretrained
     """
     from understudy.pretraining import pretrain
     from understudy.recipe import PretrainSettings
@@ -49,4 +49,4 @@ def command(
         print(json_.dumps(run.facts, ensure_ascii=False))
         return
     found = run.facts["models"]["teacher"]["quality"]["masked_accuracy"]["value"]
-    print(f"{found:.1%} of the hidden words of held-out text are found. The model lies in {out}")
+    print(f"{found:.1%} of the masked tokens of held-out text are predicted. Saved the model to {out}")

@@ -9,15 +9,15 @@ from understudy.cli import _options as options
 
 def command(
     runs: Annotated[
-        list[Path], typer.Argument(help="Folders of a run or a search; several runs are compared on one page.")
+        list[Path], typer.Argument(help="Run folders, or a search; several runs are compared on one page.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The page to write; of one run, without it, report.html in its folder.")
+        Path | None, typer.Option(help="The page to write; default for one run: report.html in its folder.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that --out names.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Write the page of a run again from its folder, and print its table; or compare several runs on one page.
+    """Print the results of a run and write its page (report.html) anew; or compare several runs on one page.
 
     \b
     understudy report runs/first
@@ -30,7 +30,7 @@ def command(
     if out is not None and out.is_dir():
         raise RunFolderError(f"{out}: is a folder; --out names a file")
     if out is not None and out.exists() and not overwrite:
-        raise RunFolderError(f"{out}: is there; replace it with --overwrite, or give another --out")
+        raise RunFolderError(f"{out}: exists already; replace it with --overwrite, or give another --out")
     if len(runs) == 1:
         (run,) = runs
         facts = read_facts(run)

@@ -11,12 +11,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def command(
-    budget: Annotated[
-        str, typer.Option(help="The most that what ships may cost, as in 'latency_ms<=1, size_mib<=10'.")
-    ],
-    teacher: Annotated[
-        list[str] | None, typer.Option(help="Fine-tuned model folder, or a file with logits. Repeat for an ensemble.")
-    ] = None,
+    budget: Annotated[str, typer.Option(help="Limits on the exported student, as in 'latency_ms<=1, size_mib<=10'.")],
+    teacher: Annotated[list[str] | None, typer.Option(help="As in distill.")] = None,
     task: options.Task = None,
     train: options.Train = None,
     validation: options.Validation = None,
@@ -25,10 +21,12 @@ def command(
     out: options.Out = Path("runs/search"),
     space: Annotated[
         str | None,
-        typer.Option(help="A YAML file of students, recipes and settings to try; without it, the packaged one."),
+        typer.Option(
+            help="YAML file with the students, recipes and settings to try; default: the packaged search space."
+        ),
     ] = None,
-    trials: Annotated[int, typer.Option(help="Of the study in all, over all its workers.")] = 30,
-    time: Annotated[str | None, typer.Option(help="Begin no more trials after this: 90s, 30m, 2h.")] = None,
+    trials: Annotated[int, typer.Option(help="Number of trials, over all workers.")] = 30,
+    time: Annotated[str | None, typer.Option(help="Start no more trials after this: 90s, 30m, 2h.")] = None,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -39,7 +37,7 @@ def command(
     ] = None,
     worker: Annotated[
         bool,
-        typer.Option("--worker", help="Make trials of a study in --storage only; another process distils the best."),
+        typer.Option("--worker", help="Only run trials of the search in --storage; another process distils the best."),
     ] = False,
     column: options.Column = None,
     epochs: options.Epochs = None,
@@ -48,16 +46,18 @@ def command(
     max_length: options.MaxLength = None,
     set_: options.Set = None,
     seed: options.Seed = None,
-    store: Annotated[str | None, typer.Option(help="Folder of kept teacher outputs, to share among runs.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Folder that caches the teacher's outputs for several runs.")
+    ] = None,
     no_export: Annotated[
-        bool, typer.Option("--no-export", help="Ship the student in torch, and hold that to the budget.")
+        bool, typer.Option("--no-export", help="Apply the budget to the torch model instead of its ONNX exports.")
     ] = False,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Try students, recipes and settings, and distil the best that costs no more than a budget.
+    """Search for the best student, recipe and settings within a budget of latency and size, and distil it.
 
     \b
     understudy search --teacher runs/teacher --train train.csv --budget 'latency_ms<=1, size_mib<=10' --out runs/search

@@ -10,31 +10,33 @@ _DEFAULT = Limits()
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="An exported folder.")],
-    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is all of them.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="That the model computes with; without it, all cores.")
-    ] = None,
-    precision: Annotated[str | None, typer.Option(help="int8 or float32; without it, int8 where there is one.")] = None,
-    batch_rows: Annotated[int, typer.Option(help="Rows that the model gets at once.")] = _DEFAULT.batch_rows,
-    wait_ms: Annotated[float, typer.Option(help="How long an idle model waits for more rows.")] = _DEFAULT.wait_ms,
-    queue_rows: Annotated[
-        int, typer.Option(help="Rows that may wait for the model; beyond them: 429.")
-    ] = _DEFAULT.queue_rows,
-    max_rows: Annotated[int, typer.Option(help="Of a request; beyond them: 413.")] = _DEFAULT.max_rows,
-    max_characters: Annotated[int, typer.Option(help="Of a text; beyond them: 413.")] = _DEFAULT.max_characters,
-    max_body_mib: Annotated[float, typer.Option(help="Of a request; beyond it: 413.")] = _DEFAULT.max_body_mib,
+    model: Annotated[
+        str, typer.Argument(help="Folder that understudy export wrote, or the export of a run: runs/first/export.")
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")] = 8000,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of CPU threads; default: all cores.")] = None,
+    precision: Annotated[str | None, typer.Option(help="int8 or float32; default: int8 where there is one.")] = None,
+    batch_rows: Annotated[int, typer.Option(help="Rows per batch.")] = _DEFAULT.batch_rows,
+    wait_ms: Annotated[float, typer.Option(help="How long an idle model waits for a fuller batch.")] = _DEFAULT.wait_ms,
+    queue_rows: Annotated[int, typer.Option(help="Maximum rows in the queue (else HTTP 429).")] = _DEFAULT.queue_rows,
+    max_rows: Annotated[int, typer.Option(help="Maximum rows per request (else HTTP 413).")] = _DEFAULT.max_rows,
+    max_characters: Annotated[
+        int, typer.Option(help="Maximum characters per text (else HTTP 413).")
+    ] = _DEFAULT.max_characters,
+    max_body_mib: Annotated[
+        float, typer.Option(help="Maximum size of a request (else HTTP 413).")
+    ] = _DEFAULT.max_body_mib,
     json: options.Json = False,
 ) -> None:
-    """Answer over HTTP with an exported model: POST /predict, GET /health, /metrics and /openapi.json. Needs no torch.
+    """Serve an exported model over HTTP: POST /predict, GET /health, /metrics and /openapi.json. Needs no torch.
 
-    SIGTERM or Ctrl-C stops it, when all that was accepted is answered.
+    SIGTERM or Ctrl-C stops it once all accepted requests are answered.
 
     \b
     understudy serve exports/first
     understudy serve exports/first --host 0.0.0.0 --port 80 --threads 4
-    curl http://127.0.0.1:8000/predict --json '{"text": "a gripping film"}'
+    curl http://127.0.0.1:8000/predict -d '{"text": "a gripping film"}'
     """
     from understudy.errors import RecipeError
     from understudy.runtime import Predictor
@@ -48,7 +50,7 @@ def command(
             facts = {"model": model, "url": url, "precision": export.precision, "threads": export.threads}
             print(json_.dumps(facts, ensure_ascii=False), flush=True)
         else:
-            options.say(f"{model} answers at {url} ({export.precision}, threads: {export.threads})")
+            options.say(f"Serving {model} at {url} ({export.precision}, threads: {export.threads})")
 
     serve(
         model, host=host, port=port, threads=threads, int8=None if precision is None else precision == "int8",

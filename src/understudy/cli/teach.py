@@ -8,8 +8,8 @@ from understudy.cli import _options as options
 
 
 def command(
-    teacher: Annotated[list[str], typer.Option(help="Fine-tuned model folder. Repeat for an ensemble.")],
-    store: Annotated[Path, typer.Option(help="Folder that keeps the outputs; made, or filled up.")],
+    teacher: Annotated[list[str], typer.Option(help="Folder of a fine-tuned model. Repeat for an ensemble.")],
+    store: Annotated[Path, typer.Option(help="Cache folder; created, or completed.")],
     task: options.Task = None,
     train: options.Train = None,
     validation: options.Validation = None,
@@ -21,7 +21,7 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Compute the teacher's outputs once, for many students (`distill --store` uses them). Goes on where it was stopped.
+    """Cache the teacher's outputs in a folder, so that several runs share them (`distill --store`). Resumes where it was stopped.
 
     \b
     understudy teach --teacher runs/teacher --train train.csv --transfer many.csv --store runs/outputs

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from understudy.errors import RunFolderError
+from understudy.errors import RunFolderError, near_folder
 from understudy.evaluate.predictions import PREDICTIONS, read_predictions
 from understudy.report import advice, rows, tasks
 from understudy.report.agreement import by_teacher
@@ -232,6 +232,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
         RunFolderError: none, or a file that cannot be read.
     """
     facts = _read_json(folder / "facts.json")
+    if facts is None and not folder.exists():
+        raise RunFolderError(f"{folder}: no such run folder{near_folder(folder)}")
     if facts is None:
         raise RunFolderError(
             f"{folder}: no facts.json in it: not a run folder, or a run that is not finished (continue it with --resume)"
