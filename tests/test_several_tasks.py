@@ -209,7 +209,7 @@ def test_a_task_without_a_teacher_is_taught_by_its_labels(name, recipe, tmp_path
     assert described(student["objectives"]["mood"]) == [(1.0, "Labels")]
     assert student["rows"]["mood"].teacher_logits is None and len(student["rows"]["mood"]) == 40
     assert len(student["objectives"]["likeness"]) == len(load_recipe(name).stages[0].objectives)
-    assert run.facts["mean"].keys() == {"student", "student_alone"}
+    assert run.facts["mean"].keys() == {"student", "student_alone", "ngrams"}
     assert "teacher" not in run.facts["tasks"]["mood"]["value"] and "teacher" in run.facts["tasks"]["likeness"]["value"]
     assert not (run.folder / "mood" / "teacher_outputs").exists()
     assert student["steps"] == alone["steps"]
