@@ -42,7 +42,7 @@ class Narrow(Student):
     Source: Turc et al. 2019, arXiv:1908.08962 (the sizes: 2 × 128 is their "tiny").
     """
 
-    training: ClassVar[dict[str, Any]] = {"epochs": 5, "min_updates": 600, "batch_size": 32, "learning_rate": 5e-4}
+    training: ClassVar[dict[str, Any]] = {"epochs": 5, "min_updates": 1000, "batch_size": 32, "learning_rate": 5e-4}
 
     def __init__(
         self,
