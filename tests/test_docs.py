@@ -214,3 +214,27 @@ def test_no_line_is_too_long(name: str) -> None:
     text = re.sub(r"(<!-- demo -->).*?(<!-- /demo -->)", r"\1\2", text, flags=re.DOTALL)
     for number, line in enumerate(text.splitlines(), 1):
         assert len(line) <= 145 or line.startswith("|"), f"{name}, line {number}: {len(line)} characters"
+
+
+PRIVATE = re.compile(r"\b(lies? in|hangs? on|mends?|hears?|is told|whatever is true|the proof)\b", re.IGNORECASE)
+
+
+def messages(path: Path) -> str:
+    """The strings of a module that are no docstrings: what it may print."""
+    tree = ast.parse(path.read_text("utf-8"))
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    strings = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return "\n".join(node.value for node in strings if id(node) not in docs)
+
+
+@pytest.mark.parametrize("path", [*PAGES, *sorted((ROOT / "src").rglob("*.py"))], ids=lambda path: path.name)
+def test_users_read_the_words_of_the_field(path: Path) -> None:
+    text = path.read_text("utf-8") if path.suffix == ".md" else messages(path)
+    found = PRIVATE.search(text)
+    assert not found, f"{path.name}: {text[max(0, found.start() - 40) : found.end() + 40]!r}"

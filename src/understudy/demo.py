@@ -1,4 +1,4 @@
-"""The built-in main job: a real teacher of few labels, much text without labels, a small student, the proof."""
+"""The built-in main job: a real teacher of few labels, much text without labels, a small student, the report."""
 
 from __future__ import annotations
 

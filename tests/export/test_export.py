@@ -294,7 +294,7 @@ def test_a_quantized_graph_that_answers_otherwise(cheap, tmp_path, monkeypatch):
 
     monkeypatch.setattr(export_folder, "write_int8", wrong)
     with pytest.raises(
-        ExportError, match=r"the int8 export .* it agrees on .* 98 % are needed, and accuracy falls from"
+        ExportError, match=r"the int8 export .* it matches the model on .* \(98 % required\), and accuracy falls from"
     ):
         export_model(cheap[0], tmp_path / "out", int8=True, data=cheap[2])
     assert not (tmp_path / "out").exists()

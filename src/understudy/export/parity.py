@@ -121,20 +121,20 @@ def complaints(figures: dict[str, Any], precision: str) -> list[str]:
     """What the gate holds against an export; nothing if it may pass. Only of float32 are the same logits asked.
 
     >>> complaints({"largest_logit_difference": 0.2, "agreement": 0.97, "metric": "accuracy", "model": 0.9, "export": 0.895}, "int8")
-    ['it agrees on 97.0 % of the rows, 98 % are needed']
+    ['it matches the model on 97.0 % of the rows (98 % required)']
     >>> complaints({"largest_logit_difference": 0.2, "agreement": 1.0}, "float32")
-    ['its logits differ by up to 0.2, 0.001 is allowed']
+    ['its logits differ by up to 0.2 (0.001 allowed)']
     """
     difference, agreed = figures["largest_logit_difference"], figures["agreement"]
     if precision == "float32":
         return (
             []
             if difference <= LARGEST_DIFFERENCE
-            else [f"its logits differ by up to {difference:.3g}, {LARGEST_DIFFERENCE} is allowed"]
+            else [f"its logits differ by up to {difference:.3g} ({LARGEST_DIFFERENCE} allowed)"]
         )
     found = []
     if not agreed >= LEAST_AGREEMENT:
-        found.append(f"it agrees on {100 * agreed:.1f} % of the rows, {100 * LEAST_AGREEMENT:.0f} % are needed")
+        found.append(f"it matches the model on {100 * agreed:.1f} % of the rows ({100 * LEAST_AGREEMENT:.0f} % required)")
     if figures.get("model") is not None and not figures["model"] - figures["export"] <= MOST_LOST + 1e-9:
         found.append(
             f"{figures['metric']} falls from {figures['model']:.4f} to {figures['export']:.4f}, by more than {100 * MOST_LOST:.0f} point"
