@@ -434,7 +434,7 @@ REFUSED = {
     ),
     "layers": (
         ["--set", "stages.0.objectives=[{kind: hidden_states}]"],
-        "task mood: stage distillation compares what goes on inside models",
+        "task mood: stage distillation uses hidden states or attention",
     ),
     "a teacher of another task": (
         ["--set", "tasks.0.task=similarity"],

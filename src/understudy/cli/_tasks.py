@@ -103,7 +103,7 @@ def _mistake(option: str, name: str, value: str, known: Sequence[str]) -> str | 
     if name in known:
         return None if value else f"--{option} {name}= is empty; write it as {name}={form}"
     if not known:
-        return f"--{option} {name}={value}: task '{name}' has no rows to learn from; give --train {name}=FILE"
+        return f"--{option} {name}={value}: task '{name}' has no training rows; give --train {name}=FILE"
     return f"--{option} {name}={value}: no --train names task '{name}'; {did_you_mean(name, known)}"
 
 
