@@ -78,7 +78,9 @@ def test_exports_and_torch_models_take_turns(world, single_export, monkeypatch):
     monkeypatch.setattr(type(model.model), "forward", noted)
     measure_all({"torch": model, "export": Recorder(single_export, threads=1)}, TEXTS, latency_rows=5, seconds=0.01)
     changes = [name for name, _ in itertools.groupby(calls)]
-    assert changes == [name for name, _ in itertools.groupby(name for one in orders(["torch", "export"]) for name in one)]
+    assert changes == [
+        name for name, _ in itertools.groupby(name for one in orders(["torch", "export"]) for name in one)
+    ]
 
 
 def test_size_of_an_export_is_what_predictions_need(single_export):

@@ -557,7 +557,9 @@ def test_tokens_of_rows_that_one_of_both_cuts_short(world, tmp_path):
     small.tokenizer.model_max_length = 6
     small.save(tmp_path / "small")
     built = recipe(world, "minilm", student={"kind": "pretrained", "model": str(tmp_path / "small")})
-    with pytest.raises(RecipeError, match=r"the teacher reads at most \d+ tokens of a row and the student 6: set data.max_length=6"):
+    with pytest.raises(
+        RecipeError, match=r"the teacher reads at most \d+ tokens of a row and the student 6: set data.max_length=6"
+    ):
         prepare(resolve(built))
     again = recipe(
         world, "minilm", student={"kind": "pretrained", "model": str(tmp_path / "small")}, data__max_length=6

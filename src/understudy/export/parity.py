@@ -134,7 +134,9 @@ def complaints(figures: dict[str, Any], precision: str) -> list[str]:
         )
     found = []
     if not agreed >= LEAST_AGREEMENT:
-        found.append(f"it matches the model on {100 * agreed:.1f} % of the rows ({100 * LEAST_AGREEMENT:.0f} % required)")
+        found.append(
+            f"it matches the model on {100 * agreed:.1f} % of the rows ({100 * LEAST_AGREEMENT:.0f} % required)"
+        )
     if figures.get("model") is not None and not figures["model"] - figures["export"] <= MOST_LOST + 1e-9:
         found.append(
             f"{figures['metric']} falls from {figures['model']:.4f} to {figures['export']:.4f}, by more than {100 * MOST_LOST:.0f} point"
