@@ -88,6 +88,10 @@ def installed(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, **files:
             },
             "pip install 'understudy-distill[serve] @ git+https://example.org/u.git@v1'",
         ),
+        (
+            {"url": "file:///a/clone", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
+            "pip install 'understudy-distill[serve] @ git+file://localhost/a/clone@abc'",
+        ),
         ({}, "pip install '.[serve]' (in a clone of understudy)"),
     ],
 )

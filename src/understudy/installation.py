@@ -17,7 +17,8 @@ def install_command(extra: str) -> str:
     source = _source()
     if "vcs_info" in source:
         vcs = source["vcs_info"]
-        url = f"{vcs['vcs']}+{source['url']}@{vcs.get('requested_revision') or vcs['commit_id']}"
+        address = source["url"].replace("file:///", "file://localhost/")  # a requirement needs a host
+        url = f"{vcs['vcs']}+{address}@{vcs.get('requested_revision') or vcs['commit_id']}"
         return f"pip install '{DISTRIBUTION}[{extra}] @ {url}'"
     path = Path(unquote(urlsplit(source.get("url", "")).path))
     if source and path.exists():
