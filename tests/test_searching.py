@@ -239,7 +239,7 @@ def test_without_a_form_that_ships_nothing_is_the_best(world, space, tmp_path, m
     """A form that does not answer as the student does cannot be counted on."""
     monkeypatch.setattr(trials, "shippable", lambda *_, **__: {})
     said: list[str] = []
-    with pytest.raises(UnderstudyError, match="none of 1 trials came to its end within the budget"):
+    with pytest.raises(UnderstudyError, match="none of 1 trials finished within the budget"):
         search(settings(world), BUDGET, tmp_path / "out", space=space, trials=1, say=said.append)
     assert any("over budget: no export within the budget matches the student" in line for line in said)
 

@@ -238,7 +238,7 @@ def test_mixup_by_hand(tmp_path, monkeypatch):
             module.p = 0.0
     share, order = 0.7, torch.tensor([7, 6, 5, 4, 3, 2, 1, 0])
     monkeypatch.setattr(Mixup, "draw", lambda self, rows: (share, order))
-    mixup = Mixup(0.4, [(2.0, Labels()), (0.5, LogitRegression())])
+    mixup = Mixup(0.4, [(2.0, Labels()), (0.5, LogitRegression(zero_mean=False))])
     rows = plain_rows(student).select(range(8))
     trainer = trained(student, rows, tmp_path, objectives=[(1.0, Labels())], teacher=teacher.model, mixup=mixup, max_steps=1,
                       train_sampling_strategy="group_by_length")  # fmt: skip
