@@ -127,7 +127,7 @@ def column_without_equals(one):
     one.more = ["--column", "text"]
 
 
-@case("'txt' is an unknown column role", "Did you mean 'text'")
+@case("unknown column role 'txt'", "Did you mean 'text'")
 def column_of_another_name(one):
     one.more = ["--column", "txt=review"]
 
@@ -484,7 +484,7 @@ def unknown_student(one):
     one.more = ["--student", "bi_lstm"]
 
 
-@case("hinton: stages.0.train.epoch is not a setting", "Did you mean 'train.epochs'")
+@case("hinton: stages.0.train.epoch is not a setting", "Did you mean 'stages.0.train.epochs'")
 def unknown_key(one):
     one.more = ["--set", "stages.0.train.epoch=3"]
 
@@ -668,7 +668,7 @@ def test_all_mistakes_of_a_recipe_in_one_message(world, tmp_path, understudy):
         (["predict", "{teacher}", "a", "b", "--pair", "c"], "--pair goes with one text; got 2"),
         (["predict", "{teacher}", "--input", "{folder}/none.csv"], "no such file"),
         (["report", "{folder}"], "no facts.json in it"),
-        (["report", "{folder}/none"], "no facts.json in it"),
+        (["report", "{folder}/none"], "no such run folder"),
         (
             ["teach", "--teacher", "{folder}/none", "--train", "{train}", "--store", "{folder}/out"],
             "no such model folder",

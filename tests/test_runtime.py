@@ -344,7 +344,7 @@ def test_precision_and_threads(single_export, world, understudy):
     assert eight != full
     for words, message in (
         ([single_export, "a film", "--precision", "int4"], "allowed are int8 and float32"),
-        ([single_export, "a film", "--device", "cuda"], "runs on the CPU"),
+        ([single_export, "a film", "--device", "cuda"], "run on the CPU"),
         ([world.teacher, "a film", "--threads", "1"], "is not one"),
     ):
         said = understudy("predict", *words)

@@ -72,7 +72,8 @@ def _loading(model: TextModel, about: Mapping[str, Any]) -> str:
     task = "fill-mask" if about["task"] == "masked_lm" else "text-classification"
     text = f'"a gripping {model.tokenizer.mask_token}"' if task == "fill-mask" else '"a gripping film"'
     given = f'{{"text": {text}, "text_pair": "a moving one"}}' if about["pair"] else text
-    truncation = "" if task == "fill-mask" else ", truncation=True"
+    # Saved tokenizers read a special token that a text spells as text; here it is meant.
+    options = ', tokenizer_kwargs={"split_special_tokens": False}' if task == "fill-mask" else ", truncation=True"
     first = ""
     if kind.__module__.startswith("understudy."):
         first = f"import understudy.students.register  # makes {kind.__name__} known to transformers\n"
@@ -90,7 +91,7 @@ def _loading(model: TextModel, about: Mapping[str, Any]) -> str:
         )
     code = (
         f'{first}from transformers import pipeline\n\nmodel = pipeline("{task}", ".")  # this folder\n'
-        f"print(model({given}{truncation}))\n"
+        f"print(model({given}{options}))\n"
     )
     number = "" if about["labels"] or task == "fill-mask" else " The `score` is the predicted number."
     return f"```python\n{code}```\n\n{note}{number}"

@@ -87,7 +87,7 @@ def test_the_page(folders, tmp_path):
 
 
 def test_what_cannot_be_compared_is_refused(folders, tmp_path):
-    with pytest.raises(RunFolderError, match=r"nowhere: no facts.json in it: not a run folder"):
+    with pytest.raises(RunFolderError, match=r"nowhere: no such run folder"):
         read_runs([folders[0], tmp_path / "nowhere"])
     other = run(tmp_path / "other", 0.5, latency=1.0, recipe={}, task="similarity")
     with pytest.raises(
