@@ -246,7 +246,7 @@ def _changed(name: str, before: Mapping[str, Any] | None, now: Mapping[str, Any]
     >>> _changed("train", rows, rows | {"rows": 10}), _changed("test", rows, None)
     ('train (train.csv): 9 rows then, 10 now', 'test (train.csv): 9 rows then, none now')
     >>> _changed("train", rows, rows | {"sha256": "b"})
-    'train (train.csv): 9 rows then and now, but not the same'
+    'train (train.csv): 9 rows then and now, but different ones'
     """
     there, here = ((one or {}).get("rows") for one in (before, now))
     if there != here:

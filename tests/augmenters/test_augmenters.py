@@ -396,7 +396,7 @@ def test_word_replacement_needs_something_to_go_by(tmp_path):
     with pytest.raises(ValueError, match="both missing"):
         WordReplacement()
     tiny_teacher().save(tmp_path / "teacher")
-    with pytest.raises(ModelError, match=r"is not a masked language model: .* at random \(cls\."):
+    with pytest.raises(ModelError, match=r"is not a masked language model: .* random \(cls\."):
         WordReplacement(masked_lm=str(tmp_path / "teacher")).prepare(Material(TEXTS))
 
 

@@ -159,7 +159,7 @@ TWO = labelled(["a", "b"])
         (labelled([["a"], ["b"]]), TWO, {}, None, r"row 1: a label must be one name or number, got \['a'\]"),
         ([{"text": "x"}], TWO, {}, None, "no column 'label'; known are text. Map it with --column label=NAME"),
         ([{"txt": "x", "label": "a"}], TWO, {}, None, "no column 'text'; .*Did you mean 'txt'"),
-        (TWO, TWO, {"columns": {"txt": "text"}}, None, "'txt' is an unknown column role.*Did you mean 'text'"),
+        (TWO, TWO, {"columns": {"txt": "text"}}, None, "unknown column role 'txt'.*Did you mean 'text'"),
         ([*TWO, {"text": " "}, {"text": ""}], TWO, {}, None, r"2 rows \(3, 4\) with an empty text"),
         ([*TWO, {"label": "a"}], TWO, {}, None, r"1 row \(3\) without a text"),
         ([{"text": 5, "label": "a"}], TWO, {}, None, "row 1: text must be text, got 5"),

@@ -107,5 +107,5 @@ def test_what_cannot_be_measured_is_refused():
         expected_calibration_error(np.full((3, 2), 0.5), np.zeros(2, int))
     with pytest.raises(ModelError, match="not a finite number"):
         calibration(np.full((2, 2), np.nan), np.zeros(2, int))
-    with pytest.raises(ModelError, match="temperature of 0"):
+    with pytest.raises(ModelError, match="temperature is 0"):
         probabilities_of(np.zeros((2, 2)), 0)

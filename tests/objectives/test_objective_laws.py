@@ -121,7 +121,7 @@ def test_every_choice_is_a_case():
     assert {"soft_targets-4", "labels-target=teacher-1", "labels-class_weights=balanced-4"} <= names
     assert {
         "logit_regression-1",
-        "logit_regression-zero_mean=True-4",
+        "logit_regression-zero_mean=False-4",
         "patient-pooled=mean-1",
         "hidden_states-layers=skip-4",
     } <= names
