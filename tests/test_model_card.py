@@ -25,7 +25,6 @@ def fresh(code: str, folder: Path, *, check: bool = True) -> subprocess.Complete
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=check)
 
 
-@pytest.mark.xfail(reason="a masked language model's folder still reads [MASK] in a text as text", strict=False)
 def test_which_kinds_need_the_package(build, tmp_path):
     """Those that the docs name and no others; the other kinds' snippets run with `transformers` alone, one after the other."""
     need, code = set(), ["import os, sys"]

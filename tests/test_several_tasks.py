@@ -468,7 +468,7 @@ def test_all_mistakes_of_the_options_are_told_together(words, tmp_path, understu
 @pytest.mark.parametrize(("given", "message"), [
     ([], "bam is for several tasks; name each of them: --task NAME=classification"),
     (["--train", "b.jsonl"], "--train b.jsonl names no task; write it as NAME=FILE, for example --train first=b.jsonl"),
-    (["--teacher", "mood=x"], "--teacher mood=x: task 'mood' has no rows to learn from; give --train mood=FILE"),
+    (["--teacher", "mood=x"], "--teacher mood=x: task 'mood' has no training rows; give --train mood=FILE"),
     (["--train", "mood=x"], "no task has a teacher; give at least one, as --teacher mood=FOLDER"),
     (["--train", "mood=x", "--train", "b=y", "--teacher", "mood=x", "--transfer", "b=z"],
      "bam: task b has transfer rows, but no teacher to label them; give --teacher b=FOLDER or leave them out"),
