@@ -14,7 +14,7 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Few labels, much text: distil a real teacher on built-in data, offline, and show what was kept (about 4 minutes on two idle cores).
+    """Few labels, much text: distil a real teacher on built-in data, offline, and show what was kept.
 
     Continues where an earlier demo stopped.
 
