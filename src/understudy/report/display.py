@@ -38,10 +38,11 @@ def as_text(facts: Mapping[str, Any], *, width: int = 110) -> str:
     """Table and verdict without colours."""
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
+    text = io.StringIO()
+    console = Console(file=text, width=width, color_system=None, highlight=False)
     for one in parts_of(facts):
         console.print(one)
-    return str(console.file.getvalue()).rstrip()  # type: ignore[attr-defined]
+    return text.getvalue().rstrip()
 
 
 def as_html(facts: Mapping[str, Any], *, width: int = 110) -> str:
