@@ -1,13 +1,13 @@
 """How long trainings have to be on little data, and how the loss fits the number of classes: judged by validation, no test rows.
 
-    python benchmarks/lengths.py run --out FILE [--student KIND ...] [--recipe NAME ...] [--data NAME ...] [--teacher FOLDER]
+    python benchmarks/lengths.py run --out FILE [--seeds N ...] [--student KIND ...] [--recipe NAME ...] [--data NAME ...] [--teacher …]
     python benchmarks/lengths.py table BEFORE AFTER     # two files as a Markdown table
 
 What is in FILE is skipped. Each student is trained by the defaults of the source that is imported, so that the figures of an older commit
 come from the same script: `git worktree add ../before COMMIT`, then `PYTHONPATH=../before/src python benchmarks/lengths.py run …`.
 
 The teacher is a file of answers, as of a model over a network: 0.78 for its label, the rest shared among the others, its label the gold one
-but for one row of twenty. `--teacher` takes a fine-tuned model in its place. One seed.
+but for one row of twenty. `--teacher` takes a fine-tuned model in its place. A seed draws rows, classes, wrong answers and weights.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 import copy
 import gzip
+import itertools
 import json
 import os
 import random
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -45,11 +47,11 @@ def read(path: Path) -> list[dict]:
         return [json.loads(line) for line in file]
 
 
-def files(name: str, folder: Path) -> dict[str, str]:
+def files(name: str, folder: Path, seed: int) -> dict[str, str]:
     """Training and validation rows of a data set, and a teacher's answers to them, as files."""
     source, count, classes = DATA[name]
     train, validation = (read(SOURCE / source / f"{split}.jsonl.gz") for split in ("train", "validation"))
-    draw = random.Random(0)
+    draw = random.Random(seed)
     if classes is not None:
         kept = set(draw.sample(sorted({row["label"] for row in train}), classes))
         train, validation = ([row for row in rows if row["label"] in kept] for rows in (train, validation))
@@ -71,14 +73,14 @@ def files(name: str, folder: Path) -> dict[str, str]:
     return found
 
 
-def trained(name: str, student: str, recipe: str, teacher: str | None) -> dict:
+def trained(name: str, student: str, recipe: str, teacher: str | None, seed: int) -> dict:
     """One training, or the control of one: `recipe` is `alone` then."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        there = files(name, folder)
+        there = files(name, folder, seed)
         values = {
             "data.train": there["train"], "data.validation": there["validation"], "teacher.models": [teacher or there["teacher"]],
-            "student": {"kind": student}, "export": [],
+            "student": {"kind": student}, "export": [], "seed": seed,
         }  # fmt: skip
         plan = prepare(resolve(load_recipe("hinton" if recipe == "alone" else recipe, values)))
         stages = [(stage, plan.stage_rows(stage)) for stage in plan.recipe.stages]
@@ -98,7 +100,7 @@ def trained(name: str, student: str, recipe: str, teacher: str | None) -> dict:
         curve = [round(line["validation"]["accuracy"], 4) for line in lines if "validation" in line]
     return {
         "data": name, "classes": len(plan.rows.label_names or ()), "rows": len(plan.rows.train), "student": student, "recipe": recipe,
-        "teacher": "model" if teacher else "answers", "updates": steps, "best": max(curve), "curve": curve,
+        "teacher": "model" if teacher else "answers", "seed": seed, "updates": steps, "best": max(curve), "curve": curve,
         "seconds": round(time.perf_counter() - started, 1),
     }  # fmt: skip
 
@@ -107,16 +109,14 @@ KEY = ("data", "student", "recipe", "teacher")
 
 
 def run(out: Path, asked: argparse.Namespace) -> None:
-    for name in asked.data:
-        for student in asked.student:
-            for recipe in asked.recipe:
-                key = (name, student, recipe, "model" if asked.teacher else "answers")
-                if out.exists() and key in {tuple(line[one] for one in KEY) for line in loaded(out)}:
-                    continue
-                line = trained(name, student, recipe, asked.teacher)
-                print(line, flush=True)
-                with out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
+    for seed, name, student, recipe in itertools.product(asked.seeds, asked.data, asked.student, asked.recipe):
+        key = (name, student, recipe, "model" if asked.teacher else "answers", seed)
+        if out.exists() and key in {tuple(line[field] for field in (*KEY, "seed")) for line in loaded(out)}:
+            continue
+        line = trained(name, student, recipe, asked.teacher, seed)
+        print(line, flush=True)
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def loaded(path: Path) -> list[dict]:
@@ -125,24 +125,32 @@ def loaded(path: Path) -> list[dict]:
 
 def table(before: Path, after: Path) -> None:
     """Each student beside itself alone: best accuracy on validation rows (updates)."""
-    cells = {
-        (when, *(line[one] for one in KEY)): f"{line['best']:.3f} ({line['updates']:,})"
-        for when, path in (("before", before), ("after", after)) for line in loaded(path)
-    }  # fmt: skip
-    lines = {tuple(line[one] for one in KEY): line for path in (before, after) for line in loaded(path)}
+    runs: dict[tuple[str, ...], list[dict]] = {}
+    for when, path in (("before", before), ("after", after)):
+        for line in loaded(path):
+            runs.setdefault((when, *(line[field] for field in KEY)), []).append(line)
+    cells = {key: shown(lines) for key, lines in runs.items()}
+    lines = {key[1:]: found[0] for key, found in runs.items()}
     print("| data | rows | classes | teacher | student | by | before | alone before | after | alone after |")
     print("| --- | ---: | ---: | --- | --- | --- | ---: | ---: | ---: | ---: |")
     for (name, student, recipe, teacher), line in lines.items():
         if recipe == "alone":
             continue
-        shown = [
-            cells.get((when, name, student, one, teacher), "–")
+        row = [
+            cells.get((when, name, student, by, teacher), "–")
             for when in ("before", "after")
-            for one in (recipe, "alone")
+            for by in (recipe, "alone")
         ]
         print(
-            f"| {name.split()[0]} | {line['rows']:,} | {line['classes']} | {teacher} | {student} | {recipe} | {' | '.join(shown)} |"
+            f"| {name.split()[0]} | {line['rows']:,} | {line['classes']} | {teacher} | {student} | {recipe} | {' | '.join(row)} |"
         )
+
+
+def shown(lines: list[dict]) -> str:
+    """Mean ± standard deviation of the best accuracies over the seeds (mean updates)."""
+    values = [line["best"] for line in lines]
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{spread} ({statistics.mean(line['updates'] for line in lines):,.0f})"
 
 
 if __name__ == "__main__":
@@ -154,6 +162,7 @@ if __name__ == "__main__":
     one.add_argument("--recipe", nargs="+", default=["alone", "hinton", "tang"])
     one.add_argument("--data", nargs="+", default=list(DATA)[:-1])
     one.add_argument("--teacher")
+    one.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     two = commands.add_parser("table")
     two.add_argument("before", type=Path)
     two.add_argument("after", type=Path)
