@@ -309,6 +309,55 @@ def test_code_in_a_folder_never_runs_and_never_asks(saved, monkeypatch, tmp_path
     assert not (tmp_path / "ran").exists()
 
 
+CODE = {"AutoConfig": "x.Y", "AutoModel": "x.Z", "AutoModelForSequenceClassification": "x.Z"}
+REMOTE = {name: f"other/repository--{there}" for name, there in CODE.items()}
+
+
+@pytest.mark.parametrize("code", [CODE, REMOTE, "x.Y"], ids=["here", "elsewhere", "text"])
+@pytest.mark.parametrize("family", ["mine", "bertt", "../bert", ["bert"], 3, None])
+def test_a_family_that_is_code_is_one_line_whatever_it_is_called(saved, monkeypatch, tmp_path, capsys, family, code):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
+    (saved / "x.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    written(saved, model_type=family, auto_map=code)
+    for loading in ({}, {"outputs": 2}, {"masked_lm": True}):
+        with pytest.raises(ModelError, match="never run") as refused:
+            TextModel.load(saved, **loading)
+        assert "\n" not in str(refused.value)
+    assert not (tmp_path / "ran").exists() and capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_kernels_that_a_config_names_are_not_fetched(saved, name):
+    """`attn_implementation: owner/name` makes `transformers` fetch code from the hub where the package `kernels` is there."""
+    written(saved, **{name: "owner/name"})
+    assert TextModel.load(saved).fingerprint == tiny_teacher().fingerprint
+
+
+def test_code_of_a_known_family_is_noted_and_weights_only_it_can_use_are_refused(saved, caplog):
+    from safetensors.torch import load_file, save_file
+
+    written(saved, auto_map=CODE)
+    TextModel.load(saved)
+    assert "never run; the model is read as the 'bert'" in caplog.text
+    weights = load_file(saved / "model.safetensors")
+    save_file(weights | {"bert.encoder.layer.0.gate.weight": torch.ones(2)}, saved / "model.safetensors")
+    with pytest.raises(ModelError, match=r"has no place for 1 of its weights .bert.encoder.layer.0.gate.weight"):
+        TextModel.load(saved)
+
+
+def test_a_family_that_is_unknown_or_no_classifier(saved):
+    written(saved, model_type="BERT")
+    with pytest.raises(ModelError, match=r"Did you mean 'bert'\?"):
+        TextModel.load(saved)
+    written(saved, model_type="vit")
+    with pytest.raises(ModelError, match="has no sequence classifier for model_type 'vit'"):
+        TextModel.load(saved)
+    (saved / "modeling.py").write_text("raise SystemExit")
+    written(saved, model_type="mine")
+    with pytest.raises(ModelError, match=r"holds code .modeling.py., which is never run"):
+        TextModel.load(saved)
+
+
 def test_labels_are_text(saved):
     written(saved, id2label={"0": 0, "1": 1}, label2id=None)
     assert TextModel.load(saved).label_names == ("0", "1")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import struct
 from collections.abc import Iterable
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.errors import ModelError, did_you_mean, near_folder
+from understudy.errors import ModelError, near_folder
 from understudy.runtime import is_export
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_LOG = logging.getLogger("understudy")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _POINTER = b"version https://git-lfs"
 _READ = ("*.json", "*.safetensors", "*.txt", "*.model")  # nothing else of a folder is opened
@@ -164,8 +168,9 @@ def read_config(folder: Path, *, head: bool) -> Any:
             )
         if family is None:
             raise ModelError(f'{where}: model_type is missing, which names the family, as in "model_type": "bert"')
-        known = did_you_mean(str(family), list(CONFIG_MAPPING)) if isinstance(family, str) else "a text is needed"
-        raise ModelError(f"{where}: model_type {family!r} is unknown to the installed `transformers`; {known[:120]}")
+        raise ModelError(f"{where}: model_type {family!r} {_unknown(folder, family, list(CONFIG_MAPPING))}")
+    for name in [name for name in described if name.endswith("_implementation") or name == "use_kernels"]:
+        described.pop(name)  # how it is computed, not what; the name may be that of code on the hub
     quantized = described.get("quantization_config")
     if quantized:
         method = quantized.get("quant_method") if isinstance(quantized, dict) else None
@@ -187,6 +192,29 @@ def read_config(folder: Path, *, head: bool) -> Any:
         label2id: Any = {name: number for number, name in (config.id2label or {}).items()}
         config.label2id = label2id
     return config
+
+
+def _unknown(folder: Path, family: Any, known: list[str]) -> str:
+    """What follows the name of a family that is not known."""
+    import transformers
+
+    near = get_close_matches(str(family).lower(), known, n=1, cutoff=0.75)
+    code = next((path.name for path in sorted(folder.glob("*.py"))), None)
+    if code:
+        more = f"The folder holds code ({code}), which is never run; take a model of a family that `transformers` has itself."
+    elif near:
+        more = f"Did you mean '{near[0]}'?"
+    else:
+        more = "A newer family needs a newer `transformers`; else take a model of a family that it has, such as bert."
+    return f"is unknown to the installed `transformers` {transformers.__version__}. {more}"
+
+
+@cache
+def _note_code(folder: Path, family: str) -> None:
+    _LOG.warning(
+        f"Note: {folder}: config.json names code of its own (auto_map), which is never run; the model is read as the {family!r} of "
+        "`transformers`."
+    )
 
 
 def _labels(described: dict[str, Any], where: Path) -> dict[int, str]:
@@ -261,6 +289,10 @@ def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: b
     """
     import torch
 
+    if type(config) not in auto._model_mapping:
+        raise ModelError(
+            f"{folder}: `transformers` has no {kind} for model_type {config.model_type!r}; take an encoder of texts, such as bert"
+        )
     try:
         model, report = auto.from_pretrained(
             folder, config=config, dtype="float32", use_safetensors=True, local_files_only=True, trust_remote_code=False,
@@ -284,6 +316,17 @@ def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: b
             f"{folder}: {len(encoder)} weights of its {config.model_type} encoder would start at random "
             f"({', '.join(encoder[:2])} missing); is config.json of another model than the weights?"
         )
+    strange = [
+        name
+        for name in sorted(report["unexpected_keys"])
+        if base and name.startswith(base) and not re.search("pooler|position_ids", name)
+    ]
+    own_code = _json(folder / "config.json").get("auto_map")
+    if own_code and strange:
+        raise ModelError(
+            f"{folder}: the model is code in its folder (auto_map), which is never run: the {config.model_type!r} of `transformers` "
+            f"has no place for {len(strange)} of its weights ({', '.join(strange[:2])})"
+        )
     for name, there, wanted in sorted(map(tuple, report["mismatched_keys"])):
         if new_head and not (base and name.startswith(base)):
             continue
@@ -298,6 +341,8 @@ def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: b
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
             raise ModelError(f"{folder}: its weights are not finite numbers ({name}); it is damaged or diverged")
+    if own_code:
+        _note_code(folder, config.model_type)
     return model.eval()
 
 
@@ -338,6 +383,8 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
+    if isinstance(error, KeyError):  # only the key
+        lines[0] = f"unknown value {lines[0]}"
     return f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
 
 
