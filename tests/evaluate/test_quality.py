@@ -59,12 +59,37 @@ def assert_redraws_agree(task, labels, predictions):
                 assert found[name][index] == pytest.approx(value, abs=1e-7), (name, index)
 
 
-def test_interval_of_accuracy_is_that_of_the_binomial():
-    from scipy.stats import binom
+def test_interval_of_accuracy_by_hand():
+    """Wilson: (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n), with p = 0.8, n = 500."""
+    found = quality(Classification(), logits_for([0] * 400 + [1] * 100, 2), np.zeros(500, int))
+    z2 = 1.959964**2
+    centre, half = 0.8 + z2 / 1000, (z2 * (0.16 / 500 + z2 / 1e6)) ** 0.5
+    wanted = [(centre + sign * half) / (1 + z2 / 500) for sign in (-1, 1)]
+    assert found["accuracy"]["ci95"] == pytest.approx(wanted, abs=1e-6)
+    perfect = quality(Classification(), logits_for([0] * 10 + [1] * 10, 2), np.repeat([0, 1], 10))
+    assert perfect["accuracy"]["ci95"] == pytest.approx([1 / (1 + z2 / 20), 1])
 
-    labels = np.zeros(500, int)
-    found = quality(Classification(), logits_for([0] * 400 + [1] * 100, 2), labels, resamples=20_000)
-    assert found["accuracy"]["ci95"] == pytest.approx(binom.ppf([0.025, 0.975], 500, 0.8) / 500, abs=0.003)
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 40])
+@pytest.mark.parametrize("case", ["perfect", "wrong", "constant", "one wrong"])
+def test_no_interval_is_a_point(rows, case):
+    """The law, over every metric: it holds the value, stays within the metric's range, and has a width."""
+    for task, labels in ((Classification(), np.arange(rows) % 3), (Classification(), np.arange(rows) % 2),
+                         (Similarity(), np.arange(rows, dtype=float))):  # fmt: skip
+        predictions = {"perfect": labels, "wrong": labels[::-1] + 1, "constant": labels * 0,
+                       "one wrong": np.where(np.arange(rows) == 0, labels + 1, labels)}[case]  # fmt: skip
+        logits = predictions[:, None] if task.label_type == "number" else logits_for(predictions, 4)
+        for name, found in quality(task, logits, labels, resamples=200).items():
+            low, high = found["ci95"]
+            lowest = -1 if name in ("matthews", "pearson", "spearman") else 0
+            width = 1 / (rows + 4) if task.label_type == "class" else 1e-4
+            assert lowest <= low <= found["value"] <= high <= 1 and high - low > width, (name, low, high)
+
+
+def test_at_the_ceiling_f1_of_a_rare_class_is_less_sure_than_accuracy():
+    labels = np.array([0] * 497 + [1] * 3)
+    found = {name: one["ci95"][0] for name, one in quality(Classification(), logits_for(labels, 2), labels).items()}
+    assert found["f1"] < 0.7 < found["macro_f1"] < 0.9 and found["accuracy"] > 0.99
 
 
 def test_interval_of_pearson_is_that_of_scipy():

@@ -1,9 +1,11 @@
 """The paired tests: by hand, by an oracle, and where nothing differs."""
 
-from math import comb
+from itertools import product
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
+from scipy.stats import binomtest, multinomial, norm
 
 from understudy.errors import DataError
 from understudy.evaluate.significance import bootstrap_test, gain, mcnemar_p_value, paired_interval
@@ -12,29 +14,32 @@ from understudy.tasks.similarity import Similarity
 
 
 def test_accuracy_by_hand():
-    """Ours is right in all ten rows, the other in four: 6 rows to 0 decide, p = 2 · (1/2)⁶."""
+    """Ours is right in all ten rows, the other in four: 6 rows to 0 decide, z = 5 / √6."""
     labels = np.zeros(10, int)
     found = gain(Classification(), "accuracy", labels, np.array([1] * 6 + [0] * 4), labels)
     assert found["value"] == pytest.approx(0.6)
-    assert found["p_value"] == pytest.approx(2 / 64)
-    assert found["test"] == "McNemar exact"
-    assert found["ci95"][0] > 0
+    assert found["p_value"] == pytest.approx(2 * norm.sf(5 / 6**0.5))
+    assert found["test"] == "McNemar with continuity correction"
+    assert 0 < found["ci95"][0] < 0.6 < found["ci95"][1]
 
 
-@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 3), (1, 5), (12, 30)])
-def test_mcnemar_sums_the_two_tails(first, second):
-    n, few = first + second, min(first, second)
-    by_sum = min(1.0, 2 * sum(comb(n, k) for k in range(few + 1)) / 2**n)
-    assert mcnemar_p_value(first, second) == pytest.approx(by_sum)
-    assert mcnemar_p_value(first, second) == pytest.approx(mcnemar_p_value(second, first))
+def test_mcnemar_is_close_to_the_exact_test():
+    for first, second in product(range(40), repeat=2):
+        exact = binomtest(first, first + second).pvalue if first + second else 1.0
+        assert mcnemar_p_value(first, second) == mcnemar_p_value(second, first)
+        if exact < 0.2:
+            assert mcnemar_p_value(first, second) == pytest.approx(exact, abs=0.015), (first, second)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "matthews"])
 def test_no_difference_is_no_gain(metric):
+    """Equal predictions on 40 rows do not show that the models are equal: rows on which they differ may be 9 %."""
     random = np.random.default_rng(0)
     labels, predictions = random.integers(0, 3, 40), random.integers(0, 3, 40)
     found = gain(Classification(), metric, predictions, predictions, labels)
-    assert (found["value"], found["ci95"], found["p_value"]) == (0.0, [0.0, 0.0], 1.0)
+    low, high = found["ci95"]
+    assert (found["value"], found["p_value"]) == (0.0, 1.0) and low == pytest.approx(-high)
+    assert 3.84 / 43.84 - 0.001 < high < 0.2
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
@@ -59,7 +64,7 @@ def test_pairing_narrows_the_interval():
     better = other.copy()
     better[wrong] = labels[wrong]
     low, high = gain(Classification(), "accuracy", better, other, labels)["ci95"]
-    assert 0.01 < low < 0.025 and high == pytest.approx(0.025)  # unpaired it would be 0.025 ± 0.035
+    assert 0.01 < low < 0.025 < high < 0.04  # unpaired it would be 0.025 ± 0.035
 
 
 def test_interval_and_p_agree_with_scipy_for_pearson():
@@ -97,44 +102,63 @@ def test_an_unknown_metric_is_refused():
         gain(Classification(), "makro_f1", labels, labels, labels)
 
 
-def tail(successes, trials, chance):
-    """P(X ≥ successes) for X ~ Binomial(trials, chance), summed."""
-    return sum(comb(trials, k) * chance**k * (1 - chance) ** (trials - k) for k in range(successes, trials + 1))
+@pytest.mark.parametrize(("first", "second", "rows"), [(4, 0, 40), (9, 2, 50), (12, 30, 300), (0, 0, 20), (20, 0, 20)])
+def test_the_interval_is_all_that_the_score_test_does_not_reject(first, second, rows):
+    """An oracle: for each difference the likeliest share is searched, and the statistic computed from it."""
+
+    def z(difference):
+        def unlikely(share):  # −log likelihood; `share`: rows on which only the second is right
+            shares = share + difference, share, 1 - difference - 2 * share
+            counts = first, second, rows - first - second
+            return -sum(count * np.log(max(one, 1e-300)) for count, one in zip(counts, shares, strict=True) if count)
+
+        ends = max(0.0, -difference), (1 - difference) / 2
+        share = minimize_scalar(unlikely, bounds=ends, method="bounded", options={"xatol": 1e-12}).x
+        return (abs(first - second - rows * difference) - 1) / np.sqrt(rows * (2 * share + difference - difference**2))
+
+    low, high = paired_interval(first, second, rows)
+    for end, outside in ((low, -0.002), (high, 0.002)):
+        if abs(end) < 1:
+            assert z(end - outside) < 1.96 < z(end + outside)
 
 
-@pytest.mark.parametrize(("first", "second"), [(4, 0), (9, 1), (9, 2), (12, 30), (31, 31)])
-def test_the_interval_is_where_the_tails_of_the_test_are_two_and_a_half_percent(first, second):
-    """An oracle: the ends are found by bisection over sums of binomial terms."""
-    trials, rows = first + second, 100
-
-    def solve(function):
-        low, high = 0.0, 1.0
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (middle, high) if function(middle) < 0.025 else (low, middle)
-        return low
-
-    lower = solve(lambda chance: tail(first, trials, chance)) if first else 0.0
-    upper = 1 - solve(lambda chance: tail(second, trials, chance)) if second else 1.0
-    wanted = [(2 * chance - 1) * trials / rows for chance in (lower, upper)]
-    assert paired_interval(first, second, rows) == pytest.approx(wanted, abs=1e-9)
+def test_the_interval_covers_the_difference():
+    """Full enumeration of small tests, and draws of larger ones: 95 % or more, whatever the models are."""
+    shares = [(p, q) for p, q in product((0, 0.01, 0.05, 0.1, 0.2, 0.4), repeat=2) if q <= p]
+    for rows in (1, 2, 5, 12, 30):
+        tables = np.array([(b, c, rows - b - c) for b in range(rows + 1) for c in range(rows + 1 - b)])
+        low, high = np.array([paired_interval(b, c, rows) for b, c, _ in tables]).T
+        for p, q in shares:
+            chance = multinomial.pmf(tables, rows, [p, q, 1 - p - q])
+            assert chance[(low <= p - q + 1e-9) & (p - q - 1e-9 <= high)].sum() > 0.95, (rows, p, q)
+    random = np.random.default_rng(0)
+    for p, q in shares:
+        drawn = random.multinomial(300, [p, q, 1 - p - q], size=300)
+        ends = [paired_interval(int(b), int(c), 300) for b, c, _ in drawn]
+        assert np.mean([low <= p - q <= high for low, high in ends]) > 0.93, (p, q)
 
 
 def test_four_rows_to_none_are_no_gain_in_either_figure():
-    """The newcomer's case: four discordant rows of 125, p = 0.125; a bootstrap interval left out 0."""
-    labels = np.zeros(125, int)
-    found = gain(Classification(), "accuracy", labels, np.array([1] * 4 + [0] * 121), labels)
-    assert found["p_value"] == pytest.approx(0.125)
-    assert found["ci95"][0] < 0 < found["ci95"][1] == pytest.approx(4 / 125)
+    """The newcomer's case: four discordant rows of 125, p = 0.125 exactly; a bootstrap interval left out 0."""
+    labels = np.repeat([0, 1], [100, 25])
+    other = np.where(np.arange(125) < 4, 1, labels)
+    for metric in ("accuracy", "macro_f1", "f1", "matthews"):
+        found = gain(Classification(), metric, labels, other, labels)
+        assert 0.12 < found["p_value"] < 0.14
+        assert found["ci95"][0] <= 0 < found["value"] < found["ci95"][1]
 
 
 def test_the_interval_leaves_out_zero_exactly_when_p_is_below_five_percent():
-    """The law, for accuracy over all small counts, and for every metric over random rows and random redraws."""
-    for first in range(26):
-        for second in range(26):
-            low, high = paired_interval(first, second, 60)
-            assert (not low <= 0 <= high) == (mcnemar_p_value(first, second) < 0.05), (first, second)
-            assert low <= (first - second) / 60 <= high
+    """The law, for accuracy over all tables of up to 24 rows, and for every metric over random rows and random redraws.
+
+    The interval also holds the estimate, stays within −1 and 1, and is no point.
+    """
+    for rows in range(1, 25):
+        for first, second in product(range(rows + 1), repeat=2):
+            if first + second <= rows:
+                low, high = paired_interval(first, second, rows)
+                assert (not low <= 0 <= high) == (mcnemar_p_value(first, second) < 0.05), (first, second, rows)
+                assert -1 <= low <= (first - second) / rows <= high <= 1 and high - low > 1 / rows
     random = np.random.default_rng(0)
     shown = 0
     for seed in range(60):
@@ -144,6 +168,7 @@ def test_the_interval_leaves_out_zero_exactly_when_p_is_below_five_percent():
         found = gain(Classification(), metric, one, other, labels, seed=seed, resamples=random.integers(30, 500))
         low, high = found["ci95"]
         assert (not low <= 0 <= high) == (found["p_value"] < 0.05)
+        assert low <= found["value"] <= high and high - low > 0.01
         shown += found["p_value"] < 0.05
     assert 10 < shown < 55
     for count in [1, 5, 78, 79, 80, 119, 120, 999, 1000, 1999, 2000]:

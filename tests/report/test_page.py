@@ -80,7 +80,7 @@ def test_page_says_everything(folder):
     for expected in (
         "The student keeps 88 % of the teacher's accuracy (0.700 of 0.800), is 12× smaller and 40× faster",
         "10.0 points better than the same student without a teacher (p = 0.004)",
-        "+10.0 points, 95 % interval +2.0 to +18.0, p = 0.004 (McNemar exact)",
+        "+10.0 points, 95 % interval +2.0 to +18.0, p = 0.004 (McNemar with continuity correction)",
         "0.600–0.800", "0.950", "accuracy on validation rows", "loss: labels", "accuracy against size, MiB",
         "0.350", "0.250", "3 classes", "6920", "abababababab", "3.11.9", "torch 2.13.0",
         "0.123", "1.50", "0.045", "fitted on validation rows",

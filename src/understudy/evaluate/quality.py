@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     WeightedMetrics = Callable[[np.ndarray, np.ndarray, np.ndarray], Metrics]
 
 _BLOCK_CELLS = 4_000_000  # 32 MiB of weights at a time
+Z95 = 1.959963984540054  # the normal deviate of 95 %
+_ROUNDING = 1e-12
+_BELOW_ZERO = ("matthews", "pearson", "spearman")
 _SLOW_RESAMPLES = 200  # for metrics that must be called row set by row set
 
 
@@ -25,9 +28,9 @@ def quality(
 ) -> dict[str, dict[str, Any]]:
     """Every metric of the task over all rows, with its 95 % interval, in the metric's own unit (1.0 is perfect).
 
-    The interval is the percentile bootstrap over rows: it tells how far another draw of test rows could move the value,
-    not how far another training seed could. It is a point where nothing can vary, as for a perfect score. For the
-    difference of two models on the same rows take `significance.gain`: two intervals that overlap say little.
+    The interval tells how far another draw of test rows could move the value, not how far another training seed could. Of accuracy it is
+    Wilson's, of every other metric the percentile bootstrap over rows; where no redraw differs, as at a perfect score, that one is
+    widened by `unseen`. For the difference of two models on the same rows take `significance.gain`: two intervals that overlap say little.
 
     Args:
         logits: (rows, outputs).
@@ -38,13 +41,75 @@ def quality(
         DataError: no rows, or not as many labels as logits.
         ModelError: logits that are not finite numbers.
 
-    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+    Source: Wilson 1927, JASA 22; Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
     """
     check_rows(labels, logits)
     predictions = task.predictions(logits)
     values = task.metrics(predictions, labels)
     (drawn,) = resampled_metrics(task, labels, predictions, seed=seed, resamples=resamples)
-    return {name: {"value": value, "ci95": interval95(drawn[name])} for name, value in values.items()}
+    found = {}
+    for name, value in values.items():
+        if name == "accuracy":
+            interval = wilson_interval(int((predictions == labels).sum()), len(labels))
+        else:
+            least, most = bounds(name)
+            drawn95 = interval95(drawn[name])
+            interval = with_width(name, value, drawn95, task, labels, predictions, least=least, most=most)
+        found[name] = {"value": value, "ci95": interval}
+    return found
+
+
+def wilson_interval(right: int, rows: int) -> list[float]:
+    """Wilson's 95 % score interval of a share, as `[low, high]`; it has a width at 0 and at 1, too.
+
+    >>> [round(end, 3) for end in wilson_interval(20, 20)]
+    [0.839, 1.0]
+    """
+    from scipy.stats import binomtest
+
+    ends = binomtest(right, rows).proportion_ci(0.95, method="wilson")
+    return [min(float(ends.low), right / rows), max(float(ends.high), right / rows)]
+
+
+def with_width(
+    name: str, value: float, interval: list[float], task: Task, labels: np.ndarray, *predictions: np.ndarray, least: float, most: float
+) -> list[float]:  # fmt: skip
+    """A bootstrap interval within bounds that holds the value and is no point: where no redraw differs, `unseen` widens it."""
+    low, high = interval
+    if max(high, value) - min(low, value) <= _ROUNDING:
+        width = max(unseen(name, task, labels, one) for one in predictions)
+        low, high = value - width, value + width
+    return [min(max(low, least), value), max(min(high, most), value)]
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """The lowest and the highest value that a metric can have."""
+    return (-1.0 if name in _BELOW_ZERO else 0.0), 1.0
+
+
+def unseen(name: str, task: Task, labels: np.ndarray, predictions: np.ndarray) -> float:
+    """How far a metric could lie from its value if rows of a kind that is not among these had their largest share (`unseen_share`).
+
+    That share of every row gets other predictions, evenly over those that occur. The least is the share itself, by which accuracy moves;
+    F1 of a class of few rows moves by more.
+    """
+    share, measure = unseen_share(len(labels)), _weighted_metrics(task)
+    if measure not in (_class_metrics, _correlations):
+        return share
+    pairs, counts = np.unique(np.column_stack([labels, predictions]), axis=0, return_counts=True)
+    values = np.unique(pairs) if task.label_type == "class" else np.quantile(predictions, np.linspace(0, 1, 11))
+    if len(values) < 2:
+        values = np.append(values, values[-1] + 1)
+    label, kept = np.repeat(pairs, len(values), axis=0).T
+    shown, rows = np.tile(values, len(pairs)), np.repeat(counts, len(values)) / (len(values) - 1)
+    weights = np.concatenate([(1 - share) * counts, share * rows * (shown != kept)])
+    moved = measure(np.append(pairs[:, 0], label), np.append(pairs[:, 1], shown), weights[None])
+    return max(share, abs(float(moved[name][0]) - task.metrics(predictions, labels)[name])) if name in moved else share
+
+
+def unseen_share(rows: int) -> float:
+    """The largest share, at 95 %, of a kind of row of which there is none among `rows`: z² / (rows + z²), by Wilson's interval."""
+    return Z95**2 / (rows + Z95**2)
 
 
 def resampled_metrics(
