@@ -5,16 +5,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
-from tiny import write_rows
+from tiny import BAD, GOOD, OTHER, write_rows
+from understudy import inputs
 from understudy.errors import RunFolderError
 from understudy.finetuning import finetune
 from understudy.pipeline import distill
 from understudy.pretraining import pretrain
-from understudy.recipe import FinetuneSettings, PretrainSettings
+from understudy.recipe import FinetuneSettings, PretrainSettings, StudentPart
 from understudy.recipe_file import load_recipe
 from understudy.run import FACTS, Run, check
 from understudy.searching import search
+from understudy.settings import all_settings
 
 SPLITS = ("train", "validation", "test", "transfer")
 
@@ -34,6 +37,7 @@ class Program:
 
     def __init__(self, name: str, world, pretrained: str, folder: Path) -> None:
         self.name, self.folder, self.out = name, folder, folder / "out"
+        self.changes: dict = {}  # of its settings
         self.files = {split: folder / f"{split}.jsonl" for split in SPLITS}
         for split, path in self.files.items():
             shutil.copy(getattr(world, split), path)
@@ -45,22 +49,32 @@ class Program:
         data = {split: str(path) for split, path in self.files.items()}
         own = {key: value for key, value in data.items() if key != "transfer"}
         if self.name == "finetune":
-            return finetune(FinetuneSettings(model=teacher, data=own), self.out, **more)
+            return finetune(FinetuneSettings(**{"model": teacher, "data": own} | self.changes), self.out, **more)
         if self.name == "pretrain":
-            return pretrain(PretrainSettings(model=pretrained, data={"raw": data["train"]}), self.out, **more)
+            text = {"raw": data["train"]}
+            return pretrain(PretrainSettings(**{"model": pretrained, "data": text} | self.changes), self.out, **more)
         keys = {"data": data, "teacher.models": [teacher], "export": [], "control": []}
         if self.name == "search":
             space = self.folder / "space.yaml"
             shape = "width: 4, hidden: 4, vocabulary: words, min_count: 1"
+            changes = dict(self.changes)
+            if "vectors" in changes:
+                shape += f", vectors: {changes.pop('vectors')}"
             space.write_text(f"students: [{{kind: static_embeddings, {shape}}}]\nrecipes: [hinton]\n", "utf-8")
             dotted = {f"data.{split}": path for split, path in data.items()} | {"teacher.models": [teacher]}
             return search(
-                dotted | {"control": [], "export": []}, "size_mib<=10", self.out, space=space, trials=1, **more
+                dotted | {"control": [], "export": []} | changes,
+                "size_mib<=10",
+                self.out,
+                space=space,
+                trials=1,
+                **more,
             )
         if self.name == "tasks":
             task = {"name": "mood", "data": data, "teacher": {"models": [teacher]}}
-            return distill(load_recipe("mt_dnn", {"tasks": [task], "export": [], "control": []}), self.out, **more)
-        return distill(load_recipe("hinton", keys), self.out, **more)
+            keys = {"tasks": [task], "export": [], "control": []}
+            return distill(load_recipe("mt_dnn", keys | self.changes), self.out, **more)
+        return distill(load_recipe("hinton", keys | self.changes), self.out, **more)
 
     @property
     def uses(self) -> tuple[str, ...]:
@@ -93,7 +107,7 @@ def test_other_rows_are_refused_by_name(program):
         ways = ["fewer", "text"] + ["label"] * (split != "transfer" and program.name != "pretrain")
         for how in ways:
             program.change(split, how)
-            with pytest.raises(RunFolderError, match="started with other data") as error:
+            with pytest.raises(RunFolderError, match="started with other data or files") as error:
                 program.run(say=stop, resume=True)
             named = f"{split} ({program.files[split]})"
             assert named in str(error.value), (how, str(error.value))
@@ -107,12 +121,7 @@ def test_other_rows_are_refused_by_name(program):
 
 def test_another_model_is_refused(program):
     name = "pretrained" if program.name == "pretrain" else "teacher"
-    weights = next((program.folder / name).glob("*.safetensors"))
-    from safetensors.torch import load_file, save_file
-
-    changed = load_file(weights)
-    key = next(key for key in changed if key.endswith("word_embeddings.weight"))
-    save_file(changed | {key: changed[key] + 1e-3}, weights, metadata={"format": "pt"})
+    change_model(program.folder / name)
     with pytest.raises(RunFolderError, match=r"(teacher|model) \(.*\): changed since"):
         program.run(say=stop, resume=True)
 
@@ -123,8 +132,157 @@ def test_a_finished_run_of_other_rows_is_not_called_finished(program):
     program.run(say=said.append, resume=True)
     assert "nothing to do" in said[-1]
     program.change("train", "text")
-    with pytest.raises(RunFolderError, match="started with other data"):
+    with pytest.raises(RunFolderError, match="started with other data or files"):
         program.run(say=said.append, resume=True)
+
+
+# --- every setting that names a file
+
+TAGGED = [
+    {"tokens": [word], "tags": [tag]}
+    for tag, words in (("good", GOOD), ("bad", BAD), ("other", OTHER))
+    for word in words
+]
+VECTORS = "".join(f"{word} {place}.0 1.0 0.5 -1.0\n" for place, word in enumerate((*GOOD, *BAD, *OTHER)))
+MINE = """
+from understudy.objectives.labels import Labels
+from understudy.students.static_embeddings import StaticEmbeddings
+from understudy.augmenters.masking import Masking
+from understudy.tasks.classification import Classification
+
+class MyLabels(Labels):
+    def __init__(self, *, notes: str = "") -> None:
+        super().__init__()
+
+class MyEmbeddings(StaticEmbeddings): pass
+class MyMasking(Masking): pass
+class MyTask(Classification): pass
+"""
+SMALL = {"hidden": 4, "min_count": 1}
+# Settings of text that name no file; and those of rows and of models, which the tests above change.
+NO_FILES = {
+    "name",
+    "metric",
+    "data.columns",
+    "data.label_names",
+    "data.group_column",
+    "teacher.store",
+    "stages.N.name",
+    "report_to",
+}
+ABOVE = {*(f"data.{split}" for split in (*SPLITS, "raw")), "teacher.models", "model"}
+# Setting → the recipe (or settings) in which it names {file}, one of those that `files` writes, under a key of its own.
+OWN = {
+    "task": ({"task": "{mine}:MyTask"}, "mine", "task"),
+    "student.kind": ({"student": {"kind": "{mine}:MyEmbeddings", **SMALL}}, "mine", "student.kind"),
+    "stages.N.student.kind": ({"student": {"kind": "static_embeddings", **SMALL},
+        "stages": [{"name": "assistant", "student": {"kind": "static_embeddings", "vectors": "{vectors}", **SMALL},
+                    "objectives": [{"kind": "labels"}]},
+                   {"name": "last", "teacher": "previous", "objectives": [{"kind": "soft_targets"}]}]},
+        "vectors", "stages.0.student.vectors"),
+    "stages.N.objectives.N.kind": ({"stages.0.objectives": [{"kind": "{mine}:MyLabels"}]}, "mine", "stages.0.objectives.0.kind"),
+    "stages.N.mixup.objectives.N.kind": ({"stages.0.mixup": {"objectives": [{"kind": "{mine}:MyLabels"}]}}, "mine",
+                                         "stages.0.mixup.objectives.0.kind"),
+    "stages.N.augment.steps.N.kind": ({"stages.0.augment": {"copies": 1, "steps": [{"kind": "{mine}:MyMasking"}]}}, "mine",
+                                      "stages.0.augment.steps.0.kind"),
+    "stages.N.augment.steps.N.tagger": ({"stages.0.augment": {"copies": 1, "steps": [
+        {"kind": "part_of_speech", "tagger": "{tagged}", "probability": 0.5}]}}, "tagged", "stages.0.augment.steps.0.tagger"),
+    "stages.N.augment.steps.N.masked_lm": ({"stages.0.augment": {"copies": 1, "steps": [
+        {"kind": "word_replacement", "masked_lm": "{pretrained}"}]}}, "pretrained", "stages.0.augment.steps.0.masked_lm"),
+    "stages.N.augment.steps.N.vectors": ({"stages.0.augment": {"copies": 1, "steps": [
+        {"kind": "word_replacement", "vectors": "{vectors}"}]}}, "vectors", "stages.0.augment.steps.0.vectors"),
+    "teacher.pretrained": ({"teacher.pretrained": "{pretrained}"}, "pretrained", "teacher.pretrained"),
+    "student.vectors": ({"student": {"kind": "bilstm", "vectors": "{vectors}", "feature": 4, **SMALL}}, "vectors", "student.vectors"),
+    "student.model": ({"student": {"kind": "pretrained", "model": "{pretrained}"}}, "pretrained", "student.model"),
+    "a part's own": ({"stages.0.objectives": [{"kind": "{mine}:MyLabels", "notes": "{tagged}"}]}, "tagged",
+                     "stages.0.objectives.0.notes"),
+    "finetune: objective.kind": ({"objective": {"kind": "{mine}:MyLabels"}}, "mine", "objective.kind"),
+    "finetune: student.vectors": ({"model": "static_embeddings", "student": {"kind": "static_embeddings", "vectors": "{vectors}"}},
+                                  "vectors", "student.vectors"),
+    "pretrain: objective.kind": ({"objective": {"kind": "{mine}:MyLabels"}}, "mine", "objective.kind"),
+    "tasks: tasks.N.task": ({"tasks.0.task": "{mine}:MyTask"}, "mine", "tasks.0.task"),
+    "tasks: teacher.pretrained": ({"teacher.pretrained": "{pretrained}"}, "pretrained", "teacher.pretrained"),
+    "tasks: student.model": ({"student": {"kind": "pretrained", "model": "{pretrained}"}}, "pretrained", "student.model"),
+    "tasks: objectives": ({"stages.0.objectives": [{"kind": "{mine}:MyLabels"}]}, "mine", "stages.0.objectives.0.kind"),
+    "search: objectives": ({"stages.0.objectives": [{"kind": "{mine}:MyLabels"}, {"kind": "soft_targets"}]}, "mine",
+                           "hinton: stages.0.objectives.0.kind"),
+    "search: teacher.pretrained": ({"teacher.pretrained": "{pretrained}"}, "pretrained", "hinton: teacher.pretrained"),
+    "search: student.vectors": ({"vectors": "{vectors}"}, "vectors", "student static_embeddings, as given: vectors"),
+}  # fmt: skip
+
+
+def test_every_setting_of_text_is_changed_here_or_names_no_file():
+    found = {
+        one.key.removeprefix("tasks.N.")
+        for own in all_settings().values()
+        for one in own
+        if {"str", "Path", "Any", "mapping"} & set(one.type.removeprefix("list of ").split(" | "))
+    }
+    assert found - NO_FILES - ABOVE - OWN.keys() - {name.partition(": ")[2] for name in OWN} == set()
+    listed = {name for name in NO_FILES | ABOVE if name in inputs.NO_FILES | inputs.KNOWN_OTHERWISE}
+    assert listed == NO_FILES | ABOVE == inputs.NO_FILES | inputs.KNOWN_OTHERWISE
+
+
+def change_model(folder: Path) -> None:
+    weights = next(folder.glob("*.safetensors"))
+    changed = load_file(weights)
+    key = next(key for key in changed if key.endswith("word_embeddings.weight"))
+    save_file(changed | {key: changed[key] + 1e-3}, weights, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("setting", OWN)
+def test_a_file_that_a_setting_names_and_that_changed_is_refused_by_name(setting, world, pretrained, tmp_path, quick):
+    changes, file, key = OWN[setting]
+    name = setting.partition(": ")[0] if ": " in setting else "distill"
+    program = Program(name, world, pretrained, tmp_path)
+    files = {"mine": tmp_path / "mine.py", "vectors": tmp_path / "vectors.txt", "tagged": tmp_path / "tagged.jsonl",
+             "pretrained": tmp_path / "pretrained"}  # fmt: skip
+    files["mine"].write_text(MINE, "utf-8")
+    files["vectors"].write_text(VECTORS, "utf-8")
+    write_rows(files["tagged"], TAGGED)
+    text = json.dumps(changes)
+    for one, path in files.items():
+        text = text.replace(f"{{{one}}}", str(path))
+    program.changes = json.loads(text)
+    with pytest.raises(Stopped):
+        program.run(say=stop)
+    (tmp_path / "pretrained" / "README.md").write_text("Of no effect.", "utf-8")
+    with pytest.raises(Stopped):  # the same files go on
+        program.run(say=stop, resume=True)
+    if file == "pretrained":
+        change_model(files[file])
+    elif file == "tagged":
+        write_rows(files[file], [*TAGGED, {"tokens": ["new"], "tags": ["other"]}])
+    else:
+        files[file].write_text(files[file].read_text("utf-8").replace("1.0 0.5", "1.5 0.5") + "\n", "utf-8")
+    with pytest.raises(RunFolderError, match="started with other data or files") as error:
+        program.run(say=stop, resume=True)
+    assert f"{key} (" in str(error.value) and f"{files[file]}" in str(error.value)
+    assert str(error.value).count("changed since") == 1 and "\n" not in str(error.value)
+
+
+def test_paths_are_found_in_what_names_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("hinton", "train", "onnx", "bilstm", "tagger/model"):
+        Path(folder).mkdir(parents=True)
+    Path("tagger/model/weights").write_bytes(b"1")
+    built = load_recipe(
+        "hinton", {"stages.0.augment": {"copies": 1, "steps": [{"kind": "part_of_speech", "tagger": "spacy:tagger"}]}}
+    )
+    found = inputs.files_of(built)  # folders that happen to be called as a kind, a split or a recipe are none
+    assert [(key, one["file"]) for key, one in found.items()] == [("stages.0.augment.steps.0.tagger", "spacy:tagger")]
+    Path("tagger/model/weights").write_bytes(b"2")
+    assert inputs.files_of(built) != found
+
+
+def test_a_model_of_the_hub_is_known_by_what_was_fetched(world, tmp_path, monkeypatch):
+    shutil.copytree(world.teacher, tmp_path / "fetched")
+    monkeypatch.setattr(inputs, "find_folder", lambda name: tmp_path / "fetched")
+    part = StudentPart(kind="pretrained", model="someone/small-encoder")
+    before = inputs.files_of(part)
+    assert before["model"]["file"] == "someone/small-encoder"
+    change_model(tmp_path / "fetched")
+    assert inputs.files_of(part) != before
 
 
 RECIPE = "name: hinton\nexport: [onnx]\nreport_to: []\n"

@@ -12,8 +12,9 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from understudy import __version__, parts, processes
+from understudy import __version__, processes
 from understudy.data.rows import facts_of, labelled
+from understudy.inputs import contents
 from understudy.objectives import LayerObjective
 from understudy.preparation import Plan, augmented_rows
 from understudy.recipe import ObjectivePart, Recipe, Stage
@@ -66,7 +67,7 @@ def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: s
         "task": recipe.task, "metric": recipe.selection_metric,
         "student": [recipe.student.model_dump(mode="json"), plan.student.fingerprint, plan.autocast],
         "stages": [stage.model_dump(mode="json") for stage, _ in stages],
-        "files": parts.contents([recipe.student, *(stage for stage, _ in stages)]),
+        "files": contents([recipe.student, *(stage for stage, _ in stages)]),
         "rows": [facts_of(rows) for _, rows in stages], "validation": facts_of(plan.rows.validation),
         "held_out": [facts_of(plan.texts[stage.name][1]) for stage, _ in stages if stage.masked_lm],
         "assistants": [plan.assistants[stage.name].fingerprint for stage, _ in stages if stage.student],

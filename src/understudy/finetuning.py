@@ -11,6 +11,7 @@ from understudy.data.batches import by_length, tokenized
 from understudy.data.rows import Rows, hashed, labelled, read
 from understudy.errors import RecipeError
 from understudy.evaluate.measure import Measured, compare
+from understudy.inputs import files_of
 from understudy.model_card import write_model_card
 from understudy.pipeline import ngram_baseline
 from understudy.preparation import few_updates
@@ -57,7 +58,9 @@ def finetune(
         objective.prepare(labels=np.asarray(learned["label"]), student=shape, teacher=shape)
     check_trainable(model, settings.train, settings.report_to)
     untrained = TextModel(model.model, model.tokenizer, model.max_length)  # a fingerprint is computed once
-    inputs = rows.inputs() | {"model": {"file": settings.model, "sha256": hashed(untrained.fingerprint)}}
+    inputs = rows.inputs() | files_of(settings)
+    if settings.student is None:
+        inputs["model"] = {"file": settings.model, "sha256": hashed(untrained.fingerprint)}
     with main_process_first(device):
         run = Run.start(out, settings.dump(), inputs=inputs, resume=resume, overwrite=overwrite, device=device)
     if run.finished:

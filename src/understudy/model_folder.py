@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("understudy")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _POINTER = b"version https://git-lfs"
-_READ = ("*.json", "*.safetensors", "*.txt", "*.model")  # nothing else of a folder is opened
+READ = ("*.json", "*.safetensors", "*.txt", "*.model")  # nothing else of a folder is opened
 _OTHER_WEIGHTS = {
     "*.gguf": "GGUF weights, which are for llama.cpp; take the folder that they were made from",
     "*.onnx": "ONNX weights only; take the folder that they were exported from (or `understudy export` it yourself)",
@@ -46,7 +46,7 @@ def find_folder(name: str | Path) -> Path:
         from huggingface_hub import snapshot_download
 
         try:
-            folder = Path(snapshot_download(asked, allow_patterns=list(_READ)))
+            folder = Path(snapshot_download(asked, allow_patterns=list(READ)))
         except Exception as error:
             raise ModelError(
                 f"{name}: no such folder{near_folder(folder)}, and no model of that name could be loaded from the hub: {first_line(error)}"
@@ -67,7 +67,7 @@ def check_folder(folder: Path) -> None:
             f"{folder}: holds an adapter (PEFT) of {base or 'another model'}, not a whole model; merge them with "
             "model.merge_and_unload(), save that model and its tokenizer, and give that folder"
         )
-    for path in (path for pattern in _READ for path in sorted(folder.glob(pattern))):
+    for path in (path for pattern in READ for path in sorted(folder.glob(pattern))):
         with path.open("rb") as file:
             if file.read(len(_POINTER)) == _POINTER:
                 raise ModelError(f"{path}: a pointer of git-lfs in place of the file; run `git lfs pull` in {folder}")

@@ -22,8 +22,9 @@ from understudy.errors import RecipeError, UserError
 from understudy.evaluate.measure import Measured
 from understudy.evaluate.summary import summarise_tasks
 from understudy.export.shipping import ship
+from understudy.inputs import files_of
 from understudy.pipeline import fill_store, prove
-from understudy.preparation import Plan, check, filled_in, gather, under_new_head, warn_of_few_updates
+from understudy.preparation import Plan, check, filled_in, gather, teacher_input, under_new_head, warn_of_few_updates
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import ObjectivePart, Recipe, Stage, make_objectives
 from understudy.report.page import write_page
@@ -112,8 +113,13 @@ class Together:
 
     @property
     def inputs(self) -> dict[str, dict[str, Any]]:
-        """The rows and models of all tasks."""
-        return {f"{task}, {name}": one for task, plan in self.plans.items() for name, one in plan.inputs.items()}
+        """The rows and teachers of all tasks, and every file that a setting names."""
+        own = {
+            f"{task}, {name}": one
+            for task, plan in self.plans.items()
+            for name, one in (plan.rows.inputs() | teacher_input(plan.recipe, plan.teacher)).items()
+        }
+        return own | files_of(self.recipe)
 
     @property
     def parameters(self) -> int:

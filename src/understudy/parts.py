@@ -8,7 +8,6 @@ the user's own. The settings of a part are the keyword arguments of its `__init_
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -77,35 +76,6 @@ def _own_part(folder: str, kind: str) -> type:
     if not issubclass(found, getattr(importlib.import_module(f"understudy.{folder}"), word)):
         raise RecipeError(f"'{kind}': {name} is no {word}; make it a subclass of understudy.{folder}.{word}")
     return found
-
-
-def contents(described: Any) -> dict[str, str]:
-    """Path → hash of every file and model folder that parts among some settings name: the user's own code, word vectors, models.
-
-    A result is kept under them too, so that it is not taken for one of a file that was changed since.
-    """
-    if isinstance(described, BaseModel):
-        described = described.model_dump(mode="json")
-    found = {}
-    if isinstance(described, dict):
-        if "kind" in described:
-            named = [value for name, value in described.items() if isinstance(value, str) and name != "kind"]
-            for path in map(Path, [described["kind"].rpartition(":")[0], *named]):
-                if path.name and path.exists():
-                    found[str(path)] = _hash_of(path)
-        described = list(described.values())
-    if isinstance(described, list | tuple):
-        for inner in described:
-            found |= contents(inner)
-    return found
-
-
-def _hash_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if file.is_file() and (file == path or file.suffix in (".json", ".safetensors", ".txt", ".model")):
-            digest.update(f"{file.name}\n".encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 @cache

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import cached_property, reduce
 from operator import or_
 from pathlib import Path
 from types import MappingProxyType
@@ -33,6 +33,7 @@ from understudy.data.rows import (
 )  # fmt: skip
 from understudy.data.tables import MASKED
 from understudy.errors import ModelError, RecipeError
+from understudy.inputs import contents, files_of
 from understudy.objectives import LayerObjective, Objective
 from understudy.recipe import Recipe, Stage, StudentPart, TrainSettings, make_objectives, with_defaults
 from understudy.run import Say
@@ -76,14 +77,10 @@ class Plan:
     pretrained: ModelTeacher | None = None
     texts: Mapping[str, tuple[Dataset, Dataset]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def inputs(self) -> dict[str, dict[str, Any]]:
-        """The rows and models that the run depends on, by hashes."""
-        models = {"teacher": self.teacher, "pretrained": self.pretrained}
-        names = {"teacher": ", ".join(self.recipe.teacher.models), "pretrained": self.recipe.teacher.pretrained}
-        return self.rows.inputs() | {
-            name: {"file": names[name], "sha256": hashed(model.fingerprint)} for name, model in models.items() if model
-        }
+        """All that the run depends on beside its settings, by hashes: the rows, the teacher, and every file that a setting names."""
+        return self.rows.inputs() | teacher_input(self.recipe, self.teacher) | files_of(self.recipe)
 
     @property
     def outputs(self) -> int:
@@ -196,6 +193,11 @@ class Plan:
             and ("pseudo_labels" in self.recipe.control or (stage.teacher == "given" and self.keeps_logits(stage)))
         ]  # fmt: skip
         return [*map(self.stage_rows, heard), *filter(self.teacher_knows, measured)]
+
+
+def teacher_input(recipe: Recipe, teacher: Teacher) -> dict[str, dict[str, Any]]:
+    """The teacher as one of the inputs of a run: what decides its outputs."""
+    return {"teacher": {"file": ", ".join(recipe.teacher.models) or "none", "sha256": hashed(teacher.fingerprint)}}
 
 
 def resolve(recipe: Recipe) -> Recipe:
@@ -408,7 +410,7 @@ def _made_rows_key(plan: Plan, stage: Stage) -> str:
     """A name for what decides which rows a stage makes."""
     assert stage.augment is not None
     described = [__version__, plan.recipe.seed, plan.teacher.fingerprint, stage.augment.model_dump(mode="json"),
-                 parts.contents(stage.augment), facts_of(plan.stage_rows(stage)), facts_of(plan.rows.validation),
+                 contents([stage.augment]), facts_of(plan.stage_rows(stage)), facts_of(plan.rows.validation),
                  facts_of(plan.rows.test)]  # fmt: skip
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 

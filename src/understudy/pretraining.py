@@ -8,6 +8,7 @@ from understudy import __version__
 from understudy.data.masking import MaskedRows
 from understudy.data.rows import facts_of, hashed, held_out_texts, read_texts
 from understudy.errors import RecipeError
+from understudy.inputs import files_of
 from understudy.model_card import write_model_card
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import PretrainSettings, make_objectives
@@ -48,6 +49,7 @@ def pretrain(
     texts = {"train": learned, "validation": held_out}
     inputs = {name: {"file": settings.data.raw, **facts_of(texts)} for name, texts in texts.items()}
     untrained = TextModel(model.model, model.tokenizer, model.max_length)  # a fingerprint is computed once
+    inputs |= files_of(settings)
     inputs["model"] = {"file": settings.model, "sha256": hashed(untrained.fingerprint)}
     with main_process_first(device):
         run = Run.start(out, settings.dump(), inputs=inputs, resume=resume, overwrite=overwrite, device=device)

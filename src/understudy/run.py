@@ -1,7 +1,7 @@
 """The run folder: what is written, when, and how a stopped run goes on.
 
 recipe.yaml        resolved: running it again gives the same run
-inputs.json        what the rows and models were when it began: counts and hashes, which --resume compares
+inputs.json        what rows, models and other files were when it began: counts and hashes, which --resume compares
 environment.json   versions and machine
 metrics.jsonl      every logged number of every training
 teacher_outputs/   the store, unless one elsewhere is used
@@ -230,7 +230,7 @@ def _check_inputs(folder: Path, inputs: Inputs) -> None:
         raise RunFolderError(f"{folder / INPUTS}: damaged ({error}); start anew with --overwrite") from error
     if changed:
         raise RunFolderError(
-            f"{folder}: this run was started with other data: {'; '.join(changed)}. Give what it was started with, start "
+            f"{folder}: this run was started with other data or files: {'; '.join(changed)}. Give what it was started with, start "
             "anew with --overwrite, or give another --out"
         )
 
@@ -247,12 +247,22 @@ def _changed(name: str, before: Mapping[str, Any] | None, now: Mapping[str, Any]
     ('train (train.csv): 9 rows then, 10 now', 'test (train.csv): 9 rows then, none now')
     >>> _changed("train", rows, rows | {"sha256": "b"})
     'train (train.csv): 9 rows then and now, but different ones'
+    >>> _changed("student.vectors", {"file": "glove.txt", "sha256": "a"}, {"file": "glove.txt", "sha256": "b"})
+    'student.vectors (glove.txt): changed since'
     """
     there, here = ((one or {}).get("rows") for one in (before, now))
     if there != here:
         how = f"{there or 'no'} rows then, {here or 'none'} now"
+    elif here is not None:
+        how = f"{here} rows then and now, but different ones"
     else:
-        how = "changed since" if here is None else f"{here} rows then and now, but different ones"
+        how = (
+            "changed since"
+            if before and now
+            else "not recorded then (a run of an older version?)"
+            if now
+            else "not there now"
+        )
     return f"{name} ({(now or before or {}).get('file')}): {how}"
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from understudy import __version__, parts
 from understudy.data.rows import Rows, hashed
 from understudy.errors import RecipeError, UserError
+from understudy.inputs import files_of
 from understudy.pipeline import open_store
-from understudy.preparation import Plan, blueprint_of, check_stages, check_teacher, gather, resolve
+from understudy.preparation import Plan, blueprint_of, check_stages, check_teacher, gather, resolve, teacher_input
 from understudy.recipe import LENGTHS, DataSettings, Recipe
 from understudy.recipe_file import load_recipe
 from understudy.run import Say
@@ -33,7 +34,7 @@ class Ground:
         rows: the trials'; where test rows were given, or split off, they are not among them.
         recipes: by name, with the student that they come with.
         overrides: what the user set in every recipe.
-        inputs: all rows, the test's too, and the teacher, by hashes.
+        inputs: all rows, the test's too, the teacher, and every file that a setting names, by hashes.
     """
 
     budget: Budget
@@ -69,10 +70,15 @@ class Ground:
             recipes[name] = resolve(recipe)
         first = next(iter(recipes.values()))
         task, rows, teacher = gather(first, say, device=device)
-        taught_by = {"file": ", ".join(first.teacher.models), "sha256": hashed(teacher.fingerprint)}
+        files = {}
+        for name, recipe in recipes.items():
+            files |= files_of(recipe, f"{name}: ")
+        for one in space.students:
+            for shape, part in one.shapes.items():
+                files |= files_of(part, f"student {one.kind}, {shape}: ")
         return cls(
             budget, space, recipes, overrides, task, replace(rows, test=rows.validation), teacher, device, rows.facts(),
-            rows.inputs() | {"teacher": taught_by},
+            rows.inputs() | teacher_input(first, teacher) | files,
         )  # fmt: skip
 
     @property
@@ -113,10 +119,6 @@ class Ground:
                 "export": list(self.first.export), "max_length": self.first.data.max_length,
             },
             "space": self.space.model_dump(mode="json"), "recipes": recipes,
-            "files": parts.contents([
-                list(recipes.values()), [shape.model_dump(mode="json") for one in self.space.students for shape in one.shapes.values()],
-                {"kind": "", "pretrained": self.first.teacher.pretrained},
-            ]),
         }  # fmt: skip
 
     @property
