@@ -247,7 +247,8 @@ def gather(recipe: Recipe, say: Say, *, device: str = "cpu") -> tuple[Task, Rows
         raise ModelError(f"{recipe.teacher.models[0]}: a {kind} model, but --task is {recipe.task}")
 
     def of_file(names: tuple[str, ...] | None) -> FileTeacher:
-        return FileTeacher(recipe.teacher.models[0], settings.columns, names, number=number)
+        scale = recipe.teacher.confidence_scale
+        return FileTeacher(recipe.teacher.models[0], settings.columns, names, number=number, scale=scale)
 
     file = bool(recipe.teacher.models) and models is None
     teacher: Teacher = models or NoTeacher()

@@ -198,6 +198,11 @@ class TeacherSettings(_Frozen):
         default=None, description="folder of cached outputs, shared by runs; null: inside the run folder"
     )
     dtype: Literal["float16", "float32"] = Field(default="float32", description="of kept outputs")
+    confidence_scale: float | None = Field(
+        default=None,
+        gt=0,
+        description="of a file of answers: what stands for certainty, as 100 where they are in percent; null: found from all of them",
+    )
 
     @model_validator(mode="after")
     def _a_weight_a_model(self) -> Self:

@@ -115,10 +115,11 @@ def class_names(source: Source) -> list[str | None]:
     names = getattr(source.dataset.features["label"], "names", None)
     if names is not None:  # a ClassLabel of `datasets`, where -1 is "no label"
         return [None if value is None or value < 0 else names[value] for value in values]
-    return [_name(value, source.where, row) for row, value in enumerate(values)]
+    return [name_of(value, f"{source.where}: row {row}") for row, value in enumerate(values, start=1)]
 
 
-def _name(value: Any, where: str, row: int) -> str | None:
+def name_of(value: Any, where: str) -> str | None:
+    """The name that a label is, however it was written; None where there is none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool):
@@ -128,7 +129,7 @@ def _name(value: Any, where: str, row: int) -> str | None:
     if isinstance(value, str | int | float | Decimal):
         # Integers of a column with gaps are often written as 1.0, 2.0, …
         return re.sub(r"^(-?\d+)\.0$", r"\1", str(value).strip()) or None
-    raise DataError(f"{where}: row {row + 1}: a label must be one name or number, got {value!r:.60}")
+    raise DataError(f"{where}: a label must be one name or number, got {value!r:.60}")
 
 
 def indices(source: Source, classes: Classes) -> np.ndarray:

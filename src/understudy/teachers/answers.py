@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from understudy.errors import DataError
+from understudy.teachers.answer_text import answer_in, label_in, label_of
+from understudy.teachers.confidence import ROUNDING, is_percent, number, probability, shared
 
 if TYPE_CHECKING:
     import datasets
@@ -21,16 +21,31 @@ if TYPE_CHECKING:
 CONFIDENCE = ("confidence", "probability", "score")  # columns that say how sure a label is
 PREFIXES = ("p_", "prob_")  # of columns that hold the probability of a class
 SHOWN = 3  # rows and names that a message lists
-_ROUNDING = 0.05  # probabilities that a person or a language model wrote add up to 1 only about
+
+
+class Labelled(NamedTuple):
+    """An answer that names one class.
+
+    Args:
+        written: all that was written, where it is more than the name.
+    """
+
+    name: str | None
+    confidence: Any = None
+    written: str | None = None
 
 
 class Reader:
-    """One answer → the numbers of all classes, in their order. A ValueError says why there are none."""
+    """One answer → the numbers of all classes, in their order. A ValueError says why there are none.
 
-    def __init__(self, kind: str, names: tuple[str, ...] | None) -> None:
-        self.kind, self.names = kind, names
-        self.percent = 0
+    Args:
+        scale: what stands for certainty in confidences and probabilities.
+    """
+
+    def __init__(self, kind: str, names: tuple[str, ...] | None, scale: float = 1) -> None:
+        self.kind, self.names, self.scale = kind, names, scale
         self.slips: dict[str, str] = {}
+        self.taken: dict[str, str] = {}
         self._places = {name: place for place, name in enumerate(names or ())}
         alike: dict[str, list[int]] = {}
         for name, place in self._places.items():
@@ -51,11 +66,40 @@ class Reader:
             self.slips[name] = self.names[place]
         return place
 
+    def named_in(self, text: str) -> int:
+        """The one class that a text gives, by itself, after a lead-in, or on a line of its own.
+
+        Raises:
+            ValueError: none, or several.
+        """
+        assert self.names is not None
+        for lines in ([text], [label_in(text)], map(label_in, text.splitlines())):
+            found = {place for line in lines if (place := self.place(line)) is not None}
+            if len(found) == 1:
+                return found.pop()
+        raise ValueError(f"{text!r:.80} is none of the {len(self.names)} classes")
+
+    def understands(self, text: str) -> bool:
+        try:
+            return self.named_in(text) >= 0
+        except ValueError:
+            return False
+
+    def mentions(self, text: str) -> bool:
+        """Whether a class stands among other words, as in `refund or delivery`: that is no misspelling of it."""
+        words = f" {folded(text)} "
+        return any(f" {name} " in words and name != words.strip() for name in self._alike)
+
     def __call__(self, answer: Any) -> np.ndarray:
         if self.kind == "number":
-            return np.array([_number(answer[0] if isinstance(answer, list) and len(answer) == 1 else answer)])
-        if self.kind == "label":
-            return self._of_label(*answer)
+            return np.array([number(answer[0] if isinstance(answer, list) and len(answer) == 1 else answer)])
+        if isinstance(answer, Labelled):
+            return self._of_label(answer)
+        if isinstance(answer, str) and self.kind == "probabilities":
+            try:
+                return self._of_label(Labelled(answer, written=answer))
+            except ValueError:
+                pass  # what is needed here is probabilities
         if isinstance(answer, str):
             raise ValueError(f"a list of numbers or {{class: number}} is needed, got {answer!r:.80}")
         if answer is None:
@@ -63,13 +107,16 @@ class Reader:
         values = self._of_mapping(answer) if isinstance(answer, dict) else self._of_list(answer)
         return values if self.kind == "logits" else self._probabilities(values, answer)
 
+    def _number(self, value: Any) -> float:
+        return number(value) if self.kind == "logits" else probability(value, self.scale)
+
     def _of_list(self, answer: Any) -> np.ndarray:
         assert self.names is not None
         if not isinstance(answer, list):
             raise ValueError(f"a list of numbers or {{class: number}} is needed, got {answer!r:.80}")
         if len(answer) != len(self.names):
             raise ValueError(f"{len(answer)} {self.kind}, expected {len(self.names)}, one for each class")
-        return np.array([_number(one) for one in answer])
+        return np.array([self._number(one) for one in answer])
 
     def _of_mapping(self, answer: Mapping[str, Any]) -> np.ndarray:
         assert self.names is not None
@@ -80,49 +127,43 @@ class Reader:
                 raise ValueError(f"{name!r:.80} is none of the {len(self.names)} classes")
             if not math.isnan(values[place]):
                 raise ValueError(f"class '{self.names[place]}' appears twice")
-            values[place] = _number(value)
+            values[place] = self._number(value)
         if np.isnan(values).all():
             raise ValueError("no answer")
         if self.kind == "logits" and np.isnan(values).any():
             raise ValueError(f"no logit of class '{self.names[int(np.isnan(values).argmax())]}'")
         return values
 
-    def _of_label(self, label: str | None, confidence: Any) -> np.ndarray:
+    def _of_label(self, answer: Labelled) -> np.ndarray:
         assert self.names is not None
-        if label is None:
+        if answer.name is None:
             raise ValueError("no answer")
-        place = self.place(label)
-        if place is None:
-            raise ValueError(f"{label!r:.80} is none of the {len(self.names)} classes")
+        place = self.named_in(answer.name)
+        if answer.written is not None or self.place(answer.name) is None:
+            self.taken[answer.written or answer.name] = self.names[place]
         values = np.full(len(self.names), np.nan)
         values[place] = 1.0
-        if confidence is not None:
-            values[place] = sure = _number(confidence)
-            if 1 < sure <= 100:
-                self.percent += 1
-                values[place] = sure = sure / 100
-            if not 1 / len(self.names) <= sure <= 1:
+        if answer.confidence is not None:
+            values[place] = sure = self._number(answer.confidence)
+            if sure > 1 or sure <= 1 / len(self.names) or self._off_scale(answer.confidence):
+                on = "" if self.scale == 1 or is_percent(answer.confidence) else f" on a scale of 0 to {self.scale:g}"
                 raise ValueError(
-                    f"a confidence of {confidence} is impossible for the likeliest of {len(self.names)} classes"
+                    f"a confidence of {answer.confidence}{on} is impossible for the likeliest of {len(self.names)} classes"
                 )
-        return self._shared(values)
+        return shared(values)
+
+    def _off_scale(self, likeliest: Any) -> bool:
+        """Whether a number is more likely one of 0 to 1 among ratings."""
+        return self.scale > 1 and not is_percent(likeliest) and number(likeliest) < 1 + (self.scale == 100) / 1e9
 
     def _probabilities(self, values: np.ndarray, answer: Any) -> np.ndarray:
         """Checked, of sum about 1; what was not named shares the rest."""
         total, everything = float(np.nansum(values)), not np.isnan(values).any()
-        if 100 * (1 - _ROUNDING) <= total <= 100 * (1 + _ROUNDING):
-            self.percent += 1
-            values, total = values / 100, total / 100
-        wrong = (values[~np.isnan(values)] < 0).any() or total > 1 + _ROUNDING or total <= 0
-        if wrong or (everything and total < 1 - _ROUNDING):
-            raise ValueError(f"probabilities must be 0 or more and sum to 1, got {answer!r:.120}")
-        return self._shared(values)
-
-    def _shared(self, values: np.ndarray) -> np.ndarray:
-        missing = np.isnan(values)
-        if missing.any():
-            values[missing] = max(0.0, 1 - float(np.nansum(values))) / missing.sum()
-        return values
+        wrong = (values[~np.isnan(values)] < 0).any() or total > 1 + ROUNDING or total <= 0
+        if wrong or (everything and total < 1 - ROUNDING):
+            on = "" if self.scale == 1 else f" on a scale of 0 to {self.scale:g}"
+            raise ValueError(f"probabilities must be 0 or more and sum to 1{on}, got {answer!r:.120}")
+        return shared(values)
 
 
 def renamed(table: datasets.Dataset, columns: Mapping[str, str], path: str) -> datasets.Dataset:
@@ -160,9 +201,10 @@ def answers_in(
         if column is None:
             raise DataError(f"{path}: a teacher's file needs a number in the column label; it has {', '.join(there)}")
         return "number", [_parsed(value) for value in table[column][:]]
+    classes = frozenset(label_names or ())
     for kind in ("logits", "probabilities"):
         if kind in there:
-            return kind, [_parsed(value) for value in table[kind][:]]
+            return kind, [_parsed(value, None if kind == "logits" else classes) for value in table[kind][:]]
     by_class = _class_columns(there, label_names, path)
     if by_class:
         given = {name: table[column][:] for name, column in by_class.items()}
@@ -172,20 +214,22 @@ def answers_in(
     if "label" in there:
         sure = next((name for name in CONFIDENCE if name in there), None)
         confidences = table[sure][:] if sure else [None] * len(table)
-        labels = class_names(Source(path, table))
-        return "label", [(label, None if sure is None or _blank(one) else one)
-                         for label, one in zip(labels, confidences, strict=True)]  # fmt: skip
+        coded = getattr(table.features["label"], "names", None) is not None
+        labels = class_names(Source(path, table)) if coded else table["label"][:]
+        return "label", [
+            _labelled(label, None if _blank(one) else one, classes, f"{path}: row {row}")
+            for row, (label, one) in enumerate(zip(labels, confidences, strict=True), start=1)
+        ]
     raise DataError(
         f"{path}: no teacher outputs in it: a column probabilities or logits (a list, or {{class: number}}), a column label, or one "
         f"column for each class (p_CLASS) is needed; it has {', '.join(there)}. Is the label under another name? --column label=NAME"
     )
 
 
-def names_given(answers: Sequence[Any], kind: str) -> Counter[str]:
+def names_given(answers: Sequence[Any]) -> Counter[str]:
     """The names of classes in the answers, and how often each is there."""
-    if kind == "label":
-        return Counter(label for label, _ in answers if label is not None)
-    return Counter(name for answer in answers if isinstance(answer, dict) for name in answer)
+    labels = (label_in(answer.name) for answer in answers if isinstance(answer, Labelled) and answer.name is not None)
+    return Counter(labels) + Counter(name for answer in answers if isinstance(answer, dict) for name in answer)
 
 
 def _class_columns(there: Sequence[str], label_names: Sequence[str] | None, path: str) -> dict[str, str]:
@@ -214,40 +258,49 @@ def _prefixed(there: Iterable[str], prefix: str) -> dict[str, str]:
     return {name.removeprefix(prefix): name for name in there if name.startswith(prefix) and name != prefix}
 
 
-def _parsed(value: Any) -> Any:
-    """JSON or a Python literal in a text, as CSV holds it; `{class: number}` with names as text; what a pipeline says as one."""
+def _parsed(value: Any, classes: frozenset[str] | None = None) -> Any:
+    """JSON or a Python literal in a text, as CSV holds it; `{class: number}` with names as text; what a pipeline says as one.
+
+    Args:
+        classes: those that are known, where an answer may be a label, as in `{"label": "refund"}`; None where it may not.
+    """
+    given = value
     if isinstance(value, str):
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                value = parse(value)
-                break
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                continue
+        value = answer_in(value)
         if isinstance(value, str):
-            return value.strip() or None
+            return value or None
     if isinstance(value, tuple):
         value = list(value)
     if isinstance(value, list) and value and all(isinstance(one, dict) and "label" in one for one in value):
         value = {one["label"]: next((one[name] for name in CONFIDENCE if name in one), None) for one in value}
     if isinstance(value, dict):
-        return {_named(name): one for name, one in value.items() if one is not None}
+        value = {_named(name): one for name, one in value.items() if one is not None}
+        if classes is not None and isinstance(inner := value.get("probabilities"), dict | list):
+            return _parsed(inner, classes)
+        if classes is not None and (label := label_of(value, classes)) is not None:
+            sure = next((value[name] for name in CONFIDENCE if name in value), None)
+            return Labelled(_named(label), sure, written=str(given))
+        return value
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _labelled(value: Any, confidence: Any, classes: frozenset[str], where: str) -> Any:
+    from understudy.data.labels import name_of
+
+    found = _parsed(value, classes) if isinstance(value, str | list | dict) else name_of(value, where)
+    if isinstance(found, list):
+        found = str(found[0] if len(found) == 1 else found)
+    if isinstance(found, Labelled):
+        return found if found.confidence is not None else found._replace(confidence=confidence)
+    if found is None or isinstance(found, str):
+        more = isinstance(value, str) and found is not None and folded(found) != folded(value)
+        name = None if found is None else name_of(found, where)
+        return Labelled(name, confidence, written=str(value) if more else None)
+    return found
 
 
 def _named(name: Any) -> str:
     return str(name).lower() if isinstance(name, bool) else str(name).strip()
-
-
-def _number(value: Any) -> float:
-    try:
-        if value is None or isinstance(value, bool):
-            raise ValueError
-        number = float(value.strip(' "').removesuffix("%")) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"a number is needed, got {value!r:.80}") from None
-    if not math.isfinite(number):
-        raise ValueError(f"outputs must be finite, got {value}")
-    return number
 
 
 def is_number(name: str) -> bool:

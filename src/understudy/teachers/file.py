@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from understudy.errors import DataError
 from understudy.teachers.answers import (
     SHOWN,
+    Labelled,
     Reader,
     answers_in,
     folded,
@@ -22,6 +23,7 @@ from understudy.teachers.answers import (
     renamed,
     unknown_names,
 )
+from understudy.teachers.confidence import is_percent, number, scale_of
 from understudy.teachers.teacher import Teacher, logits_of_probabilities
 
 if TYPE_CHECKING:
@@ -38,8 +40,9 @@ class FileTeacher(Teacher):
 
     The answers are, in this order of preference, where several are there: a column `logits`; a column `probabilities`; a column of
     probabilities for each class, named as the class or with `p_` or `prob_` before it; a column `label`, perhaps with `confidence`.
-    `logits` and `probabilities` hold a list in the order of the classes, or `{class: number}`. Probabilities of classes that are not
-    named share what is missing to 1. For numbers, `logits` or `label` hold one.
+    `logits` and `probabilities` hold a list in the order of the classes, or `{class: number}`. Classes that are not named share what is
+    missing to 1, none with more than one that is named. For numbers, `logits` or `label` hold one. Probabilities and confidences are on
+    one scale in the whole file, of 0 to 1, 5, 10 or 100.
 
     A row whose answer cannot be read is left out: it is in `unanswered`, and a note counts such rows.
 
@@ -48,14 +51,17 @@ class FileTeacher(Teacher):
         columns: our name → the file's name; a file that has our names needs none.
         label_names: classes in the order of the outputs; None takes those that the file names, sorted.
         number: the task's labels are numbers.
+        scale: what stands for certainty in probabilities and confidences; None: found from all of them.
 
     Raises:
-        DataError: no column with answers, unknown classes, one text with two answers, or answers of which most cannot be read.
+        DataError: no column with answers, unknown classes, one text with two answers, answers of which most cannot be read, or numbers
+            of more than one scale.
     """
 
     def __init__(
-        self, path: str, columns: Mapping[str, str], label_names: Sequence[str] | None, *, number: bool = False
-    ) -> None:
+        self, path: str, columns: Mapping[str, str], label_names: Sequence[str] | None, *, number: bool = False,
+        scale: float | None = None,
+    ) -> None:  # fmt: skip
         from understudy.data.sources import read_table
         from understudy.data.tables import Source, identity, texts_of
 
@@ -67,10 +73,14 @@ class FileTeacher(Teacher):
         pairs = texts_of(Source(path, table), "text_pair") if "text_pair" in table.column_names else [None] * len(texts)
         kind, answers = answers_in(table, path, label_names, number)
         self.in_order = not number and any(isinstance(one, list) for one in answers)  # by place, not by name
-        names = None if number else tuple(label_names or self._names_in(answers, kind))
-        read = Reader(kind, names)
+        names = None if number else tuple(label_names or self._names_in(answers))
+        if kind in ("logits", "number"):
+            scale = 1
+        elif scale is None:
+            scale = self._scale_in(answers)
+        read = Reader(kind, names, scale)
         if names is not None:
-            self._check_names(answers, kind, read)
+            self._check_names(answers, read)
         values: dict[int, np.ndarray] = {}
         failed: dict[int, str] = {}
         for row, answer in enumerate(answers):
@@ -91,27 +101,37 @@ class FileTeacher(Teacher):
         self.label_names = names
         self.fingerprint = {"answers": self._digest(), "labels": list(names or ())}
         self.in_order |= read.by_position
+        notes = self._notes(read, answers, list(failed.values()), named=bool(label_names))
+        self.notes = [f"{path}: {note}" for note in notes]
+
+    def _notes(self, read: Reader, answers: Sequence[Any], failed: Sequence[str], *, named: bool) -> Iterator[str]:
+        """What was left out, and how the others were read."""
         if failed:
-            self.notes.append(f"{len(failed)} of {len(answers)} answers cannot be used, and their rows are left out: "
-                              f"{_first(failed.values())}")  # fmt: skip
-        if read.percent:
-            self.notes.append(
-                f"{read.percent:,} answers are in percent (they add up to 100, not to 1), and are read so."
+            yield f"{len(failed)} of {len(answers)} answers cannot be used, and their rows are left out: {_first(failed)}"
+        if read.scale != 1 or any(isinstance(one, Labelled) and one.confidence is not None for one in answers):
+            yield (
+                f"its confidences and probabilities are read on a scale of 0 to {read.scale:g}: {0.8 * read.scale:g} as 0.8. If they are "
+                "on another one, say which with --set teacher.confidence_scale=N."
             )
+        if read.taken:
+            said = "; ".join(
+                f"{' '.join(got.split())!r:.80} as '{name}'" for got, name in list(read.taken.items())[:SHOWN]
+            )
+            yield f"answers that are more than the name of a class are read as the one class that they give: {said}."
         if read.slips:
             said = ", ".join(f"{got!r} as '{name}'" for got, name in list(read.slips.items())[:SHOWN])
-            self.notes.append(f"Spellings that differ in case, blanks or punctuation are read as the class: {said}.")
-        if names and not label_names:
+            yield f"Spellings that differ in case, blanks or punctuation are read as the class: {said}."
+        names = self.label_names
+        if names and not named:
             counts = Counter(int(one.argmax()) for one in self._by_identity.values())
             said = ", ".join(f"{name} ({counts[place]:,})" for place, name in enumerate(names[:30]))
             rare = [name for place, name in enumerate(names) if counts[place] < _FREQUENT * len(answers)]
             doubt = f" Rare: {', '.join(rare[:SHOWN])}{', …' if len(rare) > SHOWN else ''}. If they are no classes, give the list of "
             doubt += "classes as data.label_names."
-            self.notes.append(
+            yield (
                 f"The classes are those of the file, {len(names)} of them, here with how many answers: {said}"
                 + (", …" if len(names) > 30 else ".") + (doubt if rare else "")
             )  # fmt: skip
-        self.notes = [f"{path}: {note}" for note in self.notes]
 
     def covers(self, rows: datasets.Dataset) -> bool:
         return all(key in self._by_identity for key in rows["identity"])
@@ -170,14 +190,35 @@ class FileTeacher(Teacher):
             f"{self.path}: its numbers are read in the order {order}; so its answers agree with {share(said)} of {len(found)} labels."
         )
 
-    def _names_in(self, answers: Sequence[Any], kind: str) -> tuple[str, ...]:
+    def _scale_in(self, answers: Sequence[Any]) -> float:
+        """What stands for certainty in all the answers together."""
+        likeliest, totals = [], []
+        for answer in answers:
+            given = [answer.confidence] if isinstance(answer, Labelled) else answer
+            values = list(given.values() if isinstance(given, dict) else given if isinstance(given, list) else [])
+            try:
+                numbers = [number(value) for value in values if not is_percent(value)]
+            except ValueError:
+                continue  # no answer
+            if numbers and min(numbers) >= 0:
+                likeliest.append(max(numbers))
+                totals += [] if isinstance(answer, Labelled) or len(numbers) < len(values) else [sum(numbers)]
+        try:
+            return scale_of(likeliest, totals)
+        except ValueError as error:
+            raise DataError(
+                f"{self.path}: the numbers that say how sure its answers are (of each the likeliest class's) go {error}; say what stands "
+                "for certainty, with --set teacher.confidence_scale=1 (or 5, 10, 100). Answers beyond that are then left out"
+            ) from None
+
+    def _names_in(self, answers: Sequence[Any]) -> tuple[str, ...]:
         """The classes that the answers name, sorted; numbers as numbers. Of several spellings the most frequent one."""
-        given = names_given(answers, kind)
+        given = names_given(answers)
         spellings: dict[str, str] = {}
         for name, count in given.most_common():
-            if count < _SOME * len(answers) and is_sentence(name):
-                continue  # a refusal
-            spellings.setdefault(folded(name), name)
+            if "\n" in name or (count < _SOME * len(answers) and is_sentence(name)):
+                continue  # a refusal, or an explanation
+            spellings.setdefault(folded(name), name.rstrip(".。 ") or name)
         found = list(spellings.values())
         if not found:
             raise DataError(
@@ -193,15 +234,15 @@ class FileTeacher(Teacher):
             )
         return tuple(sorted(found, key=lambda name: (0, float(name), name) if is_number(name) else (1, 0.0, name)))
 
-    def _check_names(self, answers: Sequence[Any], kind: str, read: Reader) -> None:
+    def _check_names(self, answers: Sequence[Any], read: Reader) -> None:
         """Refuse names that are like a class, or as frequent as one, but none; an answer with a rare other is no usable one."""
         assert read.names is not None
-        given = names_given(answers, kind)
+        given = names_given(answers)
         bad: dict[str, tuple[int, str | None]] = {}
         for name, count in given.items():
-            if read.place(name) is not None or is_sentence(name):
+            if is_sentence(name) or read.understands(name):
                 continue
-            near = get_close_matches(name, read.names, n=1) if len(name) < 100 else []
+            near = get_close_matches(name, read.names, n=1) if len(name) < 100 and not read.mentions(name) else []
             if near or count >= max(3, _FREQUENT * len(answers)):
                 bad[name] = count, near[0] if near else None
         if bad:
