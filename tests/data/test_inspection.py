@@ -70,6 +70,15 @@ def test_texts_with_several_labels_in_one_file_and_between():
     assert "10 texts have several labels (in train and validation)" in warning
 
 
+def test_texts_with_several_labels_are_a_fact():
+    """What the report needs to say first that the labels must be cleaned; nothing where there are none."""
+    texts = [f"text {row // 2}" for row in range(40)]
+    rows = read(DataSettings(train=rows_of(["bad", "good"] * 20, texts)), Classification(), seed=0)
+    assert rows.facts()["several_labels"] == {"texts": 20, "of": 20}
+    rows = read(DataSettings(train=rows_of(["bad", "good"] * 20)), Classification(), seed=0)
+    assert "several_labels" not in rows.facts()
+
+
 def test_rows_that_are_there_twice():
     rows = rows_of(["bad", "good"] * 20)
     notes = read(DataSettings(train=rows + rows[:5]), Classification(), seed=0).notes

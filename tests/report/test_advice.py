@@ -1,9 +1,12 @@
 """What a run advises: each finding where it belongs, and nothing where all is well."""
 
 import copy
+from itertools import product
 
 import pytest
 
+from understudy.evaluate.measure import GAINS
+from understudy.evaluate.significance import mcnemar_p_value, paired_interval
 from understudy.evaluate.summary import summarise
 from understudy.report.advice import figures, findings, headline, lines
 from understudy.report.table import verdict
@@ -60,7 +63,7 @@ def test_a_teacher_below_the_student_alone_is_never_praised():
     found = facts(values={"teacher": 0.810, "student": 0.959, "alone": 0.967, "ngrams": 0.9},
                   teacher_gain_over_alone=gain(-0.157, 1e-6), gain_over_alone=gain(-0.008, 0.5))  # fmt: skip
     found["trainings"]["teacher"] = training(True)
-    assert kinds(found) == ["weak_teacher", "still_rising", "no_gain", "ship"]
+    assert kinds(found) == ["weak_teacher", "too_easy", "still_rising", "ship"]
     assert headline(found) == "Fine-tune the teacher longer first."
     first = findings(found)[0]
     assert "(0.810 against 0.967; p < 0.001)" in first["text"]
@@ -83,6 +86,87 @@ def test_a_student_below_its_control_is_not_shipped():
     )
 
 
+def test_a_student_below_its_control_leaves_nothing_else_to_ship():
+    assert "ship" not in kinds(facts(values={"student": 0.860, "alone": 0.959}, gain_over_alone=gain(-0.099, 0.002)))
+
+
+def test_a_teacher_that_helped_is_not_blamed():
+    """Worse than the student alone by luck of the rows, while the student it taught is significantly better."""
+    found = facts(values={"teacher": 0.89}, teacher_gain_over_alone=gain(-0.01, 0.5))
+    assert kinds(found) == ["ship"]
+    found["gain_over_alone"] = gain(0.01, 0.5)
+    assert kinds(found) == ["weak_teacher", "no_gain", "ship"]
+    assert headline(found) == "The teacher is not better than the student alone."
+
+
+def measured(rows, wrong):
+    """A run on so many test rows, of which each model gets so many wrong, the worse ones those of the better ones and more."""
+    names = {"teacher": "teacher", "student": "student", "alone": "student_alone", "ngrams": "ngrams"}
+
+    def between(one, other):
+        only = max(0, wrong[other] - wrong[one]), max(0, wrong[one] - wrong[other])
+        return {
+            "value": (only[0] - only[1]) / rows,
+            "ci95": paired_interval(*only, rows),
+            "p_value": mcnemar_p_value(*only),
+        }
+
+    pairs = {fact: (one, other) for fact, (one, other) in GAINS.items() if other != "student_pseudo_labels"}
+    short = {name: key for key, name in names.items()}
+    return facts(
+        values={key: 1 - wrong[key] / rows for key in names} | {"int8": None}, data={"test": {"rows": rows}},
+        **{fact: between(short[one], short[other]) for fact, (one, other) in pairs.items()},
+    )  # fmt: skip
+
+
+def test_at_the_ceiling_the_test_is_blamed_and_the_cheapest_taken():
+    """20 of 20 for all: it said "ship either; more text for the teacher to label helps most often"."""
+    found = measured(20, dict.fromkeys(("teacher", "student", "alone", "ngrams"), 0))
+    assert kinds(found) == ["too_easy", "ship"]
+    assert headline(found) == "The test rows are too few or too easy to tell these models apart."
+    (first, _) = findings(found)
+    assert (
+        "Accuracy of the 20 test rows: teacher 1.000, student 1.000, student alone 1.000, n-gram baseline 1.000"
+        in first["text"]
+    )
+    assert "no difference below 30.0 points" in first["text"]
+    assert "--test" in first["advice"] and "take the cheapest: the n-gram baseline" in first["advice"]
+    found = measured(20, {"teacher": 0, "student": 0, "alone": 0, "ngrams": 12})
+    assert kinds(found) == ["too_easy", "ship"] and "take the cheapest: student_alone/" in findings(found)[0]["advice"]
+    tuned = {"primary_metric": "accuracy", "models": {"teacher": model(1.0), "ngrams": model(1.0)}, "data": {"test": {"rows": 20}},
+             "teacher_gain_over_ngrams": found["teacher_gain_over_alone"]}  # fmt: skip
+    assert kinds(tuned) == ["too_easy"] and "teacher 1.000, n-gram baseline 1.000" in findings(tuned)[0]["text"]
+
+
+def test_no_advice_goes_beyond_what_the_test_can_show():
+    """The law, over sizes and mistakes: the test is blamed exactly where a perfect student would not be significantly better than the
+    cheaper model, and then neither teacher nor text is; where nothing is shown, the difference that could be is named."""
+    for rows, alone, student, ngrams in product((5, 20, 100, 1000), (0, 3, 20), (0, 2, 25), (0, 4, 60)):
+        wrong = {"teacher": 0, "student": student, "alone": alone, "ngrams": ngrams}
+        if max(wrong.values()) > rows:
+            continue
+        found = measured(rows, wrong)
+        for fact, other, kind in (("gain_over_alone", "alone", "no_gain"), ("gain_over_ngrams", "ngrams", "ngrams")):
+            significant = found[fact]["p_value"] < 0.05
+            perfect = mcnemar_p_value(wrong[other], 0) < 0.05
+            texts = [one["text"] for one in findings(found) if one["kind"] in ("too_easy", kind)]
+            if not significant:
+                assert any("can be significant" in text for text in texts), (rows, wrong)
+            if not significant and not perfect:
+                assert "too_easy" in kinds(found) and kind not in kinds(found), (rows, wrong)
+        if all(mcnemar_p_value(wrong[other], wrong["student"]) < 0.05 for other in ("alone", "ngrams")):
+            assert "too_easy" not in kinds(found)
+
+
+def test_contradicting_labels_come_first():
+    found = facts(values={"ngrams": 0.96}, gain_over_ngrams=gain(-0.03, 0.001))
+    found["data"] = {"several_labels": {"texts": 240, "of": 240}}
+    assert kinds(found)[:2] == ["several_labels", "ngrams"] and headline(found).startswith("Clean the labels first")
+    assert "240 of 240 labelled texts have several labels" in findings(found)[0]["text"]
+    found["data"] = {"several_labels": {"texts": 2, "of": 240}}  # the note is enough
+    assert kinds(found)[0] == "ngrams"
+
+
 @pytest.mark.parametrize(
     ("value", "p", "words"), [(-0.02, 0.001, "is better than the student"), (0.01, 0.3, "is not significantly worse")]
 )
@@ -98,7 +182,7 @@ def test_a_fine_tuning_is_advised_too():
              "teacher_gain_over_ngrams": gain(-0.09, 0.001), "trainings": {"teacher": training(True, "finetune")}}  # fmt: skip
     found["models"]["teacher"]["per_class"][1]["f1"] = 0.0
     assert kinds(found) == ["ngrams", "still_rising", "unlearned_classes"]
-    assert findings(found)[2]["text"] == "F1 of the teacher is 0 for 1 of 3 classes (b)."
+    assert findings(found)[2]["text"] == "F1 of the teacher is 0 for 1 of 3 classes: b (9 test rows)."
     assert "--set train.balanced_sampling=true" in findings(found)[2]["advice"]
     assert figures(found) == []
 

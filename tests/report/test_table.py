@@ -162,6 +162,10 @@ def test_the_spread_of_timings_is_beside_them():
 
 def test_verdict_without_a_student():
     assert verdict({"primary_metric": "accuracy", "models": {}}) == "No student was measured."
+    teacher = {"quality": {"accuracy": {"value": 0.9, "ci95": [0.85, 0.94]}}}
+    assert verdict({"primary_metric": "accuracy", "models": {"teacher": teacher}}) == (
+        "The teacher reaches accuracy 0.900 (95 % interval 0.850 to 0.940). No student was trained."
+    )
 
 
 def test_cells_are_in_order_and_say_what_is_unknown():

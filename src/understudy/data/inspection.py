@@ -109,15 +109,27 @@ def _rare(train: Table, classes: Classes, splits: int) -> list[str]:
     ]
 
 
-def _contradictions(tables: Mapping[str, Table], classes: Classes) -> list[str]:
-    """Texts that have more than one label, in one file or between files."""
-    labels: dict[str, dict[int, str]] = defaultdict(dict)  # text → label → where it was first
+def several_labels(tables: Mapping[str, Table]) -> dict[str, int]:
+    """How many labelled texts there are (`of`), and how many of them have more than one label, in one file or between files (`texts`)."""
+    labels, _ = _labels_of(tables)
+    return {"texts": sum(len(found) > 1 for found in labels.values()), "of": len(labels)}
+
+
+def _labels_of(tables: Mapping[str, Table]) -> tuple[dict[str, dict[int, str]], dict[str, str]]:
+    """Text → label → where it was first; and each text as it is written."""
+    labels: dict[str, dict[int, str]] = defaultdict(dict)
     example: dict[str, str] = {}
     for name, table in tables.items():
         for row in np.flatnonzero(~table.unlabelled):
             identity = table.identities[row]
             labels[identity].setdefault(int(table.labels[row]), name)
             example.setdefault(identity, table.texts[row])
+    return labels, example
+
+
+def _contradictions(tables: Mapping[str, Table], classes: Classes) -> list[str]:
+    """Texts that have more than one label, in one file or between files."""
+    labels, example = _labels_of(tables)
     several = [identity for identity, found in labels.items() if len(found) > 1]
     if not several:
         return []

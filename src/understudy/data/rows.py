@@ -14,7 +14,7 @@ import numpy as np
 
 from understudy.data import sources, splits
 from understudy.data.in_memory import InMemory
-from understudy.data.inspection import described, doubts
+from understudy.data.inspection import described, doubts, several_labels
 from understudy.data.labels import Classes, check_enough, check_seen, class_map, class_names, indices, numbers
 from understudy.data.tables import UNLABELLED, Source, Table, identity, listed, need_column, rows_named, texts_of
 from understudy.errors import DataError, did_you_mean
@@ -42,6 +42,7 @@ class Rows:
         raw: single texts without labels, for stages with a masked-language head; None: none were given.
         files: split → where its rows come from, in the user's words.
         labelled_by_teacher: splits whose labels are the teacher's answers, as no labelled rows were given.
+        several_labels: `inspection.several_labels` of the rows as they were given; empty for regression.
     """
 
     train: Dataset
@@ -55,6 +56,7 @@ class Rows:
     raw: Dataset | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     labelled_by_teacher: tuple[str, ...] = ()
+    several_labels: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def texts(self) -> list[str]:
@@ -64,7 +66,11 @@ class Rows:
     def facts(self) -> dict[str, Any]:
         """Of every split: how many rows, and a hash over their identities and labels in order; and what the user should know."""
         found: dict[str, Any] = {name: facts_of(dataset) for name, dataset in self._splits.items()}
-        said = {"labelled_by_teacher": list(self.labelled_by_teacher)} if self.labelled_by_teacher else {}
+        said: dict[str, Any] = (
+            {"labelled_by_teacher": list(self.labelled_by_teacher)} if self.labelled_by_teacher else {}
+        )
+        if self.several_labels.get("texts"):
+            said["several_labels"] = dict(self.several_labels)
         return found | said | {"test_is_validation": self.test_is_validation, "notes": list(self.notes)}
 
     def inputs(self) -> dict[str, dict[str, Any]]:
@@ -127,6 +133,7 @@ def read(
     doubtful = {} if unlabelled else {name: table for name, table in tables.items() if name != "transfer"}
     to_make = 0 if "validation" in tables else 1 + ("test" not in tables)
     notes += doubts(doubtful, classes, splits=to_make) if doubtful else []
+    contradicting = several_labels(doubtful) if classes else {}
     _make_missing(tables, train_source, settings, seed, notes)
     if not unlabelled:
         _check_labels(tables, settings, classes, seed, notes)
@@ -152,6 +159,7 @@ def read(
         notes=tuple(notes),
         raw=datasets.get("raw"),
         files={name: table.where.removeprefix(f"{name} (").removesuffix(")") for name, table in tables.items()},
+        several_labels=contradicting,
         labelled_by_teacher=tuple(
             one for one in ("validation", "test") if unlabelled and one in tables and one not in raw
         ),

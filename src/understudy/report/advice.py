@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from understudy.evaluate.summary import metric_value
-from understudy.report.agreement import by_teacher
+from understudy.report.agreement import by_teacher, test_rows
 from understudy.report.table import (
     devices,
     figure_name,
@@ -23,6 +23,7 @@ Facts = Mapping[str, Any]
 Finding = dict[str, Any]
 
 _FORMS = ("student_onnx_int8", "student_onnx", "student")
+_FEW = 0.01  # of the labelled texts: so many with several labels are worth a warning, but not the first word
 
 
 def findings(facts: Facts) -> list[Finding]:
@@ -33,7 +34,8 @@ def findings(facts: Facts) -> list[Finding]:
         change where there is one; `good`, False for what should be put right before anything is shipped.
     """
     checks: tuple[Callable[[Facts], list[Finding]], ...] = (
-        _ngrams, _weak_teacher, _below_control, _still_rising, _unlearned_classes, _no_gain, _worse_calibration, _ship,
+        _several_labels, _ngrams, _weak_teacher, _too_easy, _below_control, _still_rising, _unlearned_classes, _no_gain,
+        _worse_calibration, _ship,
     )  # fmt: skip
     if by_teacher(facts):  # agreement tells neither which model is right nor whether the teacher helped
         checks = (_still_rising, _ship)
@@ -57,7 +59,7 @@ def headline(facts: Facts) -> str:
     found = findings(facts)
     if found:
         return found[0]["headline"]
-    who = "student" if "student" in (facts.get("models") or {}) else "teacher"
+    who = _who(facts)
     value = metric_value((facts.get("models") or {}).get(who), facts["primary_metric"])
     return (
         "Nothing was measured."
@@ -112,11 +114,48 @@ def ships(facts: Facts) -> str | None:
     return next((form for form in _FORMS if metric_value(models.get(form), facts["primary_metric"]) is not None), None)
 
 
+def _several_labels(facts: Facts) -> list[Finding]:
+    """Before all else: labels that contradict each other, which no model can learn and no figure can be trusted on."""
+    found = (facts.get("data") or {}).get("several_labels") or {"texts": 0, "of": 1}
+    if found["texts"] <= _FEW * found["of"]:
+        return []
+    return [_finding(
+        "several_labels", "Clean the labels first: the same texts have different labels.",
+        f"{found['texts']:,} of {found['of']:,} labelled texts have several labels; at most one of them is right, so no model can reach "
+        "high quality, and the figures of this run say little.",
+        "Keep one label for each text, then run again.",
+    )]  # fmt: skip
+
+
+def _too_easy(facts: Facts) -> list[Finding]:
+    """Where not even a perfect model could be shown to be better than the cheapest ones."""
+    who, tied = _who(facts), [other for other, gain in _cheaper(facts) if _is_tied(facts, other, gain)]
+    if not tied:
+        return []
+    metric = figure_name(facts, facts["primary_metric"])
+    beside = facts.get(f"teacher_gain_over_{tied[-1].removeprefix('student_')}")
+    teacher = ["teacher"] if beside and not gain_is_shown(beside) else []
+    values = ", ".join(
+        f"{model_name(name)} {_value(facts, name):.3f}" for name in dict.fromkeys([*teacher, who, *tied])
+    )
+    cheapest = {
+        "ngrams": "the n-gram baseline, which needs neither teacher nor network",
+        "student_alone": "student_alone/, which needs no teacher",
+    }[tied[-1]]
+    smallest = max(_smallest(facts, gain) for other, gain in _cheaper(facts) if other in tied)
+    return [_finding(
+        "too_easy", "The test rows are too few or too easy to tell these models apart.",
+        f"{metric[0].upper()}{metric[1:]} of {_rows(facts)}: {values}; on so few or so easy rows, no difference below "
+        f"{100 * smallest:.1f} points can be significant, and not even a perfect model would be that much better.",
+        f"Measure on more or harder test rows (--test); until then take the cheapest: {cheapest}.",
+    )]  # fmt: skip
+
+
 def _ngrams(facts: Facts) -> list[Finding]:
-    """First, as it needs no network at all: the n-gram baseline, where it is not shown to be worse."""
-    who = "student" if "student" in (facts.get("models") or {}) else "teacher"
+    """The n-gram baseline, where it is not shown to be worse: it needs no network at all."""
+    who = _who(facts)
     gain = facts.get("gain_over_ngrams" if who == "student" else "teacher_gain_over_ngrams")
-    if gain is None or (gain_is_shown(gain) and gain["value"] > 0):
+    if gain is None or (gain_is_shown(gain) and gain["value"] > 0) or _is_tied(facts, "ngrams", gain):
         return []
     values = _against(facts, "ngrams", who)
     advice = {
@@ -130,28 +169,38 @@ def _ngrams(facts: Facts) -> list[Finding]:
                          advice)]  # fmt: skip
     return [_finding("ngrams", f"The {who} is not significantly better than the n-gram baseline.",
                      f"The n-gram baseline, without teacher or network, is not significantly worse than the {who} ({values}; "
-                     f"{points(gain)}, {p_value(gain['p_value'])}).", advice)]  # fmt: skip
+                     f"{points(gain)}, {p_value(gain['p_value'])}).{_limit(facts, gain)}", advice)]  # fmt: skip
 
 
 def _weak_teacher(facts: Facts) -> list[Finding]:
+    """A teacher that is worse than what needs none; than the student alone also where that is not significant and no gain is shown."""
     if "student" not in (facts.get("models") or {}):
         return []
-    found = []
+    helped = facts.get("gain_over_alone")
+    helped = bool(helped and gain_is_shown(helped) and helped["value"] > 0)
     for fact, other, words in (
         ("teacher_gain_over_alone", "student_alone", "the same student without it"),
         ("teacher_gain_over_ngrams", "ngrams", "the n-gram baseline"),
     ):
         gain = facts.get(fact)
-        if gain is None or gain["value"] >= 0 or not (gain_is_shown(gain) or other == "student_alone"):
+        if gain is None or gain["value"] >= 0:
             continue
-        shown = p_value(gain["p_value"]) if gain_is_shown(gain) else f"not significant, {p_value(gain['p_value'])}"
-        found.append(_finding(
-            "weak_teacher", "Fine-tune the teacher longer first.",
-            f"The teacher is worse than {words} ({_against(facts, 'teacher', other)}; {shown}).",
-            f"Fine-tune it longer ({_longer(facts, 'teacher')}) or at a higher rate (--learning-rate), or take "
-            "a better one, then distil again.",
-        ))  # fmt: skip
-    return found[:1]
+        longer = f"fine-tune it longer ({_longer(facts, 'teacher')}) or at a higher rate (--learning-rate), or take a better one"
+        values = _against(facts, "teacher", other)
+        if gain_is_shown(gain):
+            return [_finding(
+                "weak_teacher", "Fine-tune the teacher longer first.",
+                f"The teacher is worse than {words} ({values}; {p_value(gain['p_value'])}).",
+                f"{longer[0].upper()}{longer[1:]}, then distil again.",
+            )]  # fmt: skip
+        if other == "student_alone" and not helped and not _is_tied(facts, other, gain):
+            return [_finding(
+                "weak_teacher", "The teacher is not better than the student alone.",
+                f"The teacher is not better than {words} ({values}; not significant, {p_value(gain['p_value'])}): there is little that it "
+                "could teach.",
+                f"Before distilling again, {longer}.",
+            )]  # fmt: skip
+    return []
 
 
 def _below_control(facts: Facts) -> list[Finding]:
@@ -183,27 +232,32 @@ def _still_rising(facts: Facts) -> list[Finding]:
 
 def _unlearned_classes(facts: Facts) -> list[Finding]:
     models = facts.get("models") or {}
-    who = "student" if "student" in models else "teacher"
+    who = _who(facts)
     classes = (models.get(who) or {}).get("per_class") or []
-    never = [one["label"] for one in classes if one["support"] and one["f1"] == 0]
+    never = [
+        f"{one['label']} ({one['support']} test row{'s' if one['support'] != 1 else ''})"
+        for one in classes if one["support"] and one["f1"] == 0
+    ]  # fmt: skip
     if not never:
         return []
     stage = next(reversed((facts.get("trainings") or {}).get(who) or {}), None)
     return [_finding(
         "unlearned_classes", f"The {who} never predicts {len(never)} of {len(classes)} classes correctly.",
-        f"F1 of the {who} is 0 for {len(never)} of {len(classes)} classes ({listed(never, 5)}).",
+        f"F1 of the {who} is 0 for {len(never)} of {len(classes)} classes: {listed(never, 5)}.",
         f"Give more rows of them, train longer, or draw classes equally often: --set {_place(who, stage)}balanced_sampling=true.",
     )]  # fmt: skip
 
 
 def _no_gain(facts: Facts) -> list[Finding]:
     gain = facts.get("gain_over_alone")
-    if gain is None or gain_is_shown(gain):
+    if gain is None or gain_is_shown(gain) or _is_tied(facts, "student_alone", gain):
         return []
     return [_finding(
-        "no_gain", "No significant gain from the teacher: the student alone does as well.",
-        f"The student is not significantly better than the same student without a teacher ({points(gain)}, {p_value(gain['p_value'])}).",
-        "Ship either; more text for the teacher to label (--transfer) helps most often.", good=True,
+        "no_gain", "No significant gain from the teacher.",
+        f"The student is not significantly better than the same student without a teacher ({points(gain)}, {p_value(gain['p_value'])})."
+        f"{_limit(facts, gain)}",
+        "Both cost the same to run, and student_alone/ needs no teacher when it is trained again; what helps most often is more text for "
+        "the teacher to label (--transfer).", good=True,
     )]  # fmt: skip
 
 
@@ -223,9 +277,11 @@ def _worse_calibration(facts: Facts) -> list[Finding]:
 
 
 def _ship(facts: Facts) -> list[Finding]:
-    form = ships(facts)
-    if form is None or (form == "student" and not facts.get("gain_over_alone")):
+    form, gain = ships(facts), facts.get("gain_over_alone")
+    if form is None or (form == "student" and not gain):
         return []
+    if gain and gain_is_shown(gain) and gain["value"] < 0:
+        return []  # the student alone ships
     name = {"student_onnx_int8": "int8 student", "student_onnx": "exported student"}.get(form, "student")
     folder = "student/" if form == "student" else "export/"
     value = metric_value(facts["models"][form], facts["primary_metric"])
@@ -239,9 +295,52 @@ def _finding(kind: str, headline: str, text: str, advice: str, *, good: bool = F
     return {"kind": kind, "headline": headline, "text": text, "advice": advice, "good": good}
 
 
+def _who(facts: Facts) -> str:
+    """The model of a run that its findings are about."""
+    return "student" if "student" in (facts.get("models") or {}) else "teacher"
+
+
+def _cheaper(facts: Facts) -> list[tuple[str, Mapping[str, Any]]]:
+    """What is cheaper than the model of a run, with the gain over it where that was measured; the cheapest last."""
+    gains = {"student_alone": "gain_over_alone", "ngrams": "gain_over_ngrams"}
+    if _who(facts) == "teacher":
+        gains = {"ngrams": "teacher_gain_over_ngrams"}
+    return [(other, gain) for other, fact in gains.items() if (gain := facts.get(fact))]
+
+
+def _is_tied(facts: Facts, other: str, gain: Mapping[str, Any]) -> bool:
+    """Whether no model at all could have been shown to be better than another: 1 is less than what can be shown away from it."""
+    value = _value(facts, other)
+    return value is not None and not gain_is_shown(gain) and 1 - value < _smallest(facts, gain)
+
+
+def _smallest(facts: Facts, gain: Mapping[str, Any]) -> float:
+    """The smallest difference that a test of these rows could have shown: half the gain's interval, and of accuracy six rows at least."""
+    low, high = gain["ci95"]
+    rows = test_rows(facts) if facts["primary_metric"] == "accuracy" else None
+    return max((high - low) / 2, 6 / rows if rows else 0.0)
+
+
+def _limit(facts: Facts, gain: Mapping[str, Any]) -> str:
+    rows = test_rows(facts)
+    return (
+        f" On these {rows:,} test rows no difference below {100 * _smallest(facts, gain):.1f} points can be significant."
+        if rows
+        else ""
+    )
+
+
+def _rows(facts: Facts) -> str:
+    rows = test_rows(facts)
+    return f"the {rows:,} test rows" if rows else "the test rows"
+
+
+def _value(facts: Facts, name: str) -> float | None:
+    return metric_value((facts.get("models") or {}).get(name), facts["primary_metric"])
+
+
 def _against(facts: Facts, name: str, other: str) -> str:
-    own, others = (metric_value(facts["models"].get(one), facts["primary_metric"]) for one in (name, other))
-    return f"{own or 0:.3f} against {others or 0:.3f}".replace("-", "−")
+    return f"{_value(facts, name) or 0:.3f} against {_value(facts, other) or 0:.3f}".replace("-", "−")
 
 
 def _longer(facts: Facts, name: str, stage: str | None = None) -> str:

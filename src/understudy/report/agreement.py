@@ -16,6 +16,12 @@ def by_teacher(facts: Mapping[str, Any]) -> bool:
     return facts.get("reference") == "teacher"
 
 
+def test_rows(facts: Mapping[str, Any]) -> int | None:
+    """How many rows the models were measured on, where the facts say so."""
+    data = facts.get("data") or {}
+    return (data.get("validation" if data.get("test_is_validation") else "test") or {}).get("rows")
+
+
 def agrees(facts: Mapping[str, Any], metric: str, name: str) -> str:
     """How closely the student follows the teacher, with the interval.
 
@@ -23,9 +29,7 @@ def agrees(facts: Mapping[str, Any], metric: str, name: str) -> str:
     >>> agrees({"models": {"student": {"quality": quality}}, "data": {"test": {"rows": 244}}}, "accuracy", "accuracy")
     'gives the same answer as the teacher to 93.4 % of 244 held-out rows (95 % interval 90.1 to 96.2 %)'
     """
-    found, data = facts["models"]["student"]["quality"][metric], facts.get("data") or {}
-    split = "validation" if data.get("test_is_validation") else "test"
-    count = (data.get(split) or {}).get("rows")
+    found, count = facts["models"]["student"]["quality"][metric], test_rows(facts)
     rows = f"{count:,} held-out rows" if count else "the held-out rows"
     value, (low, high) = found["value"], found.get("ci95") or (None, None)
     if metric == "accuracy":

@@ -141,7 +141,7 @@ def verdict(facts: Facts) -> str:
     metric = facts["primary_metric"]
     value = metric_value(models.get("student"), metric)
     if value is None:
-        return "No student was measured."
+        return _teacher_alone(facts, metric)
     if by_teacher(facts):
         name, over = metric_name(metric), "the same student trained on the teacher's predicted labels"
         told = [
@@ -244,6 +244,15 @@ def gain_is_shown(gain: Mapping[str, Any]) -> bool:
     """Whether the test carries a difference, in either direction."""
     low, high = gain["ci95"]
     return not low <= 0 <= high and gain["p_value"] < 0.05
+
+
+def _teacher_alone(facts: Facts, metric: str) -> str:
+    """Of a fine-tuning, the teacher's quality; there is no student yet."""
+    found = (((facts.get("models") or {}).get("teacher") or {}).get("quality") or {}).get(metric) or {}
+    if found.get("value") is None or not found.get("ci95"):
+        return "No student was measured."
+    low, high = (_number(end, 3) for end in found["ci95"])
+    return f"The teacher reaches {metric_name(metric)} {_number(found['value'], 3)} (95 % interval {low} to {high}). No student was trained."
 
 
 def _quality(facts: Facts, metric: str, value: float) -> str:
