@@ -36,7 +36,12 @@ FACTS = {
     "primary_metric": "accuracy",
     "models": {"teacher": entry(0.8), "student_alone": entry(0.6), "student": entry(0.7), HOSTILE: entry(0.5)},
     "kept_fraction": 0.875,
-    "gain_over_alone": {"value": 0.1, "ci95": [0.02, 0.18], "p_value": 0.004, "test": "McNemar with continuity correction"},
+    "gain_over_alone": {
+        "value": 0.1,
+        "ci95": [0.02, 0.18],
+        "p_value": 0.004,
+        "test": "McNemar with continuity correction",
+    },
     "agreement_with_teacher": 0.95,
     "times_smaller": 12.0,
     "times_faster": 40.0,

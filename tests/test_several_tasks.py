@@ -4,21 +4,25 @@ import json
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
 from tiny import tiny_rows, write_rows
-from understudy import multitask
+from understudy import controls, multitask
 from understudy.errors import RecipeError
 from understudy.multitask import prepare_tasks, resolve_tasks
 from understudy.pipeline import distill, teach
 from understudy.recipe import Recipe
 from understudy.recipe_file import for_several_tasks, load_recipe, packaged
 from understudy.text_model import TextModel
+from understudy.train.multitask import MixedBatches, MultitaskTrainer, length_together
+from understudy.train.training import Trained
 
 pytestmark = pytest.mark.usefixtures("quick")
 SEVERAL = [name for name in packaged() if for_several_tasks(name)]
@@ -197,7 +201,7 @@ def test_each_task_has_objectives_that_it_can_have(recipe, tmp_path, trainings):
     assert described(student["objectives"]["likeness"]) == [(0.5, "Labels"), (0.5, "LogitRegression")]
     assert student["rows"]["mood"].teacher_logits.shape == (60, 2)
     assert student["rows"]["likeness"].teacher_logits.shape == (60, 1)
-    assert student["weights"] == {"mood": 8.0, "likeness": 8.0}
+    assert student["shares"] == {"mood": 8, "likeness": 8}
 
 
 @pytest.mark.parametrize("name", SEVERAL)
@@ -274,13 +278,84 @@ def test_controls_start_alike_and_make_as_many_updates(recipe, tmp_path, trainin
     for one in (alone, pseudo):
         for task in ("mood", "likeness"):
             assert all(torch.equal(one["before"][task][key], value) for key, value in student["before"][task].items())
-        assert one["weights"] == student["weights"] == {"mood": 13.0, "likeness": 8.0}
+        assert one["shares"] == student["shares"] == {"mood": 13, "likeness": 8}
         assert one["settings"].learning_rate == student["settings"].learning_rate
     assert len(alone["rows"]["mood"]) == 60 and len(student["rows"]["mood"]) == len(pseudo["rows"]["mood"]) == 100
     for task in ("mood", "likeness"):
         ((weight, only),) = alone["objectives"][task]
         assert weight > 0 and only.target == "gold" and alone["rows"][task].teacher_logits is None
         assert [(one.target) for _, one in pseudo["objectives"][task]] == ["gold", "teacher"]
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("settings", [{}, {"max_steps": 10}, {"accumulation": 2}, {"epochs": 0.7}], ids=str)
+@pytest.mark.parametrize("power", [0.0, 0.75, 1.0])
+def test_every_update_is_of_the_same_task_as_the_students(name, settings, power, recipe, tmp_path, monkeypatch, world):
+    """A law: the student has more rows of a task than a control has, but what a control learns from is mixed alike."""
+    turns: dict[str, list[str]] = {}
+
+    def noted(students, rows, validation, tasks, settings, objectives, *, shares, seed, folder, **more):
+        order = MixedBatches(rows, settings.batch_size * settings.accumulation, shares=shares, seed=seed)
+        updates = length_together([len(own) for own in rows.values()], settings).updates
+        found = turns.setdefault(more["name"], [])
+        for epoch in range(updates):
+            order.set_epoch(epoch)
+            found += [task for task, _ in order]
+        del found[updates:]
+        return Trained(updates, 0.0, 0.5, updates, False, "float32")
+
+    monkeypatch.setattr(multitask, "train_together", noted)
+    changes = {f"stages__0__train__{key}": value for key, value in settings.items()} | {
+        "stages__0__sampling_power": power
+    }
+    built = recipe(name, control=["alone", "pseudo_labels"], tasks__0__data__transfer=world.transfer, **changes)
+    together = prepare_tasks(resolve_tasks(built))
+    assert len({len(rows) for _, rows in together.stages[0].values()}) == 2, "one task has more rows than the other"
+    for number, of_tasks in enumerate(together.stages):
+        given = {"student": (of_tasks, together.shares(number))} | {
+            control: multitask.control_stages(control, together)[number] for control in controls.MAKE
+        }
+        for who, (stages, shares) in given.items():
+            kept = {
+                task: np.zeros((len(rows), together.plans[task].outputs), np.float32)
+                for task, (stage, rows) in stages.items()
+                if together.plans[task].keeps_logits(stage)
+            }
+            multitask.train_stage(
+                together,
+                multitask.copies(together),
+                stages,
+                kept,
+                shares,
+                tmp_path,
+                who,
+                "cpu",
+                write=lambda line: None,
+            )
+    assert turns["student"] == turns["alone"] == turns["pseudo labels"] and len(set(turns["student"])) == 2
+
+
+def test_a_control_makes_as_many_updates_of_each_task(recipe, tmp_path, monkeypatch, world):
+    """Counted in the training itself."""
+    turns: dict[str, Counter] = {}
+    step, train = MultitaskTrainer.training_step, multitask.train_together
+
+    def counted(self, model, inputs, *given):
+        turns[now[0]][inputs["task"]] += 1
+        return step(self, model, inputs, *given)
+
+    def named(*given, name, **more):
+        now[:] = [name]
+        turns[name] = Counter()
+        return train(*given, name=name, **more)
+
+    now = [""]
+    monkeypatch.setattr(MultitaskTrainer, "training_step", counted)
+    monkeypatch.setattr(multitask, "train_together", named)
+    built = recipe(control=["alone", "pseudo_labels"], tasks__0__data__transfer=world.transfer)
+    distill(built, tmp_path / "run")
+    assert turns.keys() == {"student", "student alone", "student pseudo labels"}
+    assert all(own == {"mood": 2 * 13, "likeness": 2 * 8} for own in turns.values())
 
 
 def test_a_control_is_trained_once_for_the_same_setting(recipe, tmp_path, trainings):
@@ -359,8 +434,8 @@ def test_stages_follow_one_another(recipe, tmp_path, trainings):
     distill(recipe(stages=stages), tmp_path / "run")
     soft, hard, *alone = trainings
     assert [one["steps"] for one in alone] == [soft["steps"], hard["steps"]] == [32, 16]
-    assert [one["weights"] for one in alone] == [soft["weights"], hard["weights"]]
-    assert hard["weights"] == {"mood": 1.0, "likeness": 1.0}
+    assert [one["shares"] for one in alone] == [soft["shares"], hard["shares"]]
+    assert hard["shares"] == {"mood": 8, "likeness": 8}
     assert not torch.equal(soft["before"]["mood"]["classifier.weight"], hard["before"]["mood"]["classifier.weight"])
     assert all(torch.equal(alone[0]["before"]["mood"][key], value) for key, value in soft["before"]["mood"].items())
 

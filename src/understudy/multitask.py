@@ -34,7 +34,7 @@ from understudy.students import Blueprint
 from understudy.students.assembly import seeded, set_head
 from understudy.teachers.teacher import NoTeacher, Teacher
 from understudy.text_model import TextModel
-from understudy.train.multitask import MultitaskModel, length_together, train_together, updates_in_epoch
+from understudy.train.multitask import MultitaskModel, length_together, shared_out, train_together, updates_in_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,13 +135,12 @@ class Together:
             for number in range(len(self.recipe.stages))
         ]
 
-    def weights(self, number: int) -> dict[str, float]:
-        """Each task's share of the updates of a stage, relative to the others'."""
+    def shares(self, number: int) -> dict[str, int]:
+        """Each task's updates in an epoch of a stage: together as many as show each of the student's rows once, for every control too."""
         stage = self.recipe.stages[number]
-        return {
-            task: float(updates_in_epoch(len(rows), stage.train) ** stage.sampling_power)
-            for task, (_, rows) in self.stages[number].items()
-        }
+        needed = [updates_in_epoch(len(rows), stage.train) for _, rows in self.stages[number].values()]
+        counts = shared_out(sum(needed), [float(one**stage.sampling_power) for one in needed])
+        return dict(zip(self.stages[number], counts, strict=True))
 
     def updates(self, number: int) -> int:
         """How many updates a stage makes, at most where validation can stop it."""
@@ -294,12 +293,12 @@ class _Work:
     def student(self) -> dict[str, Measured]:
         stages = self.together.stages
         students, seconds = self._train(
-            "student", [(stage, self.together.weights(number)) for number, stage in enumerate(stages)]
+            "student", [(stage, self.together.shares(number)) for number, stage in enumerate(stages)]
         )
         return self._shipped("student", students, seconds)
 
     def control(self, control: str, shelf: Path) -> dict[str, Measured]:
-        """A control, trained or taken from the shelf: as many updates as the student, as many of each task."""
+        """A control, trained or taken from the shelf: at most as many updates as the student, and the same task in each."""
         name = f"student_{control}"
         starts = filter(None, map(controls.start, self.together.plans.values()))
         self.say(controls.described(control, self.together.recipe, next(starts, "")))
@@ -326,23 +325,23 @@ class _Work:
         return self._shipped(name, students, seconds)
 
     def _key(
-        self, control: str, stages: Sequence[tuple[Mapping[str, tuple[Stage, Dataset]], Mapping[str, float]]]
+        self, control: str, stages: Sequence[tuple[Mapping[str, tuple[Stage, Dataset]], Mapping[str, int]]]
     ) -> str:
         """A name for what decides a control's weights."""
         keys = [
             (task, controls.key(control, plan, [stage[task] for stage, _ in stages], self.device))
             for task, plan in self.together.plans.items()
         ]
-        described = json.dumps([keys, [weights for _, weights in stages]])
+        described = json.dumps([keys, [shares for _, shares in stages]])
         return f"{control}-{hashlib.sha256(described.encode()).hexdigest()[:16]}"
 
     def _train(
-        self, name: str, stages: Sequence[tuple[Mapping[str, tuple[Stage, Dataset]], Mapping[str, float]]]
+        self, name: str, stages: Sequence[tuple[Mapping[str, tuple[Stage, Dataset]], Mapping[str, int]]]
     ) -> tuple[dict[str, TextModel], float]:
         """Fresh students through all stages, with the seconds they took. A stage that was finished is not trained again."""
         seconds, plans = 0.0, self.together.plans
         students = copies(self.together)
-        for of_tasks, weights in stages:
+        for of_tasks, shares in stages:
             stage = next(iter(of_tasks.values()))[0]
             checkpoints = self.run.checkpoints / f"{name}-{stage.name}"
             done, trained = checkpoints / "model.safetensors", checkpoints / "trained.json"
@@ -357,7 +356,7 @@ class _Work:
                     if plans[task].keeps_logits(one)
                 }
                 found = train_stage(
-                    self.together, students, of_tasks, kept, weights, checkpoints, name, self.device, write=self._writer(name, stage.name)
+                    self.together, students, of_tasks, kept, shares, checkpoints, name, self.device, write=self._writer(name, stage.name)
                 )  # fmt: skip
                 if is_helper():
                     continue
@@ -392,7 +391,7 @@ class _Work:
 
 def train_stage(
     together: Together, students: Mapping[str, TextModel], of_tasks: Mapping[str, tuple[Stage, Dataset]], kept: Mapping[str, np.ndarray],
-    weights: Mapping[str, float], checkpoints: Path, name: str, device: str, *, write: Callable[[dict[str, Any]], None],
+    shares: Mapping[str, int], checkpoints: Path, name: str, device: str, *, write: Callable[[dict[str, Any]], None],
 ) -> Trained:  # fmt: skip
     """Train `students`, which share an encoder, in place on the rows of one stage; the mean of their metrics on validation rows selects.
 
@@ -410,14 +409,14 @@ def train_stage(
         },
         {task: by_length(students[task], labelled(plan.rows.validation)) for task, plan in plans.items()},
         {task: (plan.task, plan.recipe.selection_metric) for task, plan in plans.items()}, stage.train,
-        {task: make_objectives(one.objectives) for task, (one, _) in of_tasks.items()}, weights=weights, folder=checkpoints,
+        {task: make_objectives(one.objectives) for task, (one, _) in of_tasks.items()}, shares=shares, folder=checkpoints,
         seed=together.recipe.seed, name=name.replace("_", " "), write=write, device=device,
         autocast=next(iter(plans.values())).autocast, report_to=together.recipe.report_to,
     )  # fmt: skip
 
 
-def control_stages(control: str, together: Together) -> list[tuple[dict[str, tuple[Stage, Dataset]], dict[str, float]]]:
-    """What a control trains on: of each stage, task → the stage as it is for it, with its rows; and the tasks' shares of the updates."""
+def control_stages(control: str, together: Together) -> list[tuple[dict[str, tuple[Stage, Dataset]], dict[str, int]]]:
+    """What a control trains on: of each stage, task → the stage as it is for it, with its rows; and the tasks' updates in an epoch."""
     found = []
     for number, of_tasks in enumerate(together.stages):
         made = {}
@@ -425,7 +424,7 @@ def control_stages(control: str, together: Together) -> list[tuple[dict[str, tup
             plan = together.plans[task]
             own = controls.MAKE[control](stage, plan.recipe, together.updates(number))
             made[task] = own, controls.rows_of(control, own, plan) if control == "alone" else rows
-        found.append((made, together.weights(number)))
+        found.append((made, together.shares(number)))
     return found
 
 

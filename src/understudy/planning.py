@@ -131,7 +131,7 @@ def _seconds_of_an_update_of_tasks(together: Together, number: int, folder: Path
     }
     started: list[float] = []
     train_stage_of_tasks(
-        together, copies(together), of_tasks, stand_ins, together.weights(number), folder / str(number), "plan", device,
+        together, copies(together), of_tasks, stand_ins, together.shares(number), folder / str(number), "plan", device,
         write=lambda line: started.append(time.perf_counter()),
     )  # fmt: skip
     return float(np.median(np.diff(started[: STEPS - 1])))

@@ -30,7 +30,12 @@ def facts_with(*, teacher=0.898, student=0.871, gain=(0.021, 0.008, 0.034, 0.012
     return {
         "primary_metric": metric,
         "models": models,
-        "gain_over_alone": {"value": value, "ci95": [low, high], "p_value": p_value, "test": "McNemar with continuity correction"},
+        "gain_over_alone": {
+            "value": value,
+            "ci95": [low, high],
+            "p_value": p_value,
+            "test": "McNemar with continuity correction",
+        },
         **summarise(models, metric),
     }
 

@@ -24,7 +24,14 @@ from understudy.tasks.classification import Classification
 from understudy.tasks.similarity import Similarity
 from understudy.teachers.capture import logits_of
 from understudy.train import multitask
-from understudy.train.multitask import MixedBatches, MultitaskModel, MultitaskTrainer, shared_out, train_together
+from understudy.train.multitask import (
+    MixedBatches,
+    MultitaskModel,
+    MultitaskTrainer,
+    shared_out,
+    train_together,
+    updates_in_epoch,
+)
 from understudy.train.training import last_whole_checkpoint, train
 
 SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 8, "learning_rate": 1e-2, "evaluations": 6}
@@ -68,6 +75,7 @@ def run(
 ):
     """Train on the tiny rows; returns what it says, the students, and the lines of metrics."""
     students, lines = two_tasks(names, dropout=dropout), []
+    resolved = TrainSettings(**(SETTINGS | settings))
 
     def write(line: dict[str, Any]) -> None:
         lines.append(line)
@@ -77,10 +85,11 @@ def run(
     whole = {"mood": MOOD, "count": COUNT}
     rows = {name: tokenized(students[name], part := whole[name].select(range(12, len(whole[name]))),
                             kept(len(part), students[name].outputs), balanced=balanced) for name in names}  # fmt: skip
+    shares = {name: updates_in_epoch(len(rows[name]), resolved) for name in names}
     said = train_together(
         students, rows, {name: by_length(students[name], whole[name].select(range(12))) for name in names},
-        {name: TASKS[name] for name in names}, TrainSettings(**(SETTINGS | settings)),
-        copy.deepcopy({name: (objectives or OBJECTIVES)[name] for name in names}), weights={name: float(len(rows[name])) for name in names},
+        {name: TASKS[name] for name in names}, resolved,
+        copy.deepcopy({name: (objectives or OBJECTIVES)[name] for name in names}), shares=shares,
         folder=folder / "checkpoints", seed=seed, name="student", write=write, device="cpu",
     )  # fmt: skip
     return said, students, [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
@@ -150,7 +159,8 @@ SIZES = {"large": 1600, "middle": 400, "small": 25}
 def mixed(power: float, **settings) -> MixedBatches:
     weights = {name: float(-(-rows // 10)) ** power for name, rows in SIZES.items()}
     rows: Any = {name: Lengths(rows) for name, rows in SIZES.items()}
-    return MixedBatches(rows, 10, weights=weights, **settings)
+    shares = shared_out(160 + 40 + 3, list(weights.values()))
+    return MixedBatches(rows, 10, shares=dict(zip(SIZES, shares, strict=True)), **settings)
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 0.75, 1.0])
@@ -264,7 +274,7 @@ def test_a_task_that_never_comes_keeps_its_head(tmp_path):
     order = []
     for seed in range(20):
         rows: Any = {"mood": Lengths(40), "count": Lengths(28)}
-        order = [name for name, _ in MixedBatches(rows, 8, weights={"mood": 40.0, "count": 28.0}, seed=seed)]
+        order = [name for name, _ in MixedBatches(rows, 8, shares={"mood": 5, "count": 4}, seed=seed)]
         if order[:2] == ["mood", "mood"]:
             break
     assert order[:2] == ["mood", "mood"]

@@ -106,7 +106,7 @@ def train_on_two_tasks(folder: str, *, batch_size: int) -> dict[str, TextModel]:
                              evaluations=1, precision="float32")  # fmt: skip
     train_together(
         students, data, data, {"mood": (Classification(), "accuracy"), "count": (Similarity(), "pearson")}, settings,
-        {name: [(1.0, Labels())] for name in rows}, weights={"mood": 4.0, "count": 3.0}, folder=Path(folder), seed=0, name="student",
+        {name: [(1.0, Labels())] for name in rows}, shares={"mood": 4, "count": 3}, folder=Path(folder), seed=0, name="student",
         write=run.writer("student", "only"), device="cpu",
     )  # fmt: skip
     return students

@@ -104,19 +104,20 @@ def shared_out(total: int, weights: Sequence[float]) -> list[int]:
 class MixedBatches(Sampler[tuple[str, list[int]]]):
     """Batches of one task each, as (task, row numbers), the tasks mixed: each epoch its own order, fixed by seed and epoch alone.
 
-    An epoch has as many updates as all tasks together need to show each row once; they are shared out by `weights`. A task goes through
-    its rows in passes of its own, in length buckets, and goes on in the next epoch where the last one stopped. All batches of an
-    update, of accumulation and of all processes, are of one task. With one task the rows come as `LengthBuckets` gives them.
+    An epoch has as many updates of each task as `shares` says, however many rows the task has: a control, which learns from fewer rows than
+    its student, has the same tasks in the same order. A task goes through its rows in passes of its own, in length buckets, and goes on in
+    the next epoch where the last one stopped. All batches of an update, of accumulation and of all processes, are of one task. With one
+    task, and a share that shows each row once, the rows come as `LengthBuckets` gives them.
 
     Args:
         rows: task → its rows.
         batch_size: rows of an update.
         pieces: batches of an update: those accumulated, times the processes.
-        weights: task → its share, relative to the others'.
+        shares: task → its updates in an epoch.
     """
 
     def __init__(
-        self, rows: Mapping[str, TokenizedRows], batch_size: int, *, weights: Mapping[str, float], pieces: int = 1, seed: int = 0,
+        self, rows: Mapping[str, TokenizedRows], batch_size: int, *, shares: Mapping[str, int], pieces: int = 1, seed: int = 0,
         bucketed: bool = True,
     ) -> None:  # fmt: skip
         self.batch_size, self.pieces, self.seed, self.epoch = batch_size, pieces, seed, 0
@@ -125,8 +126,7 @@ class MixedBatches(Sampler[tuple[str, list[int]]]):
             for task, own in rows.items()
         }
         self.whole = {task: math.ceil(len(own) / batch_size) for task, own in rows.items()}  # updates of a pass
-        counts = shared_out(sum(self.whole.values()), [weights[task] for task in rows])
-        self.updates = dict(zip(rows, counts, strict=True))  # of an epoch
+        self.updates = {task: shares[task] for task in rows}  # of an epoch
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -207,20 +207,20 @@ class MultitaskTrainer(DistillationTrainer):
         validation: task → rows to measure.
         metrics: task → what is told of predictions and labels, and the name of the one that counts.
         batch_size: rows of an update.
-        weights: task → its share of the updates.
+        shares: task → its updates in an epoch.
     """
 
     def __init__(
         self, model: MultitaskModel, args: Any, *, objectives: Mapping[str, Sequence[tuple[float, Objective]]],
         rows: Mapping[str, TokenizedRows], validation: Mapping[str, TokenizedRows],
-        metrics: Mapping[str, tuple[Callable[[Any], dict[str, float]], str]], batch_size: int, weights: Mapping[str, float], **kwargs: Any,
+        metrics: Mapping[str, tuple[Callable[[Any], dict[str, float]], str]], batch_size: int, shares: Mapping[str, int], **kwargs: Any,
     ) -> None:  # fmt: skip
         self._of_task = {
             task: [(weight, objective) for weight, objective in own if weight] for task, own in objectives.items()
         }
         self.rows, self.metrics = rows, metrics
         self.validation_rows = {task: _OneTask(task, own) for task, own in validation.items()}
-        self.update_rows, self.weights = batch_size, weights
+        self.update_rows, self.shares = batch_size, shares
         args.ddp_find_unused_parameters = True  # the heads of the other tasks
         together: Any = model
         super().__init__(
@@ -250,7 +250,7 @@ class MultitaskTrainer(DistillationTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> MixedBatches:
         pieces = self.args.gradient_accumulation_steps * self.args.world_size * max(self.args.n_gpu, 1)
         return MixedBatches(
-            self.rows, self.update_rows, weights=self.weights, pieces=pieces, seed=self.args.seed,
+            self.rows, self.update_rows, shares=self.shares, pieces=pieces, seed=self.args.seed,
             bucketed=self.args.train_sampling_strategy == "group_by_length",
         )  # fmt: skip
 
@@ -272,7 +272,7 @@ class MultitaskTrainer(DistillationTrainer):
 def train_together(
     students: Mapping[str, TextModel], rows: Mapping[str, TokenizedRows], validation: Mapping[str, TokenizedRows],
     tasks: Mapping[str, tuple[Task, str]], settings: TrainSettings, objectives: Mapping[str, Sequence[tuple[float, Objective]]], *,
-    weights: Mapping[str, float], folder: Path, seed: int, name: str, write: Callable[[dict[str, Any]], None], device: str | None = None,
+    shares: Mapping[str, int], folder: Path, seed: int, name: str, write: Callable[[dict[str, Any]], None], device: str | None = None,
     autocast: bool = True, report_to: Sequence[str] = (),
 ) -> Trained:  # fmt: skip
     """Train students that share an encoder in place; they end with the weights that had the best mean on validation.
@@ -282,7 +282,7 @@ def train_together(
     Args:
         students: task → its model; the encoder is one object.
         tasks: task → what it is, and the metric that counts.
-        weights: task → its share of the updates, relative to the others'.
+        shares: task → its updates in an epoch.
 
     Raises:
         TrainingError: the loss is no longer a number.
@@ -310,7 +310,7 @@ def train_together(
     )  # fmt: skip
     progress = Progress(name, write, MEAN)
     trainer = MultitaskTrainer(
-        model, arguments, objectives=objectives, rows=rows, validation=validation, weights=weights,
+        model, arguments, objectives=objectives, rows=rows, validation=validation, shares=shares,
         metrics={task: (_measure(one), metric) for task, (one, metric) in tasks.items()},
         batch_size=settings.batch_size * settings.accumulation * processes.count(), processing_class=first.tokenizer,
         data_collator=_TaskCollator(first.tokenizer.pad_token_id),
