@@ -1,11 +1,14 @@
 """Files as spreadsheets, databases and the hub write them: read alike whole and in a stream, or refused with the cause named."""
 
+import bz2
 import codecs
 import csv
 import gzip
 import io
 import json
+import lzma
 import random
+import re
 
 import datasets
 import pandas as pd
@@ -13,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from understudy.data import sources
 from understudy.data.delimited import dialect_of
 from understudy.data.rows import read
 from understudy.data.sources import read_folder_or_hub, read_table
@@ -83,6 +87,14 @@ READ = {
     "spaces in the nameless": "text,label, ,\na film,good, ,\nno plot; dull,bad,,\nfun,good,,\n",
     "empty rows at the end": "text,label\na film,good\nno plot; dull,bad\nfun,good\n,\n,\n",
     "excel's own line": 'sep=;\r\ntext;label\r\na film;good\r\n"no plot; dull";bad\r\nfun;good\r\n',
+    "excel's own line, saved again": 'sep=;;\ntext;label;\na film;good;\n"no plot; dull";bad;\nfun;good;\n',
+    "excel's own line, a tab by its name": "sep=\\t\ntext\tlabel\na film\tgood\nno plot; dull\tbad\nfun\tgood\n",
+    "excel's own line, not true": "sep=;\ntext,label\na film,good\nno plot; dull,bad\nfun,good\n",
+    "blanks in empty rows at the end": "text,label\na film,good\nno plot; dull,bad\nfun,good\n , \n  \n,,\n",
+    "nameless in the middle": "text,,label\na film,,good\nno plot; dull,,bad\nfun,,good\n",
+    "blanks before quotes": '"text", "label"\n"a film", "good"\n"no plot; dull", "bad"\n"fun", "good"\n',
+    "two marks of utf-8": "\ufeff\ufefftext,label\na film,good\nno plot; dull,bad\nfun,good\n",
+    "invisible characters": "\u200btext\u00a0,label\ufeff\na film,good\nno plot; dull,bad\nfun,good\n",
     "excel's own line in quotes": '"sep=|"\ntext|label\na film|good\nno plot; dull|bad\nfun|good\n',
     "control z": "text,label\na film,good\nno plot; dull,bad\nfun,good\n\x1a",
     "old mac": "text,label\ra film,good\rno plot; dull,bad\rfun,good\r",
@@ -106,6 +118,12 @@ REFUSED = {
     "one row with one more": ("text,label\na film,good\na film, dull,\n", "line 3: 3 fields, but the header has 2"),
     "a header of nothing": (",,\na,b,c\n", "line 1: the header is empty"),
     "two marks": ("a;b|c\nd;e|f\n", "separated by a semicolon or by |, both fit; save the file with a comma"),
+    "a title": ("Survey 2024\n\ntext,label\na film,good\n", "line 3: this looks like the header .text, label.|no column 'text'"),
+    "a title with commas": ("Survey,\n,\ntext,label\na film,good\n", "line 3: this looks like the header|no column 'text'"),
+    "a footer": ("text,label\na film,good\nTotal 1\n", "line 3: 1 field, but the header has 2; remove a line that is not a row"),
+    "another mark": ("text^label\na film^good\nfun^bad\n", "separated by a comma, a semicolon, a tab or"),
+    "lines in quotes": ('"text,label"\n"a film,good"\n"fun,bad"\n', "Are these several names.*without quotes around the whole line"),
+    "lines of objects": ('{"text": "a film", "label": "good"}\n', "line 1 is a JSON object; name the file .jsonl"),
     "latin": ("text,label\ncafé,good\n".encode("latin-1"), "line 2: not UTF-8 .byte 0xe9 at offset 14.*CSV UTF-8"),
     "utf-16 without a mark": ("text,label\na,good\n".encode("utf-16-le"), "UTF-16 without a byte order mark"),
     "half of utf-16": ("text,label\na,good\n".encode("utf-16")[:-1], "not UTF-16, as its byte order mark says"),
@@ -126,6 +144,58 @@ def test_what_is_refused(tmp_path, name):
     with pytest.raises(DataError, match=message) as whole:
         read(DataSettings(train=str(path), columns={"text": "text"}), Classification(), seed=0)
     assert str(path) in str(streamed.value) and str(path) in str(whole.value)
+
+
+KINDS = {  # how files of other programs begin → what to do with them
+    "workbook": (b"PK\x03\x04\x14\0", "save it as CSV"), "old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1", "save it as CSV"),
+    "zstd": (b"\x28\xb5\x2f\xfd\x04", "zstd -d"), "bzip2": (bz2.compress(b"text,label"), "bunzip2"),
+    "xz": (lzma.compress(b"text,label"), "unxz"), "pointer": (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+    "gzip": (gzip.compress(b"text,label"), "add .gz"), "arrow": (b"ARROW1\0\0", "save it as .parquet"),
+    "page": (b"\n<!DOCTYPE html><html>", "a web page"), "parquet": (b"PAR1\x15\x04", "name it .parquet"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".json", ".parquet"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_of_another_kind_says_so_under_every_ending(tmp_path, kind, ending):
+    start, remedy = KINDS[kind]
+    path = tmp_path / f"rows{ending}"
+    path.write_bytes(start + b"\0 text \n" * 20)
+    expected = "not a parquet file" if ending == ".parquet" and kind in ("page", "parquet") else remedy
+    for reading in (lambda: read_table(str(path), {}), lambda: list(stream_rows(str(path), {}))):
+        with pytest.raises(DataError, match=re.escape(expected)):
+            reading()
+
+
+def test_an_ending_that_is_not_read_says_what_to_do(tmp_path):
+    for ending, remedy in sources._INSTEAD.items():
+        path = tmp_path / f"rows{ending}"
+        path.write_text("text")
+        with pytest.raises(DataError, match=re.escape(remedy)):
+            read_table(str(path), {})
+    (tmp_path / "rows").write_text("text")
+    with pytest.raises(DataError, match=r"its name has no ending that says its format; allowed are \.jsonl"):
+        read_table(str(tmp_path / "rows"), {})
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("rows.jsonl", '[{"text": "a"}]', "a list of all rows is a .json file"),
+    ("rows.json", '{"text": {"0": "a"}}', 'orient="records"'),
+    ("rows.json", '{"columns": ["text"], "data": [["a"]]}', 'orient="records"'),
+])  # fmt: skip
+def test_json_of_other_shapes(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_table(str(tmp_path / name), {})
+
+
+def test_a_missing_label_is_one_clean_sentence(tmp_path):
+    """Whatever the first sentence ends in, the second follows it."""
+    for header in ("text", "text,Label", "text,lable", "a long text of many words", "text,the\nkind"):
+        (tmp_path / "rows.csv").write_text(f'"{header}"\nx\n' if "\n" in header else f"{header}\n{header}\n")
+        with pytest.raises(DataError) as refused:
+            read(DataSettings(train=str(tmp_path / "rows.csv")), Classification(), seed=0)
+        assert "\n" not in str(refused.value) and not re.search(r"[.?!][.?!]", str(refused.value))
 
 
 def test_a_column_of_texts_is_not_split(tmp_path):
@@ -183,6 +253,13 @@ SHARDS = {
     "lines": ["train-00000-of-00002.jsonl", "train-00001-of-00002.jsonl"],
     "csv": ["train-00000-of-00002.csv", "train-00001-of-00002.csv"],
     "numbered": ["train-1.csv", "train-2.csv"],
+    "capitals": ["Train-1.csv", "Train-2.csv"],
+    "folders": ["train/0000.csv", "train/0001.csv"],
+    "folders in data": ["data/train/part-0.parquet", "data/train/part-1.parquet"],
+    "a configuration": ["plain_text/train-00000-of-00002.parquet", "plain_text/train-00001-of-00002.parquet"],
+    "converted by the hub": ["default/train/0000.parquet", "default/train/0001.parquet"],
+    "a cache of the hub": [f"snapshots/a09b74/data/train-0000{number}-of-00002.parquet" for number in (0, 1)],
+    "spark": [f"train/part-0000{number}-5e9b0e4c-1111-2222-3333-444455556666-c000.snappy.parquet" for number in (0, 1)],
 }
 
 
@@ -191,8 +268,9 @@ def test_shards_are_one_split(tmp_path, name):
     (tmp_path / "README.md").write_text("# A data set")
     for number, file in enumerate(SHARDS[name]):
         write(tmp_path, file, PLAIN[number * 2 : number * 2 + 2])
-    ending = SHARDS[name][0].rpartition(".")[2]
-    write(tmp_path, f"{'data/' if 'data' in SHARDS[name][0] else ''}validation-00000-of-00001.{ending}", HARD[:2])
+    folder, _, file = SHARDS[name][0].rpartition("/")
+    folder = folder.removesuffix("train")
+    write(tmp_path, f"{folder}/validation-00000-of-00001.{file.rpartition('.')[2]}".lstrip("/"), HARD[:2])
     found = read_folder_or_hub(str(tmp_path), {})
     assert found["train"]["text"][:] == [text for text, _ in PLAIN] and list(found) == ["train", "validation"]
     assert [text for text, _ in stream_rows(str(tmp_path), {})] == found["validation"]["text"][:]
@@ -203,6 +281,10 @@ def test_shards_are_one_split(tmp_path, name):
     (["train-0.csv", "train-3.csv"], "part 00001, 00002 is missing"),
     (["train.csv", "train-00000-of-00001.csv"], "are both train"), (["train.csv", "train.jsonl"], "are both train"),
     (["train-00000-of-00001.csv", "train-00000-of-00001.jsonl"], "are both train"),
+    (["train/0000.csv", "train/0002.csv"], "part 00001 is missing"), (["train.csv", "train/0.csv"], "are both train"),
+    (["train/a.csv", "train/b.csv"], "no numbered parts of one format"),
+    (["one/train.csv", "two/train.csv"], "several data sets: .*one, .*two"),
+    (["imdb-train.csv", "imdb-test.csv"], "it holds imdb-test.csv, imdb-train.csv. It needs"), ([], "it is empty. It needs"),
 ])  # fmt: skip
 def test_shards_that_do_not_fit(tmp_path, files, message):
     for file in files:
@@ -223,14 +305,40 @@ def test_shards_of_other_columns_and_a_single_one(tmp_path):
 
 @pytest.mark.parametrize("metadata", [
     {b"huggingface": b"{"}, {b"huggingface": b'{"info": 3}'}, {b"huggingface": b'{"info": {"features": {"label": [1]}}}'},
+    {b"huggingface": b'{"info": {"features": {"number": {"_type": "ClassLabel", "names": ["one", "two"]}}}}'},
+    {b"huggingface": b'{"info": {"features": {"number": {"_type": "ClassLabel", "names": [3, 4, 5, 6, 7, 8]}}}}'},
     {b"pandas": b"{"}, {b"huggingface": b'{"info": {"features": {"text": {"_type": "FromTomorrow"}}}}'},
 ])  # fmt: skip
 def test_odd_metadata_is_ignored(tmp_path, metadata):
-    data = pa.table({"text": ["a", "b"], "label": ["x", "y"]}).replace_schema_metadata(metadata)
+    data = pa.table({"text": ["a", "b"], "label": ["x", "y"], "number": [0, 5]}).replace_schema_metadata(metadata)
     pq.write_table(data, tmp_path / "rows.parquet")
     notes: list[str] = []
     assert read_table(str(tmp_path / "rows.parquet"), {}, notes)["label"][:] == ["x", "y"]
     assert len(notes) == (b"huggingface" in metadata and b"Tomorrow" not in metadata[b"huggingface"])
+
+
+def test_a_folder_elsewhere_is_named_and_files_of_others_are_passed_over(tmp_path):
+    for file in ("one/train.csv", "one/_train.csv", "one/~train.csv", "one/.train.csv"):
+        write(tmp_path, file, PLAIN)
+    (tmp_path / "one" / "dataset_info.json").write_text("{}")
+    notes: list[str] = []
+    assert len(read_folder_or_hub(str(tmp_path), {}, notes)["train"]) == 3
+    assert notes == [f"{tmp_path}: read from {tmp_path / 'one'}."]
+
+
+def test_numbered_files_without_a_split_are_rows_to_learn_from(tmp_path):
+    for number in (0, 1):
+        write(tmp_path, f"{number:04}.parquet", PLAIN)
+    assert list(read_folder_or_hub(str(tmp_path), {})) == ["train"]
+
+
+def test_texts_that_are_stored_as_bytes(tmp_path):
+    write(tmp_path, "rows.parquet", [(b"caf\xc3\xa9", b"good"), (b"b", b"bad")])
+    table = read_table(str(tmp_path / "rows.parquet"), {})
+    assert table["text"][:] == ["café", "b"] and table["label"][:] == ["good", "bad"]
+    write(tmp_path, "rows.parquet", [(b"caf\xe9", b"good"), (b"b", b"bad")])
+    with pytest.raises(DataError, match="text must be text"):
+        read(DataSettings(train=str(tmp_path / "rows.parquet")), Classification(), seed=0)
 
 
 def test_every_kind_of_column(tmp_path):

@@ -65,7 +65,7 @@ GOOD_LINE = b'{"text": "a"}\n'
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("rows.txt", b"a", "cannot read a '.txt' file; allowed are .jsonl"),
+        ("rows.txt", b"a", "cannot read a '.txt' file .allowed are .jsonl"),
         ("rows.csv", b"", "the file is empty"),
         ("rows.jsonl", b"\n \n", "the file is empty"),
         ("rows.csv", b"text,label\n", "the file has no rows"),
@@ -82,7 +82,7 @@ GOOD_LINE = b'{"text": "a"}\n'
         ("rows.json", b'[{"text": "a"}, 3]', "item 2: a row must be a JSON object"),
         ("rows.json", b'{"rows": []}', "a list of objects is needed"),
         ("rows.csv", b'text,label\n"x\ny",1\na,b,c\n', "line 4: 3 fields, but the header has 2"),
-        ("rows.tsv", b"text\tlabel\na\n", "line 2: 1 fields, but the header has 2"),
+        ("rows.tsv", b"text\tlabel\na\n", "line 2: 1 field, but the header has 2"),
         ("rows.csv", b'text,label\n"a" b,1\n', "line 2: broken quoting"),
         ("rows.csv", b"text,text\na,b\n", "column 'text' appears twice in the header"),
         ("rows.csv.gz", gzip.compress(b"text\na\n" * 99, mtime=0)[:-9], "the gzip file is truncated"),
@@ -162,5 +162,5 @@ def test_hub_names_and_configurations_reach_the_hub_and_its_errors_the_user(monk
 
 
 def test_folder_without_splits_says_what_it_needs(tmp_path):
-    with pytest.raises(DataError, match=r"no split in this folder; it needs train\.\*"):
+    with pytest.raises(DataError, match=r"no split in this folder; it is empty. It needs train\.\*"):
         read_folder_or_hub(str(tmp_path), {})

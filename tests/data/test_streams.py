@@ -56,13 +56,13 @@ BROKEN = {
         (b'{"text": "a"}\n\xff\n', "line 2: not UTF-8 .byte 0xff"),
     ],
     "rows.csv": [
-        (b"text,label\na,1\nb\n", "line 3: 1 fields, but the header has 2"),
+        (b"text,label\na,1\nb\n", "line 3: 1 field, but the header has 2"),
         (b'text\n"a\n', "broken quoting"),
         (b"review\na\n", "no column 'text'; known are review"),
         (b"text\ncaf\xe9\n", "line 2: not UTF-8 .byte 0xe9"),
         (b"", "the file is empty"),
     ],
-    "rows.tsv": [(b"text\tlabel\na\t1\nb\n", "line 3: 1 fields")],
+    "rows.tsv": [(b"text\tlabel\na\t1\nb\n", "line 3: 1 field")],
     "rows.jsonl.gz": [(b"nothing", "not a gzip file"), (gzip.compress(b'{"text": "a"}\n' * 9)[:-9], "truncated")],
     "rows.xlsx": [(b"x", "cannot read a '.xlsx' file")],
 }

@@ -13,7 +13,24 @@ import numpy as np
 from understudy.data.labels import Classes
 from understudy.data.tables import Table
 
-MISSING = {"nan", "null", "none", "nil", "n/a", "#n/a", "na", "<na>", "nat", "-", "--", "?"}
+MISSING = {
+    "nan",
+    "null",
+    "none",
+    "nil",
+    "n/a",
+    "#n/a",
+    "na",
+    "<na>",
+    "nat",
+    "-",
+    "--",
+    "?",
+    "#ref!",
+    "#value!",
+    "#name?",
+    "#div/0!",
+}
 _SHOWN = 12  # classes that are all named; of more, the largest and the smallest
 
 

@@ -339,8 +339,11 @@ def _open(settings: DataSettings, notes: list[str]) -> dict[str, Source]:
 
 def _no_labels(source: Source) -> DataError:
     there = [source.columns.get(name, name) for name in source.dataset.column_names]
-    return DataError(f"{sources.no_column(source.where, 'label', there)}. If its rows have no labels, give the file to `distill` with "
-                     "--transfer instead of --train")  # fmt: skip
+    missing = str(sources.no_column(source.where, "label", there)).rstrip(".")
+    end = "" if missing.endswith("?") else "."
+    return DataError(
+        f"{missing}{end} If its rows have no labels, give the file to `distill` with --transfer instead of --train"
+    )
 
 
 def _no_labels_at_all(source: Source) -> bool:

@@ -6,13 +6,14 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.data import delimited, shards
 from understudy.data.in_memory import InMemory
-from understudy.data.text_files import content, ending_of, lines_of, objects, row_of
+from understudy.data.text_files import AS_CSV, content, ending_of, lines_of, objects, row_of
 from understudy.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 ALLOWED = f"{', '.join(FORMATS)}, each also with .gz"
+_INSTEAD = {  # ending that is not read → what to do
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), AS_CSV),
+    ".zst": "decompress it first (zstd -d)", ".bz2": "decompress it first (bunzip2)", ".xz": "decompress it first (unxz)",
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "unpack it first"), ".ndjson": "name it .jsonl",
+    ".txt": "a text a line is for --raw and `predict --input`; name a table .csv or .tsv",
+    **dict.fromkeys((".arrow", ".feather", ".pkl", ".pickle", ".dta", ".sav"), "save it as .parquet, with pandas or `datasets`"),
+}  # fmt: skip
 OUR_COLUMNS = ("text", "text_pair", "label")
 SPLITS = {"train": ("train",), "validation": ("validation", "dev", "valid", "val"), "test": ("test",)}
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
@@ -86,7 +94,7 @@ def _columns_in(
     path = Path(source)
     ending = ending_of(path)
     if ending not in FORMATS:
-        raise DataError(f"{source}: cannot read a '{path.suffix}' file; allowed are {ALLOWED}")
+        raise DataError(f"{source}: {_unread(path.suffix)}")
     found: _Columns
     class_labels: dict[str, Any] = {}
     if ending == ".parquet":
@@ -105,6 +113,13 @@ def _columns_in(
     if not any(found.values()):
         raise DataError(f"{source}: the file has no rows")
     return found, class_labels
+
+
+def _unread(suffix: str) -> str:
+    """What follows the name of a file whose ending is of no format that is read."""
+    instead = _INSTEAD.get(suffix.lower())
+    what = f"cannot read a '{suffix}' file" if suffix else "its name has no ending that says its format"
+    return f"{what} (allowed are {ALLOWED}); {instead}" if instead else f"{what}; allowed are {ALLOWED}"
 
 
 def _table(
@@ -163,11 +178,27 @@ def read_folder_or_hub(name: str, columns: Mapping[str, str], notes: list[str] |
             return _renamed_splits(_saved(folder), columns, name)
         files = shards.splits_in(folder, SPLITS, FORMATS)
         if not files:
-            raise DataError(f"{name}: no split in this folder; it needs train.*, validation.*, test.* ({ALLOWED})")
+            raise DataError(f"{name}: no split in this folder; {_held(folder)}")
+        place = next(iter(files.values()))[0].parent
+        if notes is not None and place not in (folder, folder / "data"):
+            notes.append(f"{name}: read from {place}.")
         return {split: _read_split(paths, columns, notes) for split, paths in files.items()}
     if not _HUB_NAME.fullmatch(name):
         raise DataError(f"{name}: no such file or folder")
     return _renamed_splits(_from_hub(name), columns, name)
+
+
+def _held(folder: Path) -> str:
+    """What a folder without a split holds, and what it needs."""
+    there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    names = [f"{path.name}{'/' * path.is_dir()}" for path in there]
+    held = f"it holds {', '.join(names[:5])}{', …' * (len(names) > 5)}" if names else "it is empty"
+    other = next((path.suffix for path in there if path.suffix.lower() in _INSTEAD and path.is_file()), None)
+    hint = f"; {other} cannot be read: {_INSTEAD[other.lower()]}" if other else ""
+    return (
+        f"{held}{hint}. It needs train.*, validation.*, test.* ({ALLOWED}), or folders of these names; else give each file with --train, "
+        "--validation and --test"
+    )
 
 
 def _json(source: str, text: str) -> _Columns:
@@ -180,8 +211,10 @@ def _json(source: str, text: str) -> _Columns:
         ) from error
     if isinstance(rows, dict):
         rows = rows.get("data")
-    if not isinstance(rows, list):
-        raise DataError(f'{source}: a list of objects is needed, or {{"data": [...]}} with one')
+    if not isinstance(rows, list) or (rows and isinstance(rows[0], list)):
+        raise DataError(
+            f'{source}: a list of objects is needed, or {{"data": [...]}} with one; in pandas: frame.to_json(FILE, orient="records")'
+        )
     return _by_column([row_of(row, f"{source}: item {number}") for number, row in enumerate(rows, 1)])
 
 
@@ -207,7 +240,9 @@ def _parquet(source: str, content: bytes, notes: list[str] | None) -> tuple[_Col
     try:
         features = {} if written is None else json.loads(written)["info"]["features"]
         named = {
-            name: ClassLabel(names=one["names"]) for name, one in features.items() if one.get("_type") == "ClassLabel"
+            name: ClassLabel(names=_names(table, name, one["names"]))
+            for name, one in features.items()
+            if one.get("_type") == "ClassLabel" and name in table.column_names
         }
     except Exception as error:  # whatever another program or version wrote
         named = {}
@@ -215,9 +250,29 @@ def _parquet(source: str, content: bytes, notes: list[str] | None) -> tuple[_Col
             notes.append(
                 f"{source}: its metadata of `datasets` cannot be read and is ignored ({type(error).__name__}: {error})."
             )
+    for place, column in enumerate(table.columns):
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(
+            column.type
+        ):  # as programs write text that do not mark it so
+            with suppress(pa.ArrowInvalid):
+                table = table.set_column(place, table.column_names[place], column.cast(pa.string()))
     return table.to_pydict(), {
         name: kind for name, kind in named.items() if pa.types.is_integer(table.schema.field(name).type)
     }
+
+
+def _names(table: Any, column: str, names: Any) -> list[str]:
+    """The names of a column's classes.
+
+    Raises:
+        ValueError: they are no list of texts, or the column has numbers that they do not name.
+    """
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"names of {column} are no list of texts")
+    numbers = {number for number in table[column].to_pylist() if isinstance(number, int)}
+    if beyond := sorted(number for number in numbers if not -1 <= number < len(names)):
+        raise ValueError(f"{column} has {beyond[0]}, but there are {len(names)} names")
+    return names
 
 
 def _dataset(source: str, columns: _Columns, class_labels: Mapping[str, Any], mixed: Sequence[str] = ()) -> Dataset:
@@ -280,6 +335,8 @@ def no_column(where: str, name: str, there: Iterable[str], *, asked_as: str | No
     told = f"{where}: no column '{name}'{f' (asked for as {asked})' if asked else ''}; {did_you_mean(name, there)}"
     if any(len(one.split()) > 3 or re.fullmatch(r"[-+]?\d+([.,]\d+)?", one) for one in there):
         told += " These look like values: is the header missing? The first line must name the columns."
+    elif len(there) == 1 and there[0] != name and re.search(rf"\b{re.escape(name)}\b", there[0]):
+        told += " Are these several names? They are separated by a comma, a semicolon, a tab or |, without quotes around the whole line."
     elif near := next((one for one in there if one.strip().lower() == name.lower()), None):
         told = f"{where}: no column '{name}', but one '{near}'; read it with --column {asked_as or name}={near}"
     elif asked_as is None:

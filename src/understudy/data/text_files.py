@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,22 @@ Tell = Callable[[int], None]  # takes how many bytes of a file are read
 _MARKED = {
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
-_AS_UTF_8 = 'save the file as UTF-8 (in Excel: file type "CSV UTF-8")'
+_AS_UTF_8 = 'save the file as UTF-8 (in Excel: file type "CSV UTF-8"; elsewhere: iconv -f WINDOWS-1252 -t UTF-8, or -f GB18030 for Chinese)'
+AS_CSV = 'open it in the spreadsheet program and save it as CSV (in Excel: file type "CSV UTF-8")'
+_POINTER = "is a pointer of git-lfs in place of the file; run `git lfs pull` where it was cloned"
+_OTHER_KINDS = {  # how files of other kinds begin
+    rb"PK\x03\x04": f"is a workbook (.xlsx, .ods) or a zip file; {AS_CSV}, or unzip it",
+    rb"\xd0\xcf\x11\xe0": f"is an old Excel workbook (.xls); {AS_CSV}",
+    rb"\x28\xb5\x2f\xfd": "is compressed with zstd; decompress it first (zstd -d)",
+    rb"BZh[1-9]1AY&SY": "is compressed with bzip2; decompress it first (bunzip2)",
+    rb"\xfd7zXZ\0": "is compressed with xz; decompress it first (unxz)",
+    rb"version https://git-lfs": _POINTER,
+    rb"ARROW1\0": "is an Arrow (Feather) file; save it as .parquet",
+}
+_NO_TABLES = {
+    rb"PAR1[\0-\x1f]": "is a Parquet file; name it .parquet",
+    rb"(?i)\s*<(!doctype html|html)": "is a web page (HTML), not a table; download the file itself",
+}
 
 
 def ending_of(path: Path) -> str:
@@ -58,7 +74,9 @@ def decoded(lines: Iterable[bytes], where: str) -> Iterator[str]:
     """
     lines, offset = iter(lines), 0
     for number, line in enumerate(lines, 1):
-        start = line[3:] if number == 1 and line.startswith(codecs.BOM_UTF8) else line
+        start = line
+        while number == 1 and start.startswith(codecs.BOM_UTF8):  # some programs write it twice
+            start = start[3:]
         if number == 1:
             marked = next((encoding for mark, encoding in _MARKED.items() if line.startswith(mark)), None)
             if marked is not None:
@@ -100,13 +118,22 @@ def _opened(path: Path, tell: Tell) -> Iterator[Iterator[bytes]]:
     try:
         with path.open("rb") as raw:
             zipped = path.suffix.lower() == ".gz"
-            if raw.read(2) == b"\x1f\x8b" and not zipped:
+            start = raw.read(64)
+            if start.startswith(b"\x1f\x8b") and not zipped:
                 raise DataError(f"{path}: the file is gzip compressed; add .gz to its name")
+            _check_kind(path, start)
             raw.seek(0)
             file: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
             yield _told(file, raw, tell, path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _check_kind(path: Path, start: bytes) -> None:
+    tables = {} if ending_of(path) in (".txt", ".parquet") else _NO_TABLES
+    for begins, what in (_OTHER_KINDS | tables).items():
+        if re.match(begins, start):
+            raise DataError(f"{path}: {what}")
 
 
 def _told(file: Iterable[bytes], raw: Any, tell: Tell, path: Path) -> Iterator[bytes]:
@@ -144,5 +171,8 @@ def row_of(row: Any, place: str) -> dict[str, Any]:
         DataError: anything else.
     """
     if not isinstance(row, dict):
-        raise DataError(f'{place}: a row must be a JSON object like {{"text": "…"}}, got {json.dumps(row)[:60]}')
+        hint = (
+            "; a list of all rows is a .json file" if isinstance(row, list) and row and isinstance(row[0], dict) else ""
+        )
+        raise DataError(f'{place}: a row must be a JSON object like {{"text": "…"}}, got {json.dumps(row)[:60]}{hint}')
     return row
