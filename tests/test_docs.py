@@ -11,6 +11,7 @@ import pytest
 import typer
 import yaml
 
+import understudy
 from understudy import parts
 from understudy.cli import _options as options
 from understudy.cli import app
@@ -164,6 +165,37 @@ def test_chinese_punctuation(page: str) -> None:
     wrong = re.findall(r".{0,8}(?:[\u4e00-\u9fff][,:;()!?]|[,:;()!?][\u4e00-\u9fff]).{0,8}", text)
     assert not wrong
     assert "方案与设置" not in text and "食谱" not in text
+
+
+def times_faster(*students: str) -> list[float]:
+    """What docs/results.md measured of students beside the MiniLM (the Chinese teacher is another)."""
+    text = (ROOT / "docs" / "results.md").read_text("utf-8")
+    text = re.sub(r"### Chinese\n.*?(?=### )", "", text, flags=re.DOTALL)
+    rows = re.findall(r"^\| ([\w ]+) \|.* ([\d.]+)× \|$", text, re.MULTILINE)
+    return [float(factor) for name, factor in rows if name.startswith(students)]
+
+
+def test_speeds_are_those_of_the_tables() -> None:
+    """A range of factors on a first page is the least and the most that docs/results.md has of these students."""
+    small, static, half = times_faster("bilstm", "static", "narrow"), times_faster("static"), times_faster("three")
+    assert len(small) > 12 and 1.5 < min(half) < max(half) < 2.5, "half of the layers are about twice as fast"
+    for page, students in (("README", small), ("docs/choosing", static)):
+        chinese = page.replace("docs/", "docs/zh/") if page.startswith("docs/") else f"{page}.zh"
+        for path, pattern in ((f"{page}.md", r"(\d+) to (\d+)\s+times"), (f"{chinese}.md", r"(\d+) 至 (\d+) 倍")):
+            found = re.findall(pattern, (ROOT / path).read_text("utf-8"))
+            assert found == [(f"{min(students):.0f}", f"{max(students):.0f}")], path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_pasted_needs_no_filling_in(name: str) -> None:
+    """A block of commands has no placeholder of an address: nobody knows where the reader cloned from."""
+    text = (ROOT / name).read_text("utf-8")
+    for code in blocks(ROOT / name, ""):
+        assert not re.search(r"git clone|git\+|\b[A-Z]+-URL\b|\bHOST\b|example\.(?:org|com)", code), code
+    for address in re.findall(r"git\+([^\"'`\n]*)", text):
+        assert address in ("<the URL you cloned from>", "<克隆时用的 URL>"), f"{name}: git+{address}"
+    for version in re.findall(r"understudy_distill-(\d[^-]*)-", text):
+        assert version == understudy.__version__
 
 
 def test_the_readme_tells_how_to_test() -> None:
