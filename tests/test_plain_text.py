@@ -13,9 +13,11 @@ from understudy import pipeline
 from understudy.data.batches import Collator
 from understudy.data.masking import MaskedRows
 from understudy.data.rows import held_out_texts, read_texts, single_texts
+from understudy.data.sources import read_table
 from understudy.errors import DataError, ModelError, RecipeError
 from understudy.objectives.soft_targets import SoftTargets
 from understudy.pipeline import distill
+from understudy.preparation import prepare, resolve
 from understudy.recipe import DataSettings, SelfAverage
 from understudy.recipe_file import load_recipe
 from understudy.signals import Needs, Signals
@@ -67,6 +69,23 @@ def test_pairs_become_texts_of_their_own(pair_world):
     rows = read_table(pair_world.train, {})
     single = single_texts(rows)
     assert set(single["text"]) == set(rows["text"]) | set(rows["text_pair"]) and "text_pair" not in single.column_names
+
+
+def test_masked_language_modelling_sees_no_side_of_a_held_out_pair(pair_world, tmp_path):
+    held_out = read_table(pair_world.test, {})[0]
+    text, second = held_out["text"], held_out["text_pair"]
+    mixed = [
+        {"text": text, "text_pair": "fun"},
+        {"text": "fun", "text_pair": f" {second}"},
+        {"text": "fun", "text_pair": "a film"},
+    ]
+    transfer = write_rows(tmp_path / "transfer.jsonl", mixed)
+    keys = {**pair_world.keys, "data.transfer": transfer, "stages.0.rows": ["transfer"]}
+    said: list[str] = []
+    plan = prepare(resolve(load_recipe("well_read", keys)), said.append)
+    assert set(plan.stage_rows(plan.recipe.stages[0])["text"]) <= {"fun", "a film"}
+    assert any("2 of 4 texts of transfer pairs are also texts of validation or test pairs" in line for line in said)
+    assert len(plan.rows.transfer) == 3, "as pairs they are other rows"
 
 
 def test_masks_are_as_often_as_they_should_be_and_hang_on_seed_epoch_and_row():

@@ -21,6 +21,7 @@ from understudy.augmenters.augmentation import augmented
 from understudy.data.batches import Tokens
 from understudy.data.rows import (
     Rows,
+    as_plain_text,
     facts_of,
     hashed,
     held_out_texts,
@@ -82,6 +83,11 @@ class Plan:
         """All that the run depends on beside its settings, by hashes: the rows, the teacher, and every file that a setting names."""
         return self.rows.inputs() | teacher_input(self.recipe, self.teacher) | files_of(self.recipe)
 
+    @cached_property
+    def held_out(self) -> frozenset[str]:
+        """What no plain text may hold: the texts of validation and test rows, either side of pairs."""
+        return frozenset(as_plain_text(texts_in(self.rows.validation, self.rows.test)))
+
     @property
     def outputs(self) -> int:
         """Width of the heads."""
@@ -102,14 +108,18 @@ class Plan:
         named = {"train": self.rows.train, "transfer": self.rows.transfer, "raw": self.rows.raw}
         if self.recipe.data.train is None and "train" not in stage.rows:
             named["transfer"] = self.rows.train  # none of which has a label
-        there = [rows for name in stage.rows if (rows := named[name]) is not None]
+        if stage.masked_lm is not None:
+            named = {
+                name: single_texts(rows, self.held_out if name == "transfer" else ())
+                for name, rows in named.items()
+                if rows is not None
+            }
+        there = [rows for name in stage.rows if (rows := named.get(name)) is not None]
         if not there:
             missing = " or ".join(f"--{name}" for name in stage.rows)
             raise RecipeError(
                 f"stage {stage.name} learns from {' and '.join(stage.rows)} rows only; give a file with {missing}"
             )
-        if stage.masked_lm is not None:
-            there = [single_texts(rows) for rows in there]
         return concatenate_datasets([*there, *([self.augmented[stage.name]] if stage.name in self.augmented else [])])
 
     def updates(self, stage: Stage) -> int:
@@ -321,6 +331,15 @@ def prepare(
         sizes = f"{plan.student.parameters:,} parameters against {teacher.model.parameters:,}"
         say(f"Warning: the student is larger than the teacher: {sizes}")
     check(plan, device)
+    if (
+        rows.pair
+        and rows.transfer is not None
+        and any(stage.masked_lm and "transfer" in stage.rows for stage in recipe.stages)
+    ):
+        texts, left = (len(single_texts(rows.transfer, held_out)) for held_out in ((), plan.held_out))
+        if left < texts:
+            say(f"Note: {texts - left:,} of {texts:,} texts of transfer pairs are also texts of validation or test pairs; masked language "
+                "modelling leaves them out.")  # fmt: skip
     if any(stage.augment for stage in recipe.stages):
         made = _augmented(plan, run_folder, say)
         plan = _planned(recipe, task, rows, teacher, plan.pretrained, made)

@@ -304,6 +304,51 @@ def test_duplicates_are_told_and_transfer_does_not_peek(write):
         read_classes(train, validation, transfer=validation)
 
 
+@pytest.mark.parametrize("pair", [False, True], ids=["single", "pairs"])
+@pytest.mark.parametrize("task", [Classification(), Similarity()], ids=["classes", "numbers"])
+@pytest.mark.parametrize("given", [("validation", "test"), ("validation",), ("test",), ()], ids=str)
+@pytest.mark.parametrize("labelled_rows", [True, False], ids=["labels", "no labels"])
+def test_no_text_of_a_held_out_row_is_left_in_plain_text(write, pair, task, given, labelled_rows):
+    """A law: whichever side of a pair it is on, whoever made the split, and however it is written down."""
+
+    def made(name: str, count: int, label: bool = True) -> str:
+        rows = [{"text": f"{name} {place}\nand more", "label": float(place % 2)} for place in range(count)]
+        if task.label_type == "class":
+            rows = [row | {"label": "ab"[place % 2]} for place, row in enumerate(rows)]
+        if pair:
+            rows = [row | {"text_pair": f"{name} second {place}"} for place, row in enumerate(rows)]
+        return write(name, rows if label else [{key: row[key] for key in row if key != "label"} for row in rows])
+
+    files = {name: made(name, 12) for name in given}
+    files |= {"train": made("train", 40)} if labelled_rows else {"transfer": made("transfer", 40, label=False)}
+    every = [f"{name} {side}{place}" for name in ("train", "transfer", *given) for side in ("", "second ")
+             for place in range(40)]  # fmt: skip
+    raw = write(
+        "raw", [{"text": text} for one in every for text in (one, f"  {one.replace(' ', '   ')} ")] + [{"text": "new"}]
+    )
+    rows = read(
+        DataSettings(**files, raw=raw), task, seed=0, label_names=("a", "b") if task.label_type == "class" else None
+    )
+    sides = [text for part in (rows.validation, rows.test) for name in ("text", "text_pair") if name in part.column_names
+             for text in part[name]]  # fmt: skip
+    held_out = {line for text in sides for line in text.splitlines()}
+    left = {" ".join(text.split()) for text in rows.raw["text"]}
+    assert "new" in left and not left & held_out and len(left) > 40
+    gone = len(every) * 2 + 1 - len(rows.raw)
+    assert f"{gone} of {len(every) * 2 + 1} raw texts are also texts of validation or test rows" in " ".join(rows.notes)
+    assert gone == 2 * len(held_out & set(every))
+
+
+def test_a_transfer_pair_is_left_out_in_either_order(write):
+    train = write("train", [{"text": "a", "text_pair": "b", "label": one} for one in "xy"])
+    validation = write("validation", [{"text": "c", "text_pair": "d", "label": "x"}])
+    pairs = [("c", "d"), ("d", "c"), (" c", "d"), ("c", "e"), ("a", "b")]
+    transfer = write("transfer", [{"text": one, "text_pair": other} for one, other in pairs])
+    rows = read_classes(train, validation, transfer=transfer)
+    assert list(zip(rows.transfer["text"], rows.transfer["text_pair"], strict=True)) == [("c", "e"), ("a", "b")]
+    assert "3 of 5 transfer rows are also validation or test rows and were left out" in " ".join(rows.notes)
+
+
 def test_transfer_labels_are_never_read(write):
     train, validation = write("train", labelled(["a", "b"])), write("validation", labelled(["a"], "other"))
     transfer = write("transfer", [{"text": "new", "label": "unknown"}, {"text": "newer", "label": 5}][:1])

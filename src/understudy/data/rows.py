@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -257,12 +258,15 @@ def read_texts(source: str, settings: DataSettings) -> Dataset:
     return table.take(once).dataset()
 
 
-def single_texts(rows: Dataset) -> Dataset:
-    """The texts of rows as rows of their own, both sides of pairs, each text once, without labels."""
+def single_texts(rows: Dataset, held_out: Container[str] = ()) -> Dataset:
+    """The texts of rows as rows of their own, both sides of pairs, each text once, without labels.
+
+    Args:
+        held_out: texts to leave out, as `as_plain_text` has them.
+    """
     from datasets import Dataset
 
-    columns = [name for name in ("text", "text_pair") if name in rows.column_names]
-    texts = list(dict.fromkeys(text for name in columns for text in rows[name]))
+    texts = [text for text in dict.fromkeys(texts_in(rows)) if _plain(text) not in held_out]
     return Dataset.from_dict(
         {"identity": list(map(identity, texts)), "text": texts, "label": np.full(len(texts), UNLABELLED)}
     )
@@ -460,16 +464,44 @@ def _tell_duplicates(tables: Mapping[str, Table], notes: list[str]) -> None:
 
 
 def _without_peeking(tables: Mapping[str, Table], name: str, notes: list[str]) -> Table:
+    """The rows without those that are held out: of plain text every text of theirs, of rows the same texts, in either order."""
     table = tables[name]
-    held_out = {one for split in ("validation", "test") if split in tables for one in tables[split].identities}
-    keep = np.array([one not in held_out for one in table.identities], dtype=bool)
+    splits = [tables[split] for split in ("validation", "test") if split in tables]
+    what, also = f"{name} rows", "validation or test rows"
+    if name == "raw":
+        what, also = "raw texts", "texts of validation or test rows (of pairs, either side)"
+        held_out: set[Any] = as_plain_text(
+            text for split in splits for text in itertools.chain(split.texts, split.pairs or ())
+        )
+        found = list(map(_plain, table.texts))
+    else:
+        held_out = {key for split in splits for key in _sides(split)}
+        found = _sides(table)
+    keep = np.array([one not in held_out for one in found], dtype=bool)
     if not keep.any():
         raise DataError(f"{table.where}: every {name} row is also a validation or test row; give other text")
     if not keep.all():
-        notes.append(
-            f"{int((~keep).sum())} of {len(keep)} {name} rows are also validation or test rows and were left out."
-        )
+        notes.append(f"{int((~keep).sum())} of {len(keep)} {what} are also {also} and were left out.")
     return table.take(keep)
+
+
+def _sides(table: Table) -> list[Any]:
+    """What each row says, whatever the blanks and the order of its sides."""
+    texts = list(map(_plain, table.texts))
+    return texts if table.pairs is None else list(map(frozenset, zip(texts, map(_plain, table.pairs), strict=True)))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def as_plain_text(texts: Iterable[str]) -> set[str]:
+    """Texts as they may stand in plain text: whole or line by line, whatever the blanks.
+
+    >>> sorted(as_plain_text(["a  film", "good\\nfun"]))
+    ['a film', 'fun', 'good', 'good fun']
+    """
+    return {_plain(part) for text in texts for part in (text, *text.splitlines())} - {""}
 
 
 def facts_of(rows: Dataset) -> dict[str, Any]:
