@@ -158,7 +158,7 @@ def test_summary_by_hand():
 
 
 def without_devices(summary):
-    assert summary.pop("times_devices") == {}
+    assert summary.pop("times_devices") == summary.pop("times_ranges") == {}
     return summary
 
 
@@ -170,3 +170,14 @@ def test_the_devices_of_a_ratio_go_with_it():
     }
     found = summarise(models, "accuracy")
     assert found["times_devices"] == {"times_faster": ["cuda", "cuda"], "times_faster_exported": ["cpu", "cuda"]}
+
+
+def test_the_range_of_a_ratio_is_from_the_rounds_of_both_sides():
+    models = {
+        "teacher": {"rows_per_second": 100.0, "rows_per_second_range": [50.0, 110.0]},
+        "student": {"rows_per_second": 4000.0, "rows_per_second_range": [3300.0, 4200.0]},
+        "student_onnx": {"rows_per_second": 5000.0},
+    }
+    found = summarise(models, "accuracy")
+    assert found["times_ranges"] == {"times_faster": [30.0, 84.0]}
+    assert found["times_ranges"]["times_faster"][0] < found["times_faster"] < found["times_ranges"]["times_faster"][1]

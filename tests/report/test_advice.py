@@ -9,7 +9,8 @@ from understudy.evaluate.measure import GAINS
 from understudy.evaluate.significance import mcnemar_p_value, paired_interval
 from understudy.evaluate.summary import summarise
 from understudy.report.advice import figures, findings, headline, lines
-from understudy.report.table import verdict
+from understudy.report.speeds import busy
+from understudy.report.table import footnote, verdict
 
 
 def model(value, size=8.0, speed=4000.0):
@@ -56,6 +57,26 @@ def test_where_all_is_well_the_int8_student_ships():
         lines(found)[2]
         == "- The int8 student is in export/ (accuracy 0.930, 2.0 MiB; it passed the comparison with the student)."
     )
+
+
+@pytest.mark.parametrize("form", ["int8", "student"])
+@pytest.mark.parametrize("slowest", [1.0, 1.5, 10.0])
+def test_no_speed_from_a_busy_machine_stands_without_its_range(form, slowest):
+    """The law, wherever a speed is said: a steady ratio stands alone, one that varied by more than 2 is rough and has its range."""
+    found = facts(values={} if form == "int8" else {"int8": None})
+    for name, one in found["models"].items():
+        speed = one["rows_per_second"]
+        one["rows_per_second_range"] = [speed / slowest, speed] if name == "teacher" else [speed, speed]
+    found |= summarise(found["models"], "accuracy")
+    said = [figures(found)[1]["value"] + figures(found)[1]["label"], *verdict(found).split(". ")]
+    places = [one for one in said if "× faster" in one or "×faster" in one]
+    assert len(places) == (3 if form == "int8" else 2)
+    rough = slowest > 2
+    for one in places:
+        assert rough == ("× between rounds)" in one) == ("roughly" in one or "≈" in one), one
+    assert rough == bool(busy(found)) == ("take the speeds as rough" in footnote(found))
+    if rough and form == "int8":
+        assert figures(found)[1] == {"value": "≈ 80×", "label": "faster than the teacher (80 to 800× between rounds)"}
 
 
 def test_a_teacher_below_the_student_alone_is_never_praised():

@@ -15,7 +15,8 @@ def summarise(models: Mapping[str, Mapping[str, Any] | None], primary_metric: st
         `kept_fraction` = student / teacher of the primary metric, `times_smaller` = teacher / student MiB on disk,
         `times_faster` = student / teacher, both in torch; `times_faster_exported`, the student's export (int8 where there is one) over the
         teacher in torch; `times_faster_int8`, the student's int8 export over the teacher's; `times_devices`: of each of these three,
-        the devices of its two sides, as in `["cpu", "cuda"]`, which an export and an accelerated teacher do not share.
+        the devices of its two sides, as in `["cpu", "cuda"]`, which an export and an accelerated teacher do not share; `times_ranges`: of
+        each its lowest and highest value, from the ranges of both sides over rounds.
 
     >>> summarise({"teacher": {"size_mib": 80.0}, "student": {"size_mib": 10.0}}, "accuracy")["times_smaller"]
     8.0
@@ -37,6 +38,12 @@ def summarise(models: Mapping[str, Mapping[str, Any] | None], primary_metric: st
             fact: [side["device"] for side in both]
             for fact, both in sides.items()
             if all(side.get("device") and side.get("rows_per_second") for side in both)
+        },
+        "times_ranges": {
+            fact: [own[0] / other[1], own[1] / other[0]]
+            for fact, both in sides.items()
+            if all(side.get("rows_per_second_range") for side in both)
+            for own, other in [[side["rows_per_second_range"] for side in both]]
         },
     }
 

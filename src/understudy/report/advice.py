@@ -7,15 +7,14 @@ from typing import Any
 
 from understudy.evaluate.summary import metric_value
 from understudy.report.agreement import by_teacher, test_rows
+from understudy.report.speeds import between, devices, rough, times
 from understudy.report.table import (
-    devices,
     figure_name,
     gain_is_shown,
     listed,
     model_name,
     p_value,
     points,
-    times,
     worse_scaled,
 )
 
@@ -90,7 +89,8 @@ def figures(facts: Facts) -> list[dict[str, str]]:
     fact = "times_faster" if form == "student" else "times_faster_exported"
     if facts.get(fact):
         number, word = times(facts[fact]).split(" ")
-        found.append({"value": number, "label": f"{word} than the teacher{devices(facts, fact)}"})
+        label = f"{word} than the teacher{devices(facts, fact)}{between(facts, fact)}"
+        found.append({"value": f"≈ {number}" if rough(facts, fact) else number, "label": label})
     teacher_mib, own_mib = ((models.get(one) or {}).get("size_mib") for one in ("teacher", form))
     if teacher_mib and own_mib:
         number, word = times(teacher_mib / own_mib, "smaller", "larger").split(" ")

@@ -18,6 +18,7 @@ from understudy.evaluate.predictions import PREDICTIONS, read_predictions
 from understudy.report import advice, rows, tasks
 from understudy.report.agreement import by_teacher
 from understudy.report.plots import Choice, line_chart, trade_off
+from understudy.report.speeds import busy
 from understudy.report.table import (
     MODEL_NAMES,
     figure_name,
@@ -104,6 +105,7 @@ def page_content(
             f"{model_name(name)} {one['rows_per_second_bulk']:,.0f} rows/s"
             for name, one in models.items() if one.get("rows_per_second_bulk")
         ),
+        "busy": busy(facts),
         "metric": figure_name(facts, metric),
         "trade_offs": list(filter(None, (
             trade_off(title, model_choices(models, metric, cost)) for cost, title in COSTS.items()

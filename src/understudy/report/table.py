@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from understudy.evaluate.summary import metric_value
 from understudy.report.agreement import UNKNOWN, agrees, by_teacher
+from understudy.report.speeds import between, busy, devices, faster, times
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -128,8 +129,8 @@ def footnote(facts: Facts) -> str:
     low, high = facts["models"][widest]["rows_per_second_range"]
     return (
         "ms: one row at a time; rows/s: batches of 32 rows for all; medians over rounds, tokenization included. Most spread out: "
-        f"{model_name(widest)}, {low:,.0f} to {high:,.0f} rows/s."
-    )
+        f"{model_name(widest)}, {low:,.0f} to {high:,.0f} rows/s. {busy(facts)}"
+    ).rstrip()
 
 
 def verdict(facts: Facts) -> str:
@@ -252,7 +253,8 @@ def _teacher_alone(facts: Facts, metric: str) -> str:
     if found.get("value") is None or not found.get("ci95"):
         return "No student was measured."
     low, high = (_number(end, 3) for end in found["ci95"])
-    return f"The teacher reaches {metric_name(metric)} {_number(found['value'], 3)} (95 % interval {low} to {high}). No student was trained."
+    value = _number(found["value"], 3)
+    return f"The teacher reaches {metric_name(metric)} {value} (95 % interval {low} to {high}). No student was trained."
 
 
 def _quality(facts: Facts, metric: str, value: float) -> str:
@@ -279,46 +281,32 @@ def _cost(facts: Facts) -> str:
     """Size and speed beside the teacher's: ", is 12× smaller and 40× faster"; nothing where they are unknown."""
     found = []  # (is it cheaper, how it reads)
     if smaller := facts.get("times_smaller"):
-        found.append((smaller >= 1.05, _ratio_words(smaller, "smaller", "larger", "as large as the teacher")))
-    if faster := facts.get("times_faster"):
-        words = _ratio_words(faster, "faster", "slower", "as fast as the teacher")
-        found.append((faster >= 1.05, words + devices(facts, "times_faster")))
+        same = max(smaller, 1 / smaller) < 1.05
+        found.append((smaller >= 1.05, "as large as the teacher" if same else times(smaller, "smaller", "larger")))
+    if ratio := facts.get("times_faster"):
+        same = f"as fast as the teacher{devices(facts, 'times_faster')}{between(facts, 'times_faster')}"
+        found.append((ratio >= 1.05, same if max(ratio, 1 / ratio) < 1.05 else faster(facts, "times_faster")))
     if not found:
         return ""
     joined = " and " if len({cheaper for cheaper, _ in found}) == 1 else " but "
     return (", is " if len(found) == 2 else " and is ") + joined.join(words for _, words in found)
 
 
-def _ratio_words(ratio: float, more: str, less: str, same: str) -> str:
-    return same if max(ratio, 1 / ratio) < 1.05 else times(ratio, more, less)
-
-
 def _exported(facts: Facts, metric: str) -> str:
     """The export beside the teacher, and beside the teacher's own, which is what a student has to beat."""
-    ratio, over_int8 = facts.get("times_faster_exported"), facts.get("times_faster_int8")
-    if not ratio:
+    if not facts.get("times_faster_exported"):
         return ""
     models = facts.get("models") or {}
     form = "student_onnx_int8" if models.get("student_onnx_int8") else "student_onnx"
     bits = " in 8 bits" if form == "student_onnx_int8" else ""
-    said = f" Exported{bits}, it is {times(ratio)} than the teacher{devices(facts, 'times_faster_exported')}"
-    if over_int8:
+    said = f" Exported{bits}, it is {faster(facts, 'times_faster_exported', 'the teacher')}"
+    if facts.get("times_faster_int8"):
         own, other = (metric_value(models.get(name), metric) for name in (form, "teacher_onnx_int8"))
         values = (
             "" if own is None or other is None else f" ({figure_name(facts, metric)} {own:.3f} against {other:.3f})"
         )
-        said += f", and {times(over_int8)} than the teacher in 8 bits{values}"
+        said += f", and {faster(facts, 'times_faster_int8', 'the teacher in 8 bits')}{values}"
     return f"{said}."
-
-
-def times(ratio: float, more: str = "faster", less: str = "slower") -> str:
-    """A ratio as a reader says it.
-
-    >>> times(40.2), times(0.5)
-    ('40× faster', '2.0× slower')
-    """
-    word, ratio = (more, ratio) if ratio >= 1 else (less, 1 / ratio)
-    return f"{ratio:,.0f}× {word}" if ratio >= 9.95 else f"{ratio:.1f}× {word}"
 
 
 def _gain(gain: Mapping[str, Any] | None, other: str) -> str | None:
@@ -341,12 +329,6 @@ def _over_ngrams(facts: Facts, metric: str) -> str | None:
         else "no significant difference"
     )
     return f"the n-gram baseline without a teacher reaches {_number(value, 3)} ({shown}, {p_value(gain['p_value'])})"
-
-
-def devices(facts: Facts, fact: str) -> str:
-    """Where the two sides of a speed ratio ran, where that was not the same."""
-    own, teacher = (facts.get("times_devices") or {}).get(fact) or ("", "")
-    return "" if own == teacher else f" (on {own}, the teacher on {teacher})"
 
 
 def _why_unknown(models: Mapping[str, Any]) -> str:
