@@ -3,12 +3,14 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from tiny import LABELS, tiny_rows, write_rows
@@ -64,6 +66,27 @@ def test_help_has_an_example(command):
     assert said.exit_code == 0
     assert f"understudy {command}" in said.output.partition("Options")[0].partition("\n\n")[2], "no example"
     assert all(len(line) <= 140 for line in said.output.splitlines())
+
+
+def test_the_list_of_commands_says_what_each_does():
+    """In a terminal of 80 columns no line of it is cut short."""
+    said = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output.partition("Commands:")[2]
+    assert len(said.strip().splitlines()) == len(COMMANDS)
+    assert "..." not in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_explains_itself(command):
+    said = CliRunner().invoke(app, [command, "--help"]).output
+    assert not re.search(r"As in \w+\.", said), "nobody should have to open another help"
+
+
+def test_plan_takes_every_option_of_distill():
+    options = {
+        name: {option for one in typer.main.get_command(app).commands[name].params for option in one.opts}
+        for name in ("distill", "plan")
+    }
+    assert options["distill"] <= options["plan"]
 
 
 @pytest.mark.parametrize("what", ["recipes", "objectives", "students", "augmenters", "tasks"])

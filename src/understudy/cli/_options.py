@@ -11,7 +11,34 @@ import typer
 
 from understudy.errors import RecipeError
 
-Task = Annotated[str | None, typer.Option(help="classification or similarity.")]
+TASK = "classification (the default) or similarity."
+Task = Annotated[str | None, typer.Option(help=TASK)]
+Teachers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--teacher",
+        help="Folder of a fine-tuned model, or a file with its outputs (logits, probabilities or labels). Repeat for an ensemble.",
+    ),
+]
+Student = Annotated[
+    str | None, typer.Option(help="Kind of student (understudy list students); default: the one of the recipe.")
+]
+Control = Annotated[
+    str | None,
+    typer.Option(
+        help="Controls to compare with: alone (the same student without the teacher), pseudo_labels (on its predicted labels), or "
+        "both: alone,pseudo_labels."
+    ),
+]
+NoControl = Annotated[
+    bool,
+    typer.Option(
+        "--no-control", help="Skip the controls. Without them the report cannot say whether the teacher helped."
+    ),
+]
+NoExport = Annotated[
+    bool, typer.Option("--no-export", help="Skip the ONNX exports; the quantized teacher is not measured either.")
+]
 TRAIN = "Labelled rows: .jsonl .json .csv .tsv .parquet (each also .gz), a folder, or a hub data set."
 VALIDATION = "Labelled rows that select the best checkpoint; default: a tenth of --train is split off."
 TEST = "Labelled rows for the reported metrics; default: the --validation rows if given, else a tenth of --train is split off."
@@ -22,7 +49,7 @@ Test = Annotated[str | None, typer.Option(help=TEST)]
 Transfer = Annotated[str | None, typer.Option(help=TRANSFER)]
 # The same where a recipe may have several tasks.
 _EACH = "NAME=… for each task of a recipe that has several."
-Tasks = Annotated[list[str] | None, typer.Option("--task", help=f"classification or similarity. {_EACH}")]
+Tasks = Annotated[list[str] | None, typer.Option("--task", help=f"{TASK} {_EACH}")]
 Trains = Annotated[list[str] | None, typer.Option("--train", help=f"{TRAIN} {_EACH}")]
 Validations = Annotated[list[str] | None, typer.Option("--validation", help=f"{VALIDATION} {_EACH}")]
 Tests = Annotated[list[str] | None, typer.Option("--test", help=f"{TEST} {_EACH}")]
@@ -70,12 +97,10 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
-Epochs = Annotated[
-    float | None,
-    typer.Option(help="Training epochs (in every stage)."),
-]
-LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate (in every stage).")]
-BatchSize = Annotated[int | None, typer.Option(help="Batch size (in every stage).")]
+_STAGES = "; of every stage, where a recipe has several."
+Epochs = Annotated[float | None, typer.Option(help=f"Training epochs{_STAGES}")]
+LearningRate = Annotated[float | None, typer.Option(help=f"Peak learning rate{_STAGES}")]
+BatchSize = Annotated[int | None, typer.Option(help=f"Batch size{_STAGES}")]
 MaxLength = Annotated[int | None, typer.Option(help="Tokens kept per row; default: the model's limit, at most 512.")]
 Temperature = Annotated[float | None, typer.Option(help="Distillation temperature of every objective that has one.")]
 

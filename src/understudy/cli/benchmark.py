@@ -15,7 +15,7 @@ def command(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Measure speed, memory, size and quality of several models side by side: torch, ONNX, and ONNX int8.
+    """Measure speed, memory, size and quality of several models. Compares torch, ONNX and int8 ONNX side by side.
 
     \b
     understudy benchmark runs/teacher runs/first/student exports/first --data test.csv --column text=review --column label=stars

@@ -14,7 +14,7 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Few labels, much text: distil a real teacher on built-in data, offline, and show what was kept.
+    """Distil a real teacher on built-in data, offline. It has few labels and much text; the report shows what was kept.
 
     Continues where an earlier demo stopped.
 

@@ -10,15 +10,8 @@ def command(
     recipe: Annotated[
         str | None, typer.Argument(help="A packaged recipe (understudy list) or a .yaml file.  [default: hinton]")
     ] = None,
-    teacher: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Folder of a fine-tuned model, or a file with its outputs (logits, probabilities or labels). Repeat for an ensemble."
-        ),
-    ] = None,
-    student: Annotated[
-        str | None, typer.Option(help="Kind of student (understudy list students); default: the one of the recipe.")
-    ] = None,
+    teacher: options.Teachers = None,
+    student: options.Student = None,
     task: options.Tasks = None,
     train: options.Trains = None,
     validation: options.Validations = None,
@@ -36,29 +29,16 @@ def command(
     set_: options.Set = None,
     seed: options.Seed = None,
     store: options.Stores = None,
-    control: Annotated[
-        str | None,
-        typer.Option(
-            help="Controls to compare with: alone (the same student without the teacher), pseudo_labels (on its predicted labels), or "
-            "both: alone,pseudo_labels."
-        ),
-    ] = None,
-    no_control: Annotated[
-        bool,
-        typer.Option(
-            "--no-control", help="Skip the controls. Without them the report cannot say whether the teacher helped."
-        ),
-    ] = False,
-    no_export: Annotated[
-        bool, typer.Option("--no-export", help="Skip the ONNX exports; the quantized teacher is not measured either.")
-    ] = False,
+    control: options.Control = None,
+    no_control: options.NoControl = False,
+    no_export: options.NoExport = False,
     no_baseline: options.NoBaseline = False,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Train a small student on a teacher's outputs, and compare it with the teacher and with the same student trained without it.
+    """Train a small student on a teacher's outputs. Compares it with the teacher and with the same student trained without it.
 
     \b
     understudy distill hinton --teacher runs/teacher --student bilstm --train train.csv --out runs/first

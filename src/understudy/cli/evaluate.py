@@ -20,7 +20,7 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Measure a model on labelled rows: quality with 95 % intervals, speed, size, and agreement with a teacher.
+    """Measure a model on labelled rows. Reports quality with 95 % intervals, speed, size, and agreement with a teacher.
 
     \b
     understudy evaluate runs/first/student --data other.csv --column text=review --column label=stars

@@ -44,7 +44,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing export.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Export a model to ONNX with everything that predictions need, after checking that its predictions match the model's.
+    """Export a model to ONNX. The folder has all that predictions need, and is checked to predict as the model does.
 
     \b
     understudy export runs/first --out exports/first --int8

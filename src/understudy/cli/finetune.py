@@ -10,7 +10,7 @@ def command(
     model: Annotated[
         str,
         typer.Argument(
-            help="Folder or hub name of a pretrained encoder, as sentence-transformers/all-MiniLM-L6-v2; or a kind of student, to "
+            help="Folder or hub name of a pretrained encoder, such as sentence-transformers/all-MiniLM-L6-v2; or a kind of student, to "
             "train it on the labels."
         ),
     ],
@@ -32,12 +32,12 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Fine-tune a pretrained encoder on labelled rows, as a teacher; keeps the checkpoint with the best validation metric.
+    """Fine-tune a pretrained encoder on labelled rows, as a teacher. Keeps the checkpoint with the best validation metric.
 
     \b
-    understudy finetune path/to/encoder --train train.csv --column text=review --column label=stars --out runs/teacher
-    understudy finetune path/to/encoder --train train.jsonl.gz --validation validation.jsonl.gz \\
-        --epochs 3 --learning-rate 1e-4 --set train.last_layers=4 --out runs/teacher
+    understudy finetune sentence-transformers/all-MiniLM-L6-v2 --train train.csv --out runs/teacher
+    understudy finetune path/to/encoder --train train.csv --column text=review --column label=stars \\
+        --validation validation.csv --epochs 3 --learning-rate 1e-4 --set train.last_layers=4 --out runs/teacher
     """
     from understudy.finetuning import finetune
     from understudy.recipe import FinetuneSettings

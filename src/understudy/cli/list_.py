@@ -35,7 +35,7 @@ def command(
     what: Annotated[What | None, typer.Argument(help="What to list; without it, everything but the settings.")] = None,
     json: options.Json = False,
 ) -> None:
-    """List the recipes, students, objectives, augmenters and tasks that come with understudy, or every setting.
+    """List recipes, students, objectives, augmenters and tasks. With `settings`, every setting of a recipe.
 
     \b
     understudy list

@@ -10,8 +10,8 @@ def command(
     recipe: Annotated[
         str | None, typer.Argument(help="A packaged recipe (understudy list) or a .yaml file.  [default: hinton]")
     ] = None,
-    teacher: Annotated[list[str] | None, typer.Option(help="As in distill.")] = None,
-    student: Annotated[str | None, typer.Option(help="As in distill.")] = None,
+    teacher: options.Teachers = None,
+    student: options.Student = None,
     task: options.Tasks = None,
     train: options.Trains = None,
     validation: options.Validations = None,
@@ -28,13 +28,18 @@ def command(
     set_: options.Set = None,
     seed: options.Seed = None,
     store: options.Stores = None,
-    control: Annotated[str | None, typer.Option(help="As in distill.")] = None,
-    no_control: Annotated[bool, typer.Option("--no-control", help="As in distill.")] = False,
-    no_export: Annotated[bool, typer.Option("--no-export", help="As in distill.")] = False,
+    control: options.Control = None,
+    no_control: options.NoControl = False,
+    no_export: options.NoExport = False,
+    # These change nothing here, so that the command of a run can be tried as it is.
+    out: Annotated[str | None, typer.Option(hidden=True)] = None,
+    no_baseline: Annotated[bool, typer.Option("--no-baseline", hidden=True)] = False,
+    resume: Annotated[bool, typer.Option("--resume", hidden=True)] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", hidden=True)] = False,
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Dry run of `distill` with the same options: rows, updates, parameters, disk, time and memory. Writes nothing.
+    """Dry run of `distill` with the same options. Shows rows, updates, parameters, disk, time and memory; writes nothing.
 
     \b
     understudy plan hinton --teacher runs/teacher --student bilstm --train train.csv --transfer many.csv

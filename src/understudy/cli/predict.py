@@ -37,7 +37,7 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Predict labels with their probabilities, or numbers for a similarity.
+    """Predict labels with probabilities, or similarities.
 
     CSV files get the predicted label and its probability; JSON Lines get the probabilities of all classes too.
 

@@ -25,10 +25,10 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Pretrain an encoder by masked language modelling on unlabelled text, for `distill --pretrained`.
+    """Pretrain an encoder on unlabelled text. It predicts masked tokens; the result is for `distill --pretrained`.
 
     \b
-    understudy pretrain path/to/encoder --raw text.txt.gz --out runs/pretrained
+    understudy pretrain sentence-transformers/all-MiniLM-L6-v2 --raw text.txt.gz --out runs/pretrained
     understudy pretrain path/to/encoder --raw reviews.csv --column text=review --epochs 3 --out runs/pretrained
     """
     from understudy.pretraining import pretrain

@@ -17,7 +17,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Print the results of a run and write its page (report.html) anew; or compare several runs on one page.
+    """Print a run's results and write its page (report.html). Several runs are compared on one page.
 
     \b
     understudy report runs/first

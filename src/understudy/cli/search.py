@@ -12,7 +12,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 def command(
     budget: Annotated[str, typer.Option(help="Limits on the exported student, as in 'latency_ms<=1, size_mib<=10'.")],
-    teacher: Annotated[list[str] | None, typer.Option(help="As in distill.")] = None,
+    teacher: options.Teachers = None,
     task: options.Task = None,
     train: options.Train = None,
     validation: options.Validation = None,
@@ -57,7 +57,7 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Search for the best student, recipe and settings within a budget of latency and size, and distil it.
+    """Search for the best student within a budget. Tries students, recipes and settings, and distils the best.
 
     \b
     understudy search --teacher runs/teacher --train train.csv --budget 'latency_ms<=1, size_mib<=10' --out runs/search

@@ -29,7 +29,7 @@ def command(
     ] = _DEFAULT.max_body_mib,
     json: options.Json = False,
 ) -> None:
-    """Serve an exported model over HTTP: POST /predict, GET /health, /metrics and /openapi.json. Needs no torch.
+    """Serve an exported model over HTTP, without torch. Answers POST /predict, GET /health, /metrics and /openapi.json.
 
     SIGTERM or Ctrl-C stops it once all accepted requests are answered.
 

@@ -21,7 +21,7 @@ def command(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Cache the teacher's outputs in a folder, so that several runs share them (`distill --store`). Resumes where it was stopped.
+    """Cache the teacher's outputs in a folder. Several runs share it (`distill --store`); it resumes where it was stopped.
 
     \b
     understudy teach --teacher runs/teacher --train train.csv --transfer many.csv --store runs/outputs
