@@ -1,6 +1,7 @@
 """Text, a teacher, and no labelled row: the student learns, and every figure is called agreement with the teacher."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from understudy.errors import DataError, ModelError, RecipeError
 from understudy.pipeline import distill
 from understudy.preparation import gather, prepare, resolve
 from understudy.recipe_file import load_recipe, packaged
-from understudy.report.advice import headline, lines
+from understudy.report.advice import findings, headline, lines
 from understudy.report.comparison import read_runs
 from understudy.report.table import figure_name, table_cells, verdict
+from understudy.train.training import Progress
 
 pytestmark = pytest.mark.usefixtures("quick")
+made = Progress.__init__
 SMALL = {
     "student": {"kind": "bilstm", "hidden": 8, "embedding": 8, "feature": 8, "vocabulary": "words", "min_count": 1},
     "stages.0.train.max_steps": 40, "stages.0.train.batch_size": 8, "stages.0.train.learning_rate": 1e-2, "export": [],
@@ -212,3 +215,41 @@ def test_a_teacher_of_one_answer_is_refused(world, tmp_path):
 def test_a_finished_run_says_what_it_is_in_its_facts(world, tmp_path):
     run = distill(recipe(world, tmp_path), tmp_path / "run")
     assert json.loads((run.folder / "facts.json").read_text())["reference"] == "teacher"
+
+
+def test_messages_name_the_file_and_how_to_measure_the_teacher(world, tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(Progress, "__init__", lambda self, *given: (called.append(given[-1]), made(self, *given))[1])
+    file, said = answers(tmp_path, lambda name: {"label": name}), []
+    run = distill(
+        recipe(world, tmp_path, teacher__models=[file], data__transfer=file), tmp_path / "run", say=said.append
+    )
+    assert called == ["agreement with the teacher"]  # the bar of the student's training
+    splits = [line for line in said if "were split off" in line]
+    assert len(splits) == 2 and all(f"split off {file}" in line for line in splits)
+    assert "label 100 to 200 texts by hand" in verdict(run.facts) and "--test FILE" in verdict(run.facts)
+
+
+@pytest.mark.parametrize("given", [[], ["data__test"], ["data__test", "data__validation"]])
+@pytest.mark.parametrize("file", [None, "all rows", "no test row"])
+def test_law_only_figures_on_true_labels_are_called_accuracy(world, tmp_path, monkeypatch, given, file):
+    called = []
+    monkeypatch.setattr(Progress, "__init__", lambda self, *args: (called.append(args[-1]), made(self, *args))[1])
+    keys = {one: getattr(world, one.removeprefix("data__")) for one in given}
+    if file:
+        keys["teacher__models"] = [answers(tmp_path, lambda name: {"label": name})]
+    if file == "no test row" and given:
+        tested = {json.loads(line)["text"] for line in Path(world.test).read_text("utf-8").splitlines()}
+        lines = Path(keys["teacher__models"][0]).read_text("utf-8").splitlines()
+        rows = [row for row in map(json.loads, lines) if row["text"] not in tested]
+        keys["teacher__models"] = [write_rows(tmp_path / "part.jsonl", rows)]
+    run = distill(recipe(world, tmp_path, **keys), tmp_path / "run")
+    facts = {**run.facts, "trainings": {"student": {"distillation": {"rising": True, "steps": 40, "best": 0.8}}}}
+    text = next(one["text"] for one in findings(facts) if one["kind"] == "still_rising")
+    true = "data__validation" in given
+    assert called == ["accuracy" if true else "agreement with the teacher"]
+    assert f"Validation {called[0]} of the student was still rising" in text
+    unmeasured = [note for note in facts["data"]["notes"] if note.startswith("The teacher is not measured")]
+    assert ["answers 0 of" in note for note in unmeasured] == ([True] if file == "no test row" and given else [])
+    assert ("quality" in facts["models"]["teacher"]) == (bool(given) and not unmeasured)
+    assert not any("were left in" in note for note in facts["data"]["notes"])  # no row of two splits

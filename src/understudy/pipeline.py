@@ -27,6 +27,7 @@ from understudy.preparation import Plan, keep_made_rows, prepare, resolve
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import FinetuneSettings, Recipe, Stage, make_objectives
 from understudy.report.advice import findings
+from understudy.report.agreement import validation_name
 from understudy.report.page import write_page
 from understudy.run import METRICS, Run, Say, check, write_whole
 from understudy.teachers.store import Store
@@ -310,7 +311,8 @@ def train_stage(
     return train(
         student, tokenized(student, rows, teacher_logits, teacher=live, balanced=stage.train.balanced_sampling),
         by_length(student, labelled(plan.rows.validation)), plan.task, stage.train, make_objectives(stage.objectives),
-        metric=plan.recipe.selection_metric, teacher=live, self_average=own, mixup=mixup, **shared,
+        metric=plan.recipe.selection_metric, teacher=live, self_average=own, mixup=mixup,
+        metric_name=validation_name(plan.rows.labelled_by_teacher, plan.recipe.selection_metric, plan.recipe.selection_metric), **shared,
     )  # fmt: skip
 
 

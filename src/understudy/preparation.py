@@ -285,7 +285,13 @@ def _answered(teacher: FileTeacher, rows: Rows, *, declared: bool) -> Rows:
         for name in ("train", "transfer")
         if teacher.unanswered and (part := getattr(rows, name)) is not None
     }
-    return replace(rows, **answered, notes=(*rows.notes, *teacher.notes))
+    notes = [*rows.notes, *teacher.notes]
+    if "test" not in rows.labelled_by_teacher and (count := teacher.answered(rows.test)) < len(rows.test):
+        notes.append(
+            f"The teacher is not measured: {teacher.path} answers {count:,} of {len(rows.test):,} test rows. To measure it beside the "
+            "student, append its answers to the others."
+        )
+    return replace(rows, **answered, notes=tuple(notes))
 
 
 def _labelled_by(teacher: Teacher, rows: Rows, task: Task, device: str) -> Rows:

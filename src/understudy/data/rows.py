@@ -135,6 +135,8 @@ def read(
     to_make = 0 if "validation" in tables else 1 + ("test" not in tables)
     notes += doubts(doubtful, classes, splits=to_make) if doubtful else []
     contradicting = several_labels(doubtful) if classes else {}
+    if unlabelled:  # before some of them are held out
+        tables["train"] = _without_peeking(tables, "train", notes)
     _make_missing(tables, train_source, settings, seed, notes)
     if not unlabelled:
         _check_labels(tables, settings, classes, seed, notes)
@@ -144,7 +146,7 @@ def read(
     _tell_duplicates(tables, notes)
     if settings.raw is not None:
         tables["raw"] = _raw(settings.raw, settings, classes)
-    for name in ("train", "raw") if unlabelled else ("transfer", "raw"):
+    for name in ("transfer", "raw"):
         if name in tables:
             tables[name] = _without_peeking(tables, name, notes)
     notes += [] if unlabelled else [described(tables["train"], classes.names if classes else None)]
@@ -414,7 +416,8 @@ def _make_missing(
         kinds = ["stratified"] if train.labels.dtype == np.int64 and not without else []
         kinds += [f"groups of {settings.group_column} whole"] if groups is not None else []
         notes.append(
-            f"No {name} rows were given: {int(out.sum())} were split off train ({', '.join([*kinds, f'seed {seed}'])})."
+            f"No {name} rows were given: {int(out.sum())} were split off {source.where if without else 'train'} "
+            f"({', '.join([*kinds, f'seed {seed}'])})."
         )
 
 
@@ -467,6 +470,7 @@ def _without_peeking(tables: Mapping[str, Table], name: str, notes: list[str]) -
     """The rows without those that are held out: of plain text every text of theirs, of rows the same texts, in either order."""
     table = tables[name]
     splits = [tables[split] for split in ("validation", "test") if split in tables]
+    name = "transfer" if name == "train" else name  # training rows without labels come from --transfer
     what, also = f"{name} rows", "validation or test rows"
     if name == "raw":
         what, also = "raw texts", "texts of validation or test rows (of pairs, either side)"

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from understudy.evaluate.summary import metric_value
-from understudy.report.agreement import by_teacher, test_rows
+from understudy.report.agreement import by_teacher, test_rows, validation_name
 from understudy.report.speeds import between, devices, rough, times
 from understudy.report.table import (
     figure_name,
     gain_is_shown,
     listed,
+    metric_name,
     model_name,
     p_value,
     points,
@@ -216,7 +217,8 @@ def _below_control(facts: Facts) -> list[Finding]:
 
 
 def _still_rising(facts: Facts) -> list[Finding]:
-    found, metric = [], figure_name(facts, facts["primary_metric"])
+    by, metric = (facts.get("data") or {}).get("labelled_by_teacher", ()), facts["primary_metric"]
+    found, shown = [], validation_name(by, metric, metric_name(metric))
     for name, stages in (facts.get("trainings") or {}).items():
         for stage, one in stages.items():
             if not one.get("rising"):
@@ -224,7 +226,7 @@ def _still_rising(facts: Facts) -> list[Finding]:
             who = model_name(name)
             found.append(_finding(
                 "still_rising", f"Train the {who} longer: it still improved at the end.",
-                f"Validation {metric} of the {who} was still rising at the end of its {one['steps']:,} updates (best {one['best']:.3f}).",
+                f"Validation {shown} of the {who} was still rising at the end of its {one['steps']:,} updates (best {one['best']:.3f}).",
                 f"Train longer: {_longer(facts, name, stage)}.",
             ))  # fmt: skip
     return found

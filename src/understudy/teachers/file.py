@@ -134,7 +134,11 @@ class FileTeacher(Teacher):
             )  # fmt: skip
 
     def covers(self, rows: datasets.Dataset) -> bool:
-        return all(key in self._by_identity for key in rows["identity"])
+        return self.answered(rows) == len(rows)
+
+    def answered(self, rows: datasets.Dataset) -> int:
+        """How many of the rows it answers."""
+        return sum(key in self._by_identity for key in rows["identity"])
 
     def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
         missing = [

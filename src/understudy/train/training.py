@@ -89,6 +89,7 @@ def train(
     device: str | None = None,
     autocast: bool = True,
     report_to: Sequence[str] = (),
+    metric_name: str | None = None,
 ) -> Trained:
     """Train `student` in place; at the end it holds the weights that were best on validation (the last, where nothing trains the head).
 
@@ -99,6 +100,7 @@ def train(
         folder: of the checkpoints. A training found there goes on from its last whole checkpoint.
         write: takes every line of metrics.
         name: what the progress bar calls it.
+        metric_name: what the progress bar calls the metric; None: as it is called in the settings.
         teacher: asked live.
         mixup: what is learned from blended rows besides.
         self_average: the teacher, where it is the student's own mean.
@@ -121,7 +123,7 @@ def train(
         settings, planned, folder=folder, seed=seed, device=device, precision=precision, metric=metric if selects else None,
         report_to=report_to,
     )  # fmt: skip
-    progress = Progress(name, write, metric)
+    progress = Progress(name, write, metric_name or metric)
     trainer = DistillationTrainer(
         student.model, arguments, objectives=objectives, teacher=teacher.model if teacher else None, mixup=mixup, self_average=self_average,
         train_dataset=rows, eval_dataset=validation, processing_class=student.tokenizer, data_collator=_collator(student, teacher),
