@@ -81,6 +81,15 @@ def test_every_option_explains_itself(command):
     assert not re.search(r"As in \w+\.", said), "nobody should have to open another help"
 
 
+def test_a_near_folder_is_no_hidden_one(tmp_path):
+    from understudy.errors import near_folder
+
+    (tmp_path / ".firs.new").mkdir()
+    assert near_folder(tmp_path / "firs") == ""
+    (tmp_path / "first").mkdir()
+    assert near_folder(tmp_path / "firs") == f" (did you mean '{tmp_path / 'first'}'?)"
+
+
 def test_plan_takes_every_option_of_distill():
     options = {
         name: {option for one in typer.main.get_command(app).commands[name].params for option in one.opts}

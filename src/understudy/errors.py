@@ -72,5 +72,6 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
 def near_folder(folder: Path) -> str:
     """The words that follow the name of a folder that is not there: the near miss beside it, if there is one."""
     beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    beside = [name for name in beside if not name.startswith(".")]  # unfinished ones of ours among them
     near = get_close_matches(folder.name, beside, n=1)
     return f" (did you mean '{folder.with_name(near[0])}'?)" if near else ""

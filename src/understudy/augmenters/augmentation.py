@@ -23,7 +23,7 @@ def augmented(
 ) -> Dataset:  # fmt: skip
     """Up to `copies` changed forms of every row, for the teacher to label, or with the row's own label.
 
-    Chance hangs on the seed, the row's identity and the number of the copy, and on nothing else. What a step has to draw from may
+    Chance depends on the seed, the row's identity and the number of the copy, and on nothing else. What a step has to draw from may
     hang on all the rows, as with `part_of_speech`. Copies that are like a row that is there, like an earlier copy, or in
     `leave_out`, are left out. Of a pair, the first, the second or both texts change, each with probability 1/3.
 

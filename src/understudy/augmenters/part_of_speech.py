@@ -23,7 +23,7 @@ class PartOfSpeech(Augmenter):
     The label is the teacher's to give: the rule "perturbs the semantics of each example", as the paper says.
 
     Words are tagged by a lexicon (the tag that a word has most often in tagged text; by its last letters where it was never seen), or
-    by a model, which sees the sentence. Words are drawn from all the rows, so a copy hangs on the other rows too.
+    by a model, which sees the sentence. Words are drawn from all the rows, so a copy depends on the other rows too.
 
     Args:
         tagger: a file of tagged rows with the columns `tokens` and `tags`, the folder of a token-classification model, or a spaCy

@@ -99,7 +99,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 _STAGES = "; of every stage, where a recipe has several."
 Epochs = Annotated[float | None, typer.Option(help=f"Training epochs{_STAGES}")]
-LearningRate = Annotated[float | None, typer.Option(help=f"Peak learning rate{_STAGES}")]
+LearningRate = Annotated[float | None, typer.Option("--learning-rate", "--lr", help=f"Peak learning rate{_STAGES}")]
 BatchSize = Annotated[int | None, typer.Option(help=f"Batch size{_STAGES}")]
 MaxLength = Annotated[int | None, typer.Option(help="Tokens kept per row; default: the model's limit, at most 512.")]
 Temperature = Annotated[float | None, typer.Option(help="Distillation temperature of every objective that has one.")]

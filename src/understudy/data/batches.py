@@ -1,4 +1,4 @@
-"""Rows → token ids → batches: tokenize once, group rows of like length, pad to the longest of the batch."""
+"""Rows → token ids → batches: tokenize once, group rows of similar length, pad to the longest of the batch."""
 
 from __future__ import annotations
 
@@ -164,10 +164,10 @@ class Collator:
 
 
 class LengthBuckets(Sampler[int]):
-    """Row numbers, shuffled, in runs of like length: each epoch its own order, fixed by seed and epoch alone.
+    """Row numbers, shuffled, in runs of similar length: each epoch its own order, fixed by seed and epoch alone.
 
     Rows are shuffled, cut into runs of 50 batches, sorted by length within a run; then whole batches are shuffled. As the order
-    hangs on nothing else, a resumed training sees the same batches.
+    depends on nothing else, a resumed training sees the same batches.
 
     Args:
         lengths: tokens a row.

@@ -20,7 +20,7 @@ MASKED, REPLACED = 0.8, 0.1  # of the chosen tokens; the rest stay as they are
 class MaskedRows(TokenizedRows):
     """Texts with tokens to predict: `labels` holds the token where one was chosen, else -100.
 
-    Of the chosen tokens 80 % become the mask token, 10 % another token, 10 % stay. What is chosen hangs on seed, epoch and the number
+    Of the chosen tokens 80 % become the mask token, 10 % another token, 10 % stay. What is chosen depends on seed, epoch and the number
     of the row alone, so that a resumed training sees what an uninterrupted one would. Special tokens are never chosen.
 
     Args:

@@ -275,7 +275,7 @@ def single_texts(rows: Dataset, held_out: Container[str] = ()) -> Dataset:
 
 
 def held_out_texts(rows: Dataset) -> tuple[Dataset, Dataset]:
-    """Texts to learn from, and a twentieth of them (1,000 at most) to select by; which ones hangs on what they say alone.
+    """Texts to learn from, and a twentieth of them (1,000 at most) to select by; which ones depends on what they say alone.
 
     Raises:
         DataError: a single text.

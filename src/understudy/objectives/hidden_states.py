@@ -19,7 +19,7 @@ def hidden_state_mse(
     """Mean squared difference over counted tokens and width. Unit: squared activations.
 
     Formula: mean over tokens of (1/width) Σ (s − t)². The mean is over counted tokens; implementations that take `mse_loss` of padded
-    tensors let padding count, so that their value hangs on the longest row of the batch.
+    tensors let padding count, so that their value depends on the longest row of the batch.
 
     Source: Jiao et al. 2020, arXiv:1909.10351, equations 8 and 9.
 

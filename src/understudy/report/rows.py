@@ -1,4 +1,4 @@
-"""From what models said of single rows to what the page shows of them: rows that flipped, classes, confusion, calibration."""
+"""From predictions for single rows to what the page shows of them: rows that flipped, classes, confusion, calibration."""
 
 from __future__ import annotations
 

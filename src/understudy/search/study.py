@@ -105,7 +105,7 @@ class SharedStudy:
     """The trials of one search, wherever they are made.
 
     A trial counts unless it failed: those of killed processes fail, and come again with the same settings. Trials have places, 0, 1, …
-    among those that count; what is drawn for a place hangs on the seed, the place and the trials before, so that a search that was stopped
+    among those that count; what is drawn for a place depends on the seed, the place and the trials before: one that was stopped
     goes on as if it had not been.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a model says: of rows, in batches of like length; and of one batch, with what goes on inside."""
+"""Outputs of a model: of rows, in batches of similar length; and of one batch, with hidden states and attention."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def bfloat16_agrees(
 ) -> bool:
     """Whether the gradient of one batch under bf16 autocast points where the float32 gradient points.
 
-    It hangs on the weights and the batch only, so that a run decides the same way every time; dropout is off while it looks.
+    It depends on the weights and the batch only, so that a run decides the same way every time; dropout is off while it looks.
     """
     batch = {name: value.to(device) for name, value in batch.items()}
     training = model.training

@@ -45,7 +45,7 @@ class DistillationTrainer(Trainer):
 
     Args:
         model: the student.
-        args: as for `Trainer`; `train_sampling_strategy="group_by_length"` uses length buckets whose order hangs on seed and epoch alone.
+        args: as for `Trainer`; `train_sampling_strategy="group_by_length"` uses length buckets whose order depends on seed and epoch alone.
         objectives: (weight, objective) pairs.
         teacher: a live teacher; None when the data set carries `teacher_logits`, or no objective needs one.
         teacher_pad_token_id: of the teacher's tokenizer, where it is not the student's.
