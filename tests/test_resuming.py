@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from safetensors.torch import load_file, save_file
 
 from tiny import BAD, GOOD, OTHER, write_rows
@@ -13,9 +14,9 @@ from understudy.errors import RunFolderError
 from understudy.finetuning import finetune
 from understudy.pipeline import distill
 from understudy.pretraining import pretrain
-from understudy.recipe import FinetuneSettings, PretrainSettings, StudentPart
+from understudy.recipe import FinetuneSettings, PretrainSettings, Recipe, StudentPart
 from understudy.recipe_file import load_recipe
-from understudy.run import FACTS, Run, check
+from understudy.run import FACTS, MEASURING, Run, check
 from understudy.searching import search
 from understudy.settings import all_settings
 
@@ -294,8 +295,63 @@ def test_settings_of_measuring_may_change_until_the_run_is_finished(tmp_path):
     Run.start(run.folder, other, resume=True)
     assert (run.folder / "recipe.yaml").read_text("utf-8") == other
     run.record({"seed": 0})
-    with pytest.raises(RunFolderError, match=r"other settings: export \(\[\] there, \['onnx'\] now\)"):
+    with pytest.raises(RunFolderError, match=r"is a finished run, without export onnx\. Give"):
         check(run.folder, RECIPE, resume=True, overwrite=False)
+    assert check(run.folder, other.replace("report_to: [tensorboard]", "report_to: []"), resume=True, overwrite=False)
+    assert Run.start(run.folder, other.replace("tensorboard", "mlflow"), resume=True).finished
+    assert (run.folder / "recipe.yaml").read_text("utf-8") == other, "what was measured stays written down"
+
+
+@pytest.mark.parametrize("less", ["control: [alone]", "export: [onnx]", "baseline: true", "calibrate: true"])
+def test_a_finished_run_is_asked_for_less_or_for_more(less, tmp_path):
+    """A law over the settings of measuring: less needs nothing done; more cannot be had by resuming, and the way to it is said."""
+    whole = {"name": "hinton", "seed": 0, "control": ["alone"], "export": ["onnx"], "baseline": True, "calibrate": True}
+    fewer = whole | {key: type(value)() for key, value in yaml.safe_load(less).items()}
+    run = Run.start(tmp_path / "whole", yaml.safe_dump(whole))
+    run.record({})
+    if "calibrate" not in less:
+        assert check(run.folder, yaml.safe_dump(fewer), resume=True, overwrite=False)
+    run = Run.start(tmp_path / "fewer", yaml.safe_dump(fewer))
+    Run.start(run.folder, yaml.safe_dump(whole), resume=True)  # not finished: it may measure more
+    Run.start(run.folder, yaml.safe_dump(fewer), resume=True)
+    run.record({})
+    (run.folder / "student").mkdir()
+    with pytest.raises(RunFolderError, match="is a finished run, without ") as error:
+        check(run.folder, yaml.safe_dump(whole), resume=True, overwrite=False)
+    assert ("understudy export" in str(error.value)) == ("export" in less or "calibrate" in less)
+    with pytest.raises(RunFolderError, match=r"other settings: seed \(0 there, 1 now\)\. Give"):
+        check(run.folder, yaml.safe_dump(fewer | {"seed": 1}), resume=True, overwrite=False)
+
+
+def test_every_setting_is_of_training_or_of_measuring():
+    known = {"name", "task", "metric", "seed", "data", "teacher", "tasks", "student", "stages"}
+    assert Recipe.model_fields.keys() == known | set(MEASURING)
+
+
+def test_a_finished_run_is_shown_again_whatever_it_is_to_measure_less(world, tmp_path, understudy, quick):
+    short = ["--set", "stages.0.train.max_steps=2"]
+    assert understudy(*world.distill("hinton", tmp_path / "out", *short)).code == 0
+    facts = (tmp_path / "out" / "facts.json").read_bytes()
+    said = understudy(*world.distill("hinton", tmp_path / "out", *short, "--resume", "--no-baseline", "--no-control"))
+    assert (
+        said.code == 0 and "finished run; nothing to do" in said.err and "student alone" in " ".join(said.out.split())
+    )
+    said = understudy(*world.distill("hinton", tmp_path / "out", *short, "--resume", "--set", "export=[onnx]"))
+    assert said.code == 2 and "is a finished run, without export onnx" in " ".join(said.err.split())
+    assert (tmp_path / "out" / "facts.json").read_bytes() == facts
+
+
+def test_a_control_is_left_out_while_a_run_is_resumed(world, tmp_path, quick):
+    keys = world.keys | {"stages.0.train.max_steps": 2}
+
+    def stop_at_the_control(line: str) -> None:
+        if line.startswith("Measuring"):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        distill(load_recipe("hinton", keys), tmp_path / "out", say=stop_at_the_control)
+    run = distill(load_recipe("hinton", keys | {"control": []}), tmp_path / "out", resume=True)
+    assert run.facts["trainings"].keys() == {"student"} and "student_alone" not in run.facts["models"]
 
 
 def test_a_folder_that_does_not_say_its_rows_is_refused(tmp_path):

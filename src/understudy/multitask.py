@@ -28,7 +28,7 @@ from understudy.preparation import Plan, check, filled_in, gather, teacher_input
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import ObjectivePart, Recipe, Stage, make_objectives
 from understudy.report.page import write_page
-from understudy.run import METRICS, Run, Say, write_whole
+from understudy.run import FACTS, METRICS, Run, Say, write_whole
 from understudy.run import check as check_folder
 from understudy.students import Blueprint
 from understudy.students.assembly import seeded, set_head
@@ -66,6 +66,8 @@ def distill_tasks(
         if run.finished:
             say(f"{out} is a finished run; nothing to do")
             return run
+        for task in together.plans:  # measured by a run that was stopped then: it is measured again
+            (out / task / FACTS).unlink(missing_ok=True)
         runs = {
             task: Run.start(out / task, recipe.dump(), inputs=plan.inputs, resume=True, device=device)
             for task, plan in together.plans.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,7 +206,7 @@ def prove(
         "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
         "command": command, "label_names": names, "data": plan.rows.facts(),
         "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.at(stage).layer_maps(stage))},
-        **compared, "trainings": _trainings(run, plan), "exports": shipped.parity,
+        **compared, "trainings": _trainings(run, plan, models), "exports": shipped.parity,
         "controls": {
             name: {"kept": controls.kept(name, recipe), "start": controls.start(plan)}
             for name in controls.MAKE if f"student_{name}" in models
@@ -220,9 +220,10 @@ def prove(
     write_page(run.folder)
 
 
-def _trainings(run: Run, plan: Plan) -> dict[str, Any]:
-    """How every training of the run went, and the teacher's, where `understudy finetune` made it alone."""
-    found = run.trainings(plan.recipe.selection_metric)
+def _trainings(run: Run, plan: Plan, models: Container[str]) -> dict[str, Any]:
+    """How the training of every model that was measured went, and the teacher's, where `understudy finetune` made it alone."""
+    every = run.trainings(plan.recipe.selection_metric)
+    found = {model: stages for model, stages in every.items() if model in models}  # one may be asked for no more
     facts = [folder / "facts.json" for folder in plan.teacher_folders]
     if len(facts) == 1 and facts[0].is_file():
         found |= json.loads(facts[0].read_text("utf-8")).get("trainings") or {}

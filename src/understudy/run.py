@@ -34,7 +34,13 @@ from understudy.train.curves import trainings
 
 RECIPE, FACTS, METRICS, ENVIRONMENT = "recipe.yaml", "facts.json", "metrics.jsonl", "environment.json"
 INPUTS = "inputs.json"
-MEASURING = ("export", "calibrate", "report_to")  # settings that no training depends on
+MEASURING = (
+    "control",
+    "export",
+    "calibrate",
+    "baseline",
+    "report_to",
+)  # settings that the student's training does not depend on
 Inputs = Mapping[str, Mapping[str, Any]]  # split or model → its file, its hash and, of a split, its number of rows
 Say = Callable[[str], None]  # takes a line for the user
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
@@ -59,7 +65,8 @@ class Run:
         """Make the folder, or go on with the one that is there, which may be a finished one.
 
         Args:
-            recipe: the resolved recipe as YAML; a run is resumed only under an equal one, but for settings of measuring.
+            recipe: the resolved recipe as YAML; a run is resumed only under an equal one, but for settings of measuring. A finished one
+                keeps its own.
             inputs: the rows and models; a run is resumed only on the same.
 
         Raises:
@@ -67,7 +74,7 @@ class Run:
         """
         check(folder, recipe, inputs=inputs, resume=resume, overwrite=overwrite)
         if resume and (folder / RECIPE).is_file():
-            if (folder / RECIPE).read_text("utf-8") != recipe:
+            if not (folder / FACTS).is_file() and (folder / RECIPE).read_text("utf-8") != recipe:
                 write_whole(folder / RECIPE, recipe)
             return cls(folder, fresh=False)
         if overwrite and folder.exists():
@@ -201,15 +208,36 @@ def check(folder: Path, recipe: str, *, inputs: Inputs | None = None, resume: bo
         before, now = yaml.safe_load((folder / RECIPE).read_text("utf-8")), yaml.safe_load(recipe)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunFolderError(f"{folder / RECIPE}: damaged ({error}); start anew with --overwrite") from error
-    finished = (folder / FACTS).is_file()
-    if not finished and isinstance(before, dict) and isinstance(now, dict):
+    finished, missing = (folder / FACTS).is_file(), ""
+    if isinstance(before, dict) and isinstance(now, dict):
+        missing = _not_measured(folder, before, now) if finished else ""
         before, now = ({key: value for key, value in one.items() if key not in MEASURING} for one in (before, now))
     if before != now:
         raise RunFolderError(f"{folder}: holds a run with other settings: {', '.join(_differences(before, now))}. "
                              "Give the same settings, or another --out")  # fmt: skip
     if inputs is not None:
         _check_inputs(folder, inputs)
+    if missing:
+        raise RunFolderError(missing)
     return Run(folder, fresh=False) if finished else None
+
+
+def _not_measured(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What a finished run lacks of what is asked now, with the way to it; empty where it has all of it."""
+    lacks = []
+    for key in ("control", "export"):
+        more = [one for one in now.get(key) or () if one not in (before.get(key) or ())]
+        lacks += [f"{key} {', '.join(more)}"] if more else []
+    lacks += ["the n-gram baseline"] if now.get("baseline") and not before.get("baseline") else []
+    if now.get("export") and now.get("calibrate") != before.get("calibrate"):
+        lacks += [f"exports with calibrate={str(now.get('calibrate')).lower()}"]
+    if not lacks:
+        return ""
+    ways = "Give what it was started with, start anew with --overwrite, or give another --out"
+    student = folder / "student"
+    if student.is_dir() and any("export" in one for one in lacks):
+        ways += f"; its student alone is exported by: understudy export {student} --out FOLDER"
+    return f"{folder}: is a finished run, without {' and '.join(lacks)}. {ways}"
 
 
 def _check_inputs(folder: Path, inputs: Inputs) -> None:
