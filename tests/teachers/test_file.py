@@ -11,7 +11,7 @@ from scipy.special import softmax
 from tiny import LABELS, SECOND_TEXTS, TEXTS
 from understudy.data.tables import identity
 from understudy.errors import DataError
-from understudy.teachers.file import FileTeacher
+from understudy.teachers.file import FileTeacher, better_order
 
 ROWS = Dataset.from_dict({"text": TEXTS, "identity": [identity(text) for text in TEXTS]})
 
@@ -322,6 +322,45 @@ def test_a_weak_teacher_is_not_taken_for_one_in_another_order(tmp_path, classes,
     rows, names = gold(200, classes), tuple(f"class {number:02d}" for number in range(classes))
     teacher = black_box(tmp_path / "x.jsonl", listing(rows, classes, list(range(classes)), right), label_names=names)
     teacher.check_order([rows], declared=False)
+
+
+@pytest.mark.parametrize("count", [8, 10, 40])
+def test_an_order_that_every_label_contradicts_is_refused_from_the_fewest_rows_checked_on(tmp_path, count):
+    rows = gold(count, 2)
+    swapped = [{"text": text, "probabilities": [float(label), 1.0 - label]}
+               for text, label in zip(rows["text"], rows["label"], strict=True)]  # fmt: skip
+    for declared in (False, True):
+        with pytest.raises(
+            DataError, match=rf"agree with 0% of {count} labels; read in the order good, bad, with 100%"
+        ):
+            black_box(tmp_path / "x.jsonl", swapped).check_order([rows], declared=declared)
+    black_box(tmp_path / "x.jsonl", swapped).check_order([rows.select(range(7))], declared=True)
+    with pytest.raises(DataError, match="too few labelled rows are in it to tell"):
+        black_box(tmp_path / "x.jsonl", swapped).check_order([rows.select(range(7))], declared=False)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 12, 77])
+@pytest.mark.parametrize("right", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("count", [8, 30, 120])
+def test_law_an_order_is_refused_by_more_than_chance_or_not_at_all(classes, right, count):
+    """At a level of 1 % three of 60 are refused by chance with p = 0.003; another order is found where rows are enough."""
+    draw, refused, found = np.random.default_rng(classes + count), 0, 0
+    for _ in range(60):
+        labels = draw.integers(classes, size=count)
+        said = np.where(draw.random(count) < right, labels, draw.integers(classes, size=count))
+        refused += better_order(said, labels, classes) is not None
+        found += better_order((said + 1) % classes, labels, classes) is not None
+    assert refused <= 3
+    assert found >= 59 or right < 0.9 or count < 8 * classes
+
+
+def test_answers_no_better_than_chance_are_warned_of(tmp_path):
+    rows = gold(120, 5)
+    teacher = black_box(tmp_path / "x.jsonl", listing(rows, 5, list(range(5)), 0.0), label_names=tuple("abcde"))
+    teacher.check_order([rows], declared=True)
+    assert (
+        teacher.notes[-1].startswith("Warning: ") and "not significantly more than by chance (20%)" in teacher.notes[-1]
+    )
 
 
 def test_without_labels_the_order_must_be_said(tmp_path):
