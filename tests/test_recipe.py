@@ -32,6 +32,21 @@ def refused(**changes) -> str:
 # --- the packaged ones
 
 
+@pytest.mark.parametrize("teacher", ["runs/teacher", ["runs/teacher"], {"models": ["runs/teacher"]}])
+@pytest.mark.parametrize("student", ["bilstm", {"kind": "bilstm"}])
+def test_a_name_stands_for_its_part(teacher, student):
+    """In a recipe, from Python and by `--set`: what has a name or a folder needs no mapping."""
+    recipe = load_recipe("hinton", {"teacher": teacher, "student": student})
+    assert recipe.teacher.models == ("runs/teacher",) and recipe.student.kind == "bilstm"
+
+
+def test_a_name_that_is_none_is_refused_as_ever():
+    with pytest.raises(RecipeError, match=r"bilstmm.*Did you mean 'bilstm'"):
+        load_recipe("hinton", {"teacher": "x", "student": "bilstmm"})
+    with pytest.raises(RecipeError, match="teacher"):
+        load_recipe("hinton", {"teacher": 3, "student": "bilstm"})
+
+
 def test_the_packaged_recipes_are_the_files():
     assert set(packaged()) == {path.stem for path in RECIPES.glob("*.yaml")} >= {"hinton", "tang", "bert_tutorial"}
 
@@ -187,7 +202,7 @@ def test_a_set_that_is_no_yaml():
         ("student", {"kind": "narrow", "width": 10, "heads": 3}, "heads must divide the width"),
         ("student", {"kind": "pretrained"}, "model is missing"),
         ("student", {"hidden": 3}, "student.kind is missing"),
-        ("student", "bilstm", "student is 'bilstm'"),
+        ("student", 3, "student is 3"),
         ("stages.0.name", "Not A Name", "stages.0.name is 'Not A Name'"),
         ("stages.0.rows", ["trian"], "stages.0.rows.0 is 'trian'"),
         ("data.max_length", 2, "data.max_length is 2"),

@@ -45,6 +45,12 @@ class Part(_Frozen):
     folder: ClassVar[str]
     kind: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        """`student: bilstm` is `student: {kind: bilstm}`."""
+        return {"kind": value} if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _known(self) -> Self:
         self.__pydantic_extra__ = self._checked()  # defaults become visible in the resolved recipe
@@ -203,6 +209,14 @@ class TeacherSettings(_Frozen):
         gt=0,
         description="of a file of answers: what stands for certainty, as 100 where they are in percent; null: found from all of them",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        """`teacher: runs/teacher`, or a list of them, are its models."""
+        return (
+            {"models": [value] if isinstance(value, str) else value} if isinstance(value, str | list | tuple) else value
+        )
 
     @model_validator(mode="after")
     def _a_weight_a_model(self) -> Self:
