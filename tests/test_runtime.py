@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tiny import LABELS, tiny_rows
 from understudy import runtime
 from understudy.errors import DataError, ModelError
 from understudy.inference import predict
-from understudy.runtime import Predictor
+from understudy.runtime import Predictor, six_digits
 
 
 def alone(code: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -563,3 +565,30 @@ def test_an_export_is_evaluated_as_a_model_is(single_export, world, understudy, 
     assert student["quality"]["accuracy"]["value"] > 0.9 and student["rows_per_second"] > 0
     assert said.json["agreement_with_teacher"] > 0.9
     assert understudy("evaluate", single_export, "--data", world.test, "--max-length", "8").code == 2
+
+
+@given(st.integers(2, 300), st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_law_six_digits_keep_sum_order_and_value(classes, seed):
+    values = np.random.default_rng(seed).dirichlet(np.full(classes, 0.3)).tolist()
+    shown = six_digits(values)
+    assert sum(shown) == pytest.approx(1, abs=1e-5) and shown == pytest.approx(values, rel=5.1e-6)
+    assert (np.diff(np.array(shown)[np.argsort(values)]) >= 0).all()
+    assert all(len(f"{one!r}".partition("e")[0].replace(".", "").strip("0")) <= 6 for one in shown)
+
+
+@pytest.mark.parametrize("of", ["export", "model"])
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
+def test_predictions_have_six_digits_in_every_format(of, name, single_export, world, messages, tmp_path, understudy):
+    model = single_export if of == "export" else world.teacher
+    said = understudy("predict", model, "--input", messages, "--column", "text=message", "--output", tmp_path / name)
+    assert said.code == 0, said.err
+    text = (tmp_path / name).read_text("utf-8")
+    if name == "out.csv":
+        numbers = [line["probability"] for line in csv.DictReader(text.splitlines())]
+    else:
+        rows = list(map(json.loads, text.splitlines()))
+        assert all(sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5) for row in rows)
+        assert all(row["probability"] == row["probabilities"][row["label"]] for row in rows)
+        numbers = [repr(one) for row in rows for one in row["probabilities"].values()]
+    assert numbers and all(len(one.partition("e")[0].lstrip("0.")) <= 6 for one in numbers)

@@ -17,7 +17,7 @@ from understudy.evaluate.measure import Measured, compare, texts_of
 from understudy.predicting import rows_of
 from understudy.recipe import DataSettings
 from understudy.run import Say, model_in
-from understudy.runtime import GIVE_A_PAIR, Predictor, check_texts, is_export
+from understudy.runtime import GIVE_A_PAIR, Predictor, check_texts, is_export, six_digits
 from understudy.tasks import Task
 from understudy.teachers.capture import logits_of
 from understudy.text_model import TextModel
@@ -136,13 +136,15 @@ def _answers(loaded: TextModel, rows: Sequence[Row], device: str | None) -> list
     given = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     names = loaded.label_names
     if names is None:
-        return [{**one, "value": float(value)} for one, value in zip(given, logits[:, 0], strict=True)]
+        return [{**one, "value": value} for one, value in zip(given, six_digits(logits[:, 0].tolist()), strict=True)]
     return [
         {
             **one,
-            "label": names[int(row.argmax())],
-            "probability": float(row.max()),
-            "probabilities": dict(zip(names, row.tolist(), strict=True)),
+            "label": names[top],
+            "probability": row[top],
+            "probabilities": dict(zip(names, row, strict=True)),
         }
-        for one, row in zip(given, softmax(logits, axis=-1), strict=True)
+        for one, top, row in zip(
+            given, logits.argmax(axis=-1), map(six_digits, softmax(logits, axis=-1).tolist()), strict=True
+        )
     ]
