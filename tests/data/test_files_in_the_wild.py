@@ -167,6 +167,16 @@ def test_a_file_of_another_kind_says_so_under_every_ending(tmp_path, kind, endin
             reading()
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_a_table_under_the_name_of_a_text_file(tmp_path, mark):
+    path = tmp_path / "rows.txt"
+    path.write_text(table(PLAIN, mark), encoding="utf-16", newline="")
+    with pytest.raises(DataError, match=r"looks like a header .text, label.; .* name a table .csv or .tsv"):
+        list(stream_rows(str(path), {}))
+    path.write_text(f"text{mark} and more of it{'x' * 200_000}\nsecond{mark} line\n")
+    assert len(list(stream_rows(str(path), {}))) == 2
+
+
 def test_an_ending_that_is_not_read_says_what_to_do(tmp_path):
     for ending, remedy in sources._INSTEAD.items():
         path = tmp_path / f"rows{ending}"

@@ -1,5 +1,6 @@
 """Files read as they are used: the same rows as read whole, a little at a time, and each broken line named."""
 
+import csv
 import gzip
 import json
 
@@ -146,3 +147,8 @@ def test_nothing_heavy_is_needed():
     code = "import sys, understudy.data.streams; print({'torch', 'datasets', 'numpy'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout == "set()\n"
+
+
+def test_a_long_first_line_of_standard_input():
+    csv.field_size_limit(131072)  # as in a fresh process
+    assert [len(text) for (text, _), _ in stream_lines([b"x" * 200_000 + b"\n", b"y\n"])] == [200_000, 1]

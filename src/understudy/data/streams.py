@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain, dropwhile
+from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,11 @@ def stream_records(source: str, columns: Mapping[str, str], *, tell: Tell = lamb
     elif ending in (".csv", ".tsv"):
         wanted = [columns.get(our, our) for our in sources.OUR_COLUMNS]
         yield from _delimited(source, delimited.read(path, wanted, tell), columns)
+    elif ending == ".txt":
+        _check_lines(source, lines_of(path), columns.get("text", "text"))
+        yield from _lines(source, lines_of(path, tell), columns)
     else:
-        yield from (_lines if ending == ".txt" else _jsonl)(source, lines_of(path, tell), columns)
+        yield from _jsonl(source, lines_of(path, tell), columns)
 
 
 def stream_lines(
@@ -89,7 +92,20 @@ def _reader_of(first: str, second: str, columns: Mapping[str, str], where: str) 
     return _lines
 
 
+def _check_lines(source: str, lines: Iterable[str], wanted: str) -> None:
+    """Refuse a table under the name of a text file; some spreadsheet programs write it so."""
+    first, second, *_ = *islice((line.strip() for line in lines if line.strip()), 2), ""
+    for mark in delimited.MARKS:
+        header = [field.strip(' "') for field in first.split(mark)]
+        if wanted in header and 1 < len(header) <= len(second.split(mark)) and all(map(_NAME.fullmatch, header)):
+            raise DataError(
+                f"{source}: the first line looks like a header ({', '.join(header)}); a .txt file holds one text per line, so name a "
+                "table .csv or .tsv"
+            )
+
+
 def _fields(line: str, mark: str) -> list[str]:
+    csv.field_size_limit(2**31 - 1)  # the default refuses texts of more than 128 KiB
     return [field.strip() for field in next(csv.reader([line], delimiter=mark), [])]
 
 
