@@ -1,4 +1,6 @@
-"""The controls: the same student from the same start, with the same number of updates and the same selection, taught otherwise.
+"""The controls: the same student from the same start, the same maximum number of updates and the same selection, taught otherwise.
+
+Each training stops by its own validation, so that one may make fewer updates than the other.
 
 `alone` is the recipe without its teacher, and tells whether the teacher helped: what needs none stays (masked language modelling,
 blended rows with their labels, changed rows whose label survives). `pseudo_labels` has the teacher's most likely label in the place of
@@ -78,7 +80,7 @@ def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: s
 
 
 def alone(stage: Stage, recipe: Recipe, updates: int) -> Stage:
-    """The stage without the teacher, for as many updates: what is left of its terms, or the labels where nothing is.
+    """The stage without the teacher, for at most as many updates: what is left of its terms, or the labels where nothing is.
 
     The weights are scaled so that those of the stage sum to 1.
     """
@@ -107,7 +109,7 @@ def alone(stage: Stage, recipe: Recipe, updates: int) -> Stage:
 def pseudo_labelled(stage: Stage, recipe: Recipe, updates: int) -> Stage:
     """The stage with the teacher's most likely label in the place of its other answers, and nothing from inside it.
 
-    A stage on plain text that is left without a term learns the task, on the rows of the last stage, for as many updates.
+    A stage on plain text that is left without a term learns the task, on the rows of the last stage, for at most as many updates.
     """
     terms = _hardened(stage.objectives)
     mixed = _hardened(stage.mixup.objectives) if stage.mixup else ()

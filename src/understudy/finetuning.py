@@ -66,10 +66,10 @@ def finetune(
     if run.finished:
         say(f"{out} is finished; nothing to do")
         return run
-    updates = length(len(learned), settings.train).updates
-    say(f"Fine-tuning {settings.model} ({model.parameters:,} parameters): {len(learned):,} rows, {updates:,} updates")
+    planned = length(len(learned), settings.train)
+    say(f"Fine-tuning {settings.model} ({model.parameters:,} parameters): {len(learned):,} rows, {planned}")
     least = (settings.student.make().defaults() if settings.student else ENCODER_TRAINING).get("min_updates")
-    few_updates(updates, least, settings.model, "train", say)
+    few_updates(planned.updates, least, settings.model, "train", say)
     trained = train(
         model, tokenized(model, learned, balanced=settings.train.balanced_sampling), by_length(model, labelled(rows.validation)), task,
         settings.train, objectives, folder=run.checkpoints / "finetune", metric=settings.selection_metric,

@@ -349,9 +349,9 @@ class _Work:
             done, trained = checkpoints / "model.safetensors", checkpoints / "trained.json"
             if not trained.is_file():
                 told = ", ".join(f"{len(rows):,} rows of {task}" for task, (_, rows) in of_tasks.items())
-                updates = length_together([len(rows) for _, rows in of_tasks.values()], stage.train).updates
+                planned = length_together([len(rows) for _, rows in of_tasks.values()], stage.train)
                 self.say(f"Training the {name.replace('_', ' ')} ({self.together.recipe.student.kind}, "
-                         f"{self.together.parameters:,} parameters): {told}, {updates:,} updates")  # fmt: skip
+                         f"{self.together.parameters:,} parameters): {told}, {planned}")  # fmt: skip
                 kept = {
                     task: self.stores[task].logits(rows)
                     for task, (one, rows) in of_tasks.items()

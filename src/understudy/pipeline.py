@@ -36,6 +36,7 @@ from understudy.train.masked_lm import METRIC, MaskedLMScores, with_head
 from understudy.train.mixup import Mixup
 from understudy.train.precision import find_device
 from understudy.train.self_average import SelfAveragedTeacher
+from understudy.train.trainer import length
 from understudy.train.training import Trained, train
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class _Work:
             if not trained.is_file():
                 who = f"assistant of stage {stage.name}" if stage.student else name.replace("_", " ")
                 self.say(f"Training the {who} ({(stage.student or plan.recipe.student).kind}, {student.parameters:,} parameters): "
-                         f"{len(rows):,} rows, {plan.updates(stage):,} updates")  # fmt: skip
+                         f"{len(rows):,} rows, {length(len(rows), stage.train)}")  # fmt: skip
                 for kind, pairs in plan.layer_maps(stage).items():
                     matched = ", ".join(f"{own} ← {other}" for own, other in pairs)
                     self.say(f"  {kind} matches layers {matched} (the student's ← the teacher's; 0 is the embeddings)")

@@ -352,6 +352,14 @@ class Length:
     patience: int | None
     by_epochs: bool
 
+    def __str__(self) -> str:
+        """For the terminal.
+
+        >>> str(Length(300, patience=4, by_epochs=False)), str(Length(8, patience=None, by_epochs=True))
+        ('at most 300 updates', '8 updates')
+        """
+        return f"{'at most ' if self.patience else ''}{self.updates:,} updates"
+
 
 def length(rows: int, settings: TrainSettings) -> Length:
     """How long a training on so many rows is; with several processes, each update takes a batch from each.
