@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 
-from example_run import FACTS, HOSTILE, LINES, WORST, write_run
+from example_run import FACTS, HOSTILE, LINES, WORST, entry, write_run
 from understudy.report.comparison import read_runs, write_comparison
 from understudy.report.page import write_page
+from understudy.report.table import MODEL_NAMES
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
 PHONE = {"width": 390, "height": 844}
@@ -164,3 +165,30 @@ def test_a_phone_never_scrolls_sideways(opened, tmp_path):
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width == PHONE["width"], f"{file.name}: {width} pixels wide"
         assert page.locator("h1").is_visible()
+
+
+WIDE = """() => [...document.querySelectorAll("table")].map((table) => {
+    const box = table.closest(".wide") ?? document.documentElement;
+    return [table.tHead?.innerText.slice(0, 20) ?? "", box.scrollWidth - box.clientWidth];
+})"""
+
+
+@pytest.mark.parametrize("width", [1440, 1200, 900, 390])
+def test_nothing_is_cut_off_at_any_width(opened, tmp_path, width):
+    """The law: the page never scrolls sideways; every table is whole at 1,200 pixels, and scrolls in its own box where it is not."""
+    one = entry(0.987654) | {
+        "parameters": 22_713_216, "latency_p50_range_ms": [27.05, 133.07], "rows_per_second": 15412.0,
+        "rows_per_second_range": [14641.0, 116183.0], "seconds": 1234.0,
+    }  # fmt: skip
+    one["quality"] = {metric: {"value": 0.987, "ci95": [0.981, 0.993]} for metric in ("accuracy", "macro_f1")}
+    facts = FACTS | {"models": dict.fromkeys(MODEL_NAMES, one)}
+    for name in ("one", "bilstm_from_a_long_folder_name"):
+        write_run(tmp_path / name, facts)
+    both = write_comparison(
+        read_runs([tmp_path / "one", tmp_path / "bilstm_from_a_long_folder_name"]), tmp_path / "b.html"
+    )
+    for file in (write_page(tmp_path / "one"), both):
+        page = opened(file, viewport={"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        if width >= 1200:
+            assert all(beyond <= 1 for _, beyond in page.evaluate(WIDE)), page.evaluate(WIDE)

@@ -102,3 +102,17 @@ def test_a_square_by_hand():
 
 def test_thinning_keeps_the_first_and_the_order():
     assert thinned(range(10), 5) == range(0, 10, 2) and thinned([], 5) == []
+
+
+def test_no_axis_of_a_metric_goes_beyond_one():
+    """The law, over all ranges within 0 and 1, a single value among them: it went to 1.02 for an accuracy of 1."""
+    ends = [round(0.01 * place, 2) for place in range(101)] + [0.996, 0.9999]
+    for low in ends:
+        for high in (one for one in ends if one >= low):
+            ticks = nice_ticks(low, high)
+            assert 0 <= ticks[0] <= low and high <= ticks[-1] <= 1 and len(ticks) > 1, (low, high, ticks)
+
+
+def test_a_curve_that_is_always_right_stays_below_one():
+    chart = line_chart("accuracy", {"student": [(10, 1.0), (20, 1.0)]})
+    assert [tick["text"] for tick in chart["up"]][-1] == "1"

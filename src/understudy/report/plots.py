@@ -146,12 +146,14 @@ def square(
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """Round numbers that span a range, about five.
+    """Round numbers that span a range, about five; they never leave 0 to 1 where the range does not.
 
-    >>> nice_ticks(0.83, 0.91)
-    [0.82, 0.84, 0.86, 0.88, 0.9, 0.92]
+    >>> nice_ticks(0.83, 0.91), nice_ticks(1.0, 1.0)
+    ([0.82, 0.84, 0.86, 0.88, 0.9, 0.92], [0.9, 0.95, 1.0])
     """
-    spread = (high - low) or abs(high) / 10 or 1.0
+    if low == high:  # the one value at the upper end
+        low, high = (high - high / 10, high) if high > 0 else (low, low - low / 10 or 1.0)
+    spread = high - low
     unit = 10 ** math.floor(math.log10(spread / 4))
     step = unit * next(factor for factor in (1, 2, 5, 10) if factor * unit * 4.5 >= spread)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
