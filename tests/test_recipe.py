@@ -1,6 +1,7 @@
 """A recipe is data: it loads, dumps and loads again; what does not fit is told in the user's spelling, all of it at once."""
 
 import itertools
+import json
 
 import pytest
 import yaml
@@ -11,6 +12,8 @@ from understudy.errors import RecipeError
 from understudy.preparation import filled_in, warn_of_few_updates
 from understudy.recipe import FinetuneSettings, Recipe, dump_yaml
 from understudy.recipe_file import RECIPES, build, load_recipe, packaged, parse_overrides
+from understudy.report.advice import headline
+from understudy.report.table import table_cells, verdict
 
 LEAST = {
     "name": "least",
@@ -306,3 +309,13 @@ def test_few_updates_are_warned_of():
     assert not said
     warn_of_few_updates(filled_in(recipe), [96], said.append)
     assert len(said) == 1 and "96 updates are few for the student (bilstm)" in said[0] and "min_updates=1000" in said[0]
+
+
+@pytest.mark.parametrize("kind", ["bilstm", "static_embeddings"])
+def test_a_student_kind_trained_on_labels_is_called_a_model(world, tmp_path, kind, understudy):
+    said = understudy("finetune", kind, "--train", world.train, "--out", tmp_path / "out", "--set", "train.max_steps=2")
+    assert said.code == 0, said.err
+    facts = json.loads((tmp_path / "out" / "facts.json").read_text("utf-8"))
+    assert facts["student"] == kind and table_cells(facts)[1][0] == "model"
+    told = [headline(facts), verdict(facts), *(one["headline"] + one["text"] for one in facts["findings"])]
+    assert not any("the teacher" in one.lower() for one in told), told

@@ -87,6 +87,7 @@ def finetune(
                     device=device, speed=False)  # fmt: skip
     found = {
         "understudy": __version__, "task": settings.task, "recipe": "finetune", "seed": settings.seed, "command": command,
+        **({"student": settings.student.kind} if settings.student else {}),
         "label_names": rows.label_names, "data": rows.facts(), "primary_metric": settings.selection_metric,
         **{key: facts[key] for key in ("models", "teacher_gain_over_ngrams")}, "best_validation": trained.best,
         "best_step": trained.best_step, "trainings": run.trainings(settings.selection_metric), "precision": trained.precision,

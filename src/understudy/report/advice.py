@@ -9,6 +9,7 @@ from understudy.evaluate.summary import metric_value
 from understudy.report.agreement import by_teacher, test_rows, validation_name
 from understudy.report.speeds import between, devices, rough, times
 from understudy.report.table import (
+    called,
     figure_name,
     gain_is_shown,
     listed,
@@ -64,7 +65,7 @@ def headline(facts: Facts) -> str:
     return (
         "Nothing was measured."
         if value is None
-        else f"The {who} reaches {figure_name(facts, facts['primary_metric'])} {value:.3f}."
+        else f"The {called(facts, who)} reaches {figure_name(facts, facts['primary_metric'])} {value:.3f}."
     )
 
 
@@ -137,7 +138,7 @@ def _too_easy(facts: Facts) -> list[Finding]:
     beside = facts.get(f"teacher_gain_over_{tied[-1].removeprefix('student_')}")
     teacher = ["teacher"] if beside and not gain_is_shown(beside) else []
     values = ", ".join(
-        f"{model_name(name)} {_value(facts, name):.3f}" for name in dict.fromkeys([*teacher, who, *tied])
+        f"{called(facts, name)} {_value(facts, name):.3f}" for name in dict.fromkeys([*teacher, who, *tied])
     )
     cheapest = {
         "ngrams": "the n-gram baseline, which needs neither teacher nor network",
@@ -163,6 +164,10 @@ def _ngrams(facts: Facts) -> list[Finding]:
         "student": "It trains in seconds: use it, or try more text (--transfer) or a better teacher.",
         "teacher": "Before distilling, fine-tune longer, at a higher learning rate, or another encoder.",
     }[who]
+    if (who := called(facts, who)) == "model":
+        advice = (
+            "Train longer, at a higher learning rate, or give more rows; or use the baseline, which trains in seconds."
+        )
     if gain_is_shown(gain):
         return [_finding("ngrams", f"The n-gram baseline is better than the {who}.",
                          f"The n-gram baseline, without teacher or network, is better than the {who} ({values}, "
@@ -223,7 +228,7 @@ def _still_rising(facts: Facts) -> list[Finding]:
         for stage, one in stages.items():
             if not one.get("rising"):
                 continue
-            who = model_name(name)
+            who = called(facts, name)
             found.append(_finding(
                 "still_rising", f"Train the {who} longer: it still improved at the end.",
                 f"Validation {shown} of the {who} was still rising at the end of its {one['steps']:,} updates (best {one['best']:.3f}).",
@@ -244,8 +249,8 @@ def _unlearned_classes(facts: Facts) -> list[Finding]:
         return []
     stage = next(reversed((facts.get("trainings") or {}).get(who) or {}), None)
     return [_finding(
-        "unlearned_classes", f"The {who} never predicts {len(never)} of {len(classes)} classes correctly.",
-        f"F1 of the {who} is 0 for {len(never)} of {len(classes)} classes: {listed(never, 5)}.",
+        "unlearned_classes", f"The {called(facts, who)} never predicts {len(never)} of {len(classes)} classes correctly.",
+        f"F1 of the {called(facts, who)} is 0 for {len(never)} of {len(classes)} classes: {listed(never, 5)}.",
         f"Give more rows of them, train longer, or draw classes equally often: --set {_place(who, stage)}balanced_sampling=true.",
     )]  # fmt: skip
 

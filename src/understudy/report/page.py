@@ -21,6 +21,7 @@ from understudy.report.plots import Choice, line_chart, trade_off
 from understudy.report.speeds import busy
 from understudy.report.table import (
     MODEL_NAMES,
+    called,
     figure_name,
     gain_is_shown,
     measured_models,
@@ -102,7 +103,7 @@ def page_content(
         "verdict": verdict(facts),
         "table": table_cells(facts, spread=True),
         "bulk": ", ".join(
-            f"{model_name(name)} {one['rows_per_second_bulk']:,.0f} rows/s"
+            f"{called(facts, name)} {one['rows_per_second_bulk']:,.0f} rows/s"
             for name, one in models.items() if one.get("rows_per_second_bulk")
         ),
         "busy": busy(facts),

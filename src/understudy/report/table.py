@@ -94,7 +94,7 @@ def table_cells(facts: Facts, *, spread: bool = False) -> list[list[str]]:
     for name, entry in models.items():
         cells.append(
             [
-                model_name(name),
+                called(facts, name),
                 _number(metric_value(entry, primary), 3),
                 _interval(entry, primary),
                 *(_number(metric_value(entry, metric), 3) for metric in second),
@@ -129,7 +129,7 @@ def footnote(facts: Facts) -> str:
     low, high = facts["models"][widest]["rows_per_second_range"]
     return (
         "ms: one row at a time; rows/s: batches of 32 rows for all; medians over rounds, tokenization included. Most spread out: "
-        f"{model_name(widest)}, {low:,.0f} to {high:,.0f} rows/s. {busy(facts)}"
+        f"{called(facts, widest)}, {low:,.0f} to {high:,.0f} rows/s. {busy(facts)}"
     ).rstrip()
 
 
@@ -168,6 +168,19 @@ def model_name(name: str) -> str:
     ('teacher, int8', 'student of mine')
     """
     return MODEL_NAMES.get(name, name.replace("_", " "))
+
+
+def called(facts: Facts, name: str) -> str:
+    """A model of a run as a reader calls it: what `finetune` made of a student kind is no teacher.
+
+    >>> called({"recipe": "finetune"}, "teacher"), called({"recipe": "finetune", "student": "bilstm"}, "teacher")
+    ('teacher', 'model')
+    """
+    return (
+        "model"
+        if name == "teacher" and facts.get("recipe") == "finetune" and facts.get("student")
+        else model_name(name)
+    )
 
 
 def metric_name(metric: str) -> str:
@@ -254,7 +267,10 @@ def _teacher_alone(facts: Facts, metric: str) -> str:
         return "No student was measured."
     low, high = (_number(end, 3) for end in found["ci95"])
     value = _number(found["value"], 3)
-    return f"The teacher reaches {metric_name(metric)} {value} (95 % interval {low} to {high}). No student was trained."
+    more = " No student was trained." if called(facts, "teacher") == "teacher" else ""
+    return (
+        f"The {called(facts, 'teacher')} reaches {metric_name(metric)} {value} (95 % interval {low} to {high})." + more
+    )
 
 
 def _quality(facts: Facts, metric: str, value: float) -> str:
