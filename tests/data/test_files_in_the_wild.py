@@ -121,6 +121,7 @@ REFUSED = {
     "a title": ("Survey 2024\n\ntext,label\na film,good\n", "line 3: this looks like the header .text, label.|no column 'text'"),
     "a title with commas": ("Survey,\n,\ntext,label\na film,good\n", "line 3: this looks like the header|no column 'text'"),
     "a footer": ("text,label\na film,good\nTotal 1\n", "line 3: 1 field, but the header has 2; remove a line that is not a row"),
+    "one column": ("text\na film\na film, dull\n", "line 3: 2 fields, but the header has 1; put quotes around|no column 'label'"),
     "another mark": ("text^label\na film^good\nfun^bad\n", "separated by a comma, a semicolon, a tab or"),
     "lines in quotes": ('"text,label"\n"a film,good"\n"fun,bad"\n', "Are these several names.*without quotes around the whole line"),
     "lines of objects": ('{"text": "a film", "label": "good"}\n', "line 1 is a JSON object; name the file .jsonl"),

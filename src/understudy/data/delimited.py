@@ -164,7 +164,7 @@ def _misfit(row: Sequence[str], shape: _Shape, mark: str, wanted: Collection[str
     if any(_name(field) in wanted for field in row) and not any(name in wanted for name in shape.names):
         return f"this looks like the header ({', '.join(filter(None, map(_name, row)))}); delete the lines above it"
     count = "1 field" if len(row) == 1 else f"{len(row)} fields"
-    if shape.fields == 1:
+    if shape.fields == 1 and not re.fullmatch(r"\w+", shape.names[0]):  # a single word may be the column of texts
         marks = ", ".join(list(MARKS.values())[:-1])
         return (
             f"{count}, but line {shape.line} has only one, {shape.names[0][:60]!r}; it must name the columns, separated by {marks} "
