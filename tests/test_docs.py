@@ -265,8 +265,11 @@ def messages(path: Path) -> str:
     return "\n".join(node.value for node in strings if id(node) not in docs)
 
 
-@pytest.mark.parametrize("path", [*PAGES, *sorted((ROOT / "src").rglob("*.py"))], ids=lambda path: path.name)
+READ = [*PAGES, *(path for kind in ("py", "yaml", "html", "js") for path in sorted((ROOT / "src").rglob(f"*.{kind}")))]
+
+
+@pytest.mark.parametrize("path", READ, ids=lambda path: path.name)
 def test_users_read_the_words_of_the_field(path: Path) -> None:
-    text = path.read_text("utf-8") if path.suffix == ".md" else messages(path)
+    text = messages(path) if path.suffix == ".py" else path.read_text("utf-8")
     found = PRIVATE.search(text)
     assert not found, f"{path.name}: {text[max(0, found.start() - 40) : found.end() + 40]!r}"

@@ -57,7 +57,7 @@ def rows_of(control: str, stage: Stage, plan: Plan) -> Dataset:
 def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: str) -> str:
     """A name for what decides a control's weights, so that none is trained twice.
 
-    The teacher counts only where the control hears it; the rows that were made count as what they are.
+    The teacher counts only where the control uses it; the rows that were made count as what they are.
     """
     import torch
     import transformers

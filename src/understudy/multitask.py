@@ -224,7 +224,7 @@ def prepare_tasks(recipe: Recipe, say: Say = lambda line: None, *, device: str =
 def _for_task(recipe: Recipe, task: Task, teacher: Teacher) -> Recipe:
     """The recipe with its objectives as they can be for this task.
 
-    A number has no classes: there `soft_targets` gives way to `logit_regression`. Without a teacher all that hears one gives way to
+    A number has no classes: there `soft_targets` gives way to `logit_regression`. Without a teacher all that uses one gives way to
     `labels`, which take over its weight.
     """
 

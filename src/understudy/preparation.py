@@ -63,7 +63,7 @@ class Plan:
         autocast: whether this kind of student gains by bf16.
         augmented: stage → rows made for it.
         assistants: stage → the untrained student of its own.
-        pretrained: the teacher before fine-tuning, where one is given; stages with a masked-language head hear it.
+        pretrained: the teacher before fine-tuning, where one is given; stages with a masked-language head use it.
         texts: stage with such a head → the texts it learns from, and those held out to select.
     """
 
@@ -127,7 +127,7 @@ class Plan:
         return length(len(self.stage_rows(stage)), stage.train).updates
 
     def at(self, stage: Stage, previous: TextModel | None = None) -> Plan:
-        """The plan as a stage sees it: the student that it trains, and the teacher that it hears.
+        """The plan as a stage sees it: the student that it trains, and the teacher that it uses.
 
         Args:
             previous: the student of the stage before; None takes its untrained self, which has the same shape.

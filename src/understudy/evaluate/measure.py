@@ -44,7 +44,7 @@ class Measured:
     Args:
         models: one, of torch, an export or the n-gram baseline; several for an ensemble, which answer one after
             another; none for a black box.
-        folders: where they lie, for their size.
+        folders: where they are saved, for their size.
         seconds: of training, where known.
         logits: of the test rows, (rows, outputs), where they are known already; None asks the one model.
         validation_logits: of the validation rows, likewise.

@@ -160,7 +160,7 @@ def size(model: Model, folder: str | Path | None = None) -> dict[str, Any]:
     """Number of parameters, and what the model takes on disk: weights and tokenizer, in MiB.
 
     Args:
-        folder: where a torch model lies; None counts the weights in memory and the tokenizer as it would be written.
+        folder: where a torch model is saved; None counts the weights in memory and the tokenizer as it would be written.
     """
     if isinstance(model, NgramModel):
         return {"parameters": model.parameters, "size_mib": model.size_mib}
@@ -194,7 +194,7 @@ def _batches(sample: list[Text], batch_size: int) -> list[list[Text]]:
 
 
 def answering(model: Model, device: Any = "cpu") -> Callable[[Sequence[Text]], Any]:
-    """The model as a function from texts to logits that lie in memory."""
+    """The model as a function from texts to logits in memory."""
     if isinstance(model, Predictor | NgramModel):
 
         def answer(rows: Sequence[Text]) -> Any:

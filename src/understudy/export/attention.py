@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _NAME = "understudy_onnx"
 # The head reads the first token only, and what attention gives is added to its input in a module of its own.
 _FIRST_TOKEN = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
-# Every token hears every token, with no bias between them, and attention is what `transformers` lets others supply.
+# Every token attends to every token, with no bias between them, and attention is what `transformers` lets others supply.
 _PLAIN = (*_FIRST_TOKEN, "distilbert")
 
 

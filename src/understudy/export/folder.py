@@ -51,7 +51,7 @@ class Exported:
 
     @property
     def kept(self) -> list[str]:
-        """The precisions that lie in the folder."""
+        """The precisions that are in the folder."""
         return [] if self.folder is None else list(read_description(self.folder)["files"])
 
 
@@ -212,5 +212,5 @@ def _put_in_place(new: Path, out: Path) -> None:
 
 
 def _remove(graph: Path) -> None:
-    for file in graph.parent.glob(f"{graph.name}*"):  # weights of more than 2 GB lie in a file of their own
+    for file in graph.parent.glob(f"{graph.name}*"):  # weights of more than 2 GB are in a file of their own
         file.unlink()

@@ -38,9 +38,9 @@ COSTS = {"latency": "latency of one row, ms (p50)", "size": "size, MiB"}
 
 
 def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
-    """Write the page of a run from what lies in its folder and nothing else.
+    """Write the page of a run from what is in its folder and nothing else.
 
-    `facts.json` must be there; `recipe.yaml`, `metrics.jsonl`, `environment.json` and `predictions.jsonl.gz` are told where they are.
+    `facts.json` must be there; `recipe.yaml`, `metrics.jsonl`, `environment.json` and `predictions.jsonl.gz` are shown where they exist.
 
     Args:
         folder: of a run; one of several tasks gets a page that sums up, and each of its tasks has its own.

@@ -79,7 +79,7 @@ class Batcher:
         """Whether the model answers: lately, or now that it is asked, before all that waits."""
         if asyncio.get_running_loop().time() - self._answered_at < _FRESH_S:
             return True
-        if self._probe is None or self._probe.done():  # many may ask at once; the model hears it once
+        if self._probe is None or self._probe.done():  # many may ask at once; the model runs it once
             self._probe = self._queue([self._probe_row], self._waiting.appendleft)
         await asyncio.wait({self._probe}, timeout=_PATIENCE_S)
         return self._probe.done() and self._probe.exception() is None

@@ -23,7 +23,7 @@ FILE = "self_average.safetensors"
 class SelfAveragedTeacher(TrainerCallback):
     """A copy of the student that holds the mean of the student's last weights; it follows while the student trains.
 
-    The first of them are the weights that the student starts from. Checkpoints carry all of them, so that a resumed training hears the
+    The first of them are the weights that the student starts from. Checkpoints carry all of them, so that a resumed training uses the
     teacher that an uninterrupted one would.
 
     Args:
