@@ -308,7 +308,13 @@ def test_few_updates_are_warned_of():
     warn_of_few_updates(filled_in(recipe), [600], said.append)
     assert not said
     warn_of_few_updates(filled_in(recipe), [96], said.append)
-    assert len(said) == 1 and "96 updates are few for the student (bilstm)" in said[0] and "min_updates=1000" in said[0]
+    assert (
+        len(said) == 1
+        and "96 updates are few for the student (bilstm)" in said[0]
+        and "stages.distillation.train.min_updates=1000" in said[0]
+    )
+    warn_of_few_updates(filled_in(recipe), [600], said.append, tasks=2)
+    assert "600 updates are few" in said[1] and "min_updates=2000" in said[1]
 
 
 @pytest.mark.parametrize("kind", ["bilstm", "static_embeddings"])

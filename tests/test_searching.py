@@ -528,7 +528,7 @@ def test_the_folder_of_another_search_is_refused(whole, world, space, tmp_path, 
         (words(world, space, whole, 3, "--resume", "--seed", "1"), "search.seed (0 there, 1 now)"),
         (
             words(replace(world, train=world.validation), space, whole, 4, "--resume"),
-            "started with other data: train (",
+            "started with other data or files: train (",
         ),
         (
             [*words(world, space, whole, 3, "--resume"), "--budget", "size_mib<=5"],

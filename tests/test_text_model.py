@@ -20,6 +20,7 @@ from understudy.exporting import export_model
 from understudy.runtime import Predictor
 from understudy.teachers.capture import logits_of
 from understudy.text_model import TextModel, set_label_names
+from understudy.train.rates import width_of
 
 
 @pytest.fixture
@@ -356,6 +357,23 @@ def test_a_family_that_is_unknown_or_no_classifier(saved):
     written(saved, model_type="mine")
     with pytest.raises(ModelError, match=r"holds code .modeling.py., which is never run"):
         TextModel.load(saved)
+
+
+def test_a_list_of_labels_is_read(saved):
+    written(saved, id2label=["bad", "good"], label2id=None)
+    assert TextModel.load(saved).label_names == LABELS
+    assert TextModel.load(saved, label_names=("x", "y"), outputs=2).label_names == (
+        "x",
+        "y",
+    )  # the tokenizer reads the config too
+
+
+def test_a_width_that_is_no_number_is_left_to_loading(saved):
+    assert width_of(str(saved)) == 16
+    written(saved, hidden_size="wide")
+    assert width_of(str(saved)) is None
+    with pytest.raises(ModelError, match="hidden_size"):
+        TextModel.load(saved, label_names=LABELS, outputs=2)
 
 
 def test_labels_are_text(saved):

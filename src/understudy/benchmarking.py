@@ -16,7 +16,7 @@ from understudy.evaluate.memory import peak_memory_mib
 from understudy.evaluate.quality import quality
 from understudy.evaluate.speed import measure_all, size
 from understudy.recipe import DataSettings
-from understudy.run import Say, environment
+from understudy.run import Say, environment, model_in
 from understudy.runtime import Predictor, is_export
 from understudy.tasks import Task
 from understudy.text_model import TextModel
@@ -97,7 +97,7 @@ _PRECISIONS = {"torch": None, "onnx": "float32", "onnx_int8": "int8"}
 def _load(models: Sequence[str], threads: int) -> list[tuple[str, str, TextModel | Predictor]]:
     """(folder, form, model), an export once for each of its files."""
     found: list[tuple[str, str, TextModel | Predictor]] = []
-    for name in models:
+    for name in (model_in(model, export=True) for model in models):
         if not is_export(name):
             found.append((name, "torch", TextModel.load(name)))
             continue

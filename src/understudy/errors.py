@@ -69,9 +69,10 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
     return f"known are {', '.join(known)}." + (f" Did you mean '{near[0]}'?" if near else "")
 
 
-def near_folder(folder: Path) -> str:
-    """The words that follow the name of a folder that is not there: the near miss beside it, if there is one."""
-    beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+def near_folder(folder: Path, *, files: bool = False) -> str:
+    """The words that follow the name of a folder (or file) that is not there: the near miss beside it, if there is one."""
+    there = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    beside = [path.name for path in there if files or path.is_dir()]
     beside = [name for name in beside if not name.startswith(".")]  # unfinished ones of ours among them
     near = get_close_matches(folder.name, beside, n=1)
     return f" (did you mean '{folder.with_name(near[0])}'?)" if near else ""

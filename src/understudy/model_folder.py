@@ -346,8 +346,8 @@ def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: b
     return model.eval()
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer, which cuts and pads nothing by itself.
+def load_tokenizer(folder: Path, config: Any) -> Any:
+    """The tokenizer of a model with this checked config, which cuts and pads nothing by itself.
 
     Raises:
         ModelError: none, one without a vocabulary, or one that is code in the folder.
@@ -358,7 +358,7 @@ def load_tokenizer(folder: Path) -> Any:
     if (folder / "tokenizer.json").is_file():
         _json(folder / "tokenizer.json")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True, trust_remote_code=False)
     except MemoryError:
         raise
     except Exception as error:

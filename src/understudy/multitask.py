@@ -217,7 +217,8 @@ def prepare_tasks(recipe: Recipe, say: Say = lambda line: None, *, device: str =
                     )
             check(plans[name], device)
     together = Together(recipe, plans)
-    warn_of_few_updates(recipe, [together.updates(number) for number in range(len(recipe.stages))], say)
+    updates = [together.updates(number) for number in range(len(recipe.stages))]
+    warn_of_few_updates(recipe, updates, say, tasks=len(plans))
     return together
 
 

@@ -225,9 +225,9 @@ def _trainings(run: Run, plan: Plan, models: Container[str]) -> dict[str, Any]:
     """How the training of every model that was measured went, and the teacher's, where `understudy finetune` made it alone."""
     every = run.trainings(plan.recipe.selection_metric)
     found = {model: stages for model, stages in every.items() if model in models}  # one may be asked for no more
-    facts = [folder / "facts.json" for folder in plan.teacher_folders]
-    if len(facts) == 1 and facts[0].is_file():
-        found |= json.loads(facts[0].read_text("utf-8")).get("trainings") or {}
+    facts = list(map(_facts_of, plan.teacher_folders))
+    if len(facts) == 1:
+        found |= facts[0].get("trainings") or {}
     return found
 
 
@@ -325,8 +325,14 @@ def open_store(plan: Plan, folder: Path) -> Store:
 
 def _seconds_of(teachers: Sequence[Path]) -> float | None:
     """Seconds of the teachers' training, where `understudy finetune` made them all."""
-    facts = [folder / "facts.json" for folder in teachers]
-    if not facts or not all(path.is_file() for path in facts):
-        return None
-    found = [json.loads(path.read_text("utf-8")).get("models", {}).get("teacher", {}).get("seconds") for path in facts]
-    return None if None in found else sum(found)
+    found = [_facts_of(folder).get("models", {}).get("teacher", {}).get("seconds") for folder in teachers]
+    return None if not found or None in found else sum(found)
+
+
+def _facts_of(teacher: Path) -> dict[str, Any]:
+    """What `understudy finetune` wrote beside a teacher; empty where another program made it, or the file is damaged."""
+    try:
+        found = json.loads((teacher / "facts.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("models", {}), dict) else {}

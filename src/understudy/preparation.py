@@ -354,18 +354,23 @@ def prepare(
     return plan
 
 
-def warn_of_few_updates(recipe: Recipe, updates: Sequence[int], say: Say) -> None:
-    """Say where a student, or an assistant, makes in all its stages fewer than half of the updates that its kind has at the least."""
-    totals: dict[str, tuple[StudentPart, int]] = {}
+def warn_of_few_updates(recipe: Recipe, updates: Sequence[int], say: Say, *, tasks: int = 1) -> None:
+    """Say where a student, or an assistant, makes in all its stages fewer than half of the updates that its kind has at the least.
+
+    Args:
+        tasks: for each of which the least number is.
+    """
+    totals: dict[str, tuple[StudentPart, int, str]] = {}
     for stage, count in zip(recipe.stages, updates, strict=True):
         who, part = (
             ("the student", recipe.student)
             if stage.student is None
             else (f"the assistant of stage {stage.name}", stage.student)
         )
-        totals[who] = part, totals.get(who, (part, 0))[1] + count
-    for who, (part, count) in totals.items():
-        few_updates(count, part.make().defaults().get("min_updates"), f"{who} ({part.kind})", "stages.N.train", say)
+        totals[who] = part, totals.get(who, (part, 0, ""))[1] + count, stage.name
+    for who, (part, count, last) in totals.items():
+        least = (part.make().defaults().get("min_updates") or 0) * tasks
+        few_updates(count, least, f"{who} ({part.kind})", f"stages.{last}.train", say)
 
 
 def few_updates(updates: int, least: int | None, who: str, place: str, say: Say) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class TextModel:
             else (AutoModelForSequenceClassification, "sequence classifier")
         )
         model = load_network(folder, config, auto, kind, new_head=new_head)
-        tokenizer = load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder, config)
         if masked_lm and tokenizer.mask_token_id is None:
             raise ModelError(f"{folder}: its tokenizer has no mask token, which a masked language model needs")
         agree(model, tokenizer, where=str(folder))
@@ -137,7 +138,7 @@ class TextModel:
         from understudy.model_card import model_card
 
         folder = Path(folder)
-        new = folder.with_name(f".{folder.name}.new")
+        new = folder.with_name(f".{folder.name}.{os.getpid()}.new")  # runs side by side may keep one control
         shutil.rmtree(new, ignore_errors=True)
         self.model.config.understudy_max_length = self.max_length  # also beyond what is the default for other folders
         self.model.save_pretrained(new)

@@ -109,7 +109,7 @@ def test_a_run_from_rows_in_memory(tmp_path):
     out = tmp_path / "teacher"
     run = finetune(settings(pd.DataFrame(ROWS)), out)
     assert finetune(settings(pd.DataFrame(ROWS)), out, resume=True).facts == run.facts
-    with pytest.raises(RunFolderError, match=r"started with other data: train \(<DataFrame: 60 rows>\)"):
+    with pytest.raises(RunFolderError, match=r"started with other data or files: train \(<DataFrame: 60 rows>\)"):
         finetune(settings(pd.DataFrame(ROWS[::-1])), out, resume=True)
     with pytest.raises(DataError, match=r"stands for rows in the memory of a Python program.* --data FILE"):
         Origin.find(str(out)).validation_rows(Classification(), ("bad", "good"))

@@ -144,3 +144,12 @@ def test_two_teachers_are_told_apart_and_a_student_below_its_control_is_named(fo
     assert "different teachers (accuracy: of slow 0.800, of second 0.900)" in " ".join(notes(runs))
     assert "second is 15.7 points worse than its own student without a teacher" in verdict(runs)
     assert {one.mark for one in choices(read_runs(folders), "latency") if one.kind == "teacher"} == {"T"}
+
+
+def test_teachers_of_equal_accuracy_are_two(tmp_path):
+    runs = [tmp_path / name for name in ("first", "second", "third")]
+    for run, teacher in zip(runs, ("a", "b", "a"), strict=True):
+        write_run(run, FACTS | {"recipe": run.name})
+        (run / "inputs.json").write_text(json.dumps({"teacher": {"file": "runs/teacher", "sha256": teacher * 64}}))
+    assert any("different teachers" in note for note in notes(read_runs(runs[:2])))
+    assert not any("different teachers" in note for note in notes(read_runs(runs[::2])))

@@ -136,8 +136,9 @@ def load_model(folder: Path, auto: Any, *, setting: str, kind: str) -> TextModel
 
     try:
         check_folder(folder)
-        model = load_network(folder, read_config(folder, head="token" in kind), auto, kind, new_head=False)
-        tokenizer = load_tokenizer(folder)
+        config = read_config(folder, head="token" in kind)
+        model = load_network(folder, config, auto, kind, new_head=False)
+        tokenizer = load_tokenizer(folder, config)
         agree(model, tokenizer, where=str(folder))
     except ModelError as error:
         raise ModelError(f"{setting}: {folder} is not a {kind}: {error}") from error

@@ -10,9 +10,7 @@ _DEFAULT = Limits()
 
 
 def command(
-    model: Annotated[
-        str, typer.Argument(help="Folder that understudy export wrote, or the export of a run: runs/first/export.")
-    ],
+    model: Annotated[str, typer.Argument(help="Folder that understudy export wrote; or a run folder: its export.")],
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")] = 8000,
     threads: Annotated[int | None, typer.Option(min=1, help="Number of CPU threads; default: all cores.")] = None,
@@ -39,6 +37,7 @@ def command(
     curl http://127.0.0.1:8000/predict -d '{"text": "a gripping film"}'
     """
     from understudy.errors import RecipeError
+    from understudy.run import model_in
     from understudy.runtime import Predictor
     from understudy.serving.server import serve
 
@@ -53,6 +52,7 @@ def command(
             options.say(f"Serving {model} at {url} ({export.precision}, threads: {export.threads})")
 
     serve(
-        model, host=host, port=port, threads=threads, int8=None if precision is None else precision == "int8",
-        limits=Limits(max_body_mib, max_rows, max_characters, queue_rows, batch_rows, wait_ms), listening=listening,
+        model_in(model, export=True, say=options.say), host=host, port=port, threads=threads,
+        int8=None if precision is None else precision == "int8", listening=listening,
+        limits=Limits(max_body_mib, max_rows, max_characters, queue_rows, batch_rows, wait_ms),
     )  # fmt: skip

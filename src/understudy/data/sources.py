@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.data import delimited, shards
 from understudy.data.in_memory import InMemory
 from understudy.data.text_files import AS_CSV, content, ending_of, lines_of, objects, row_of
-from understudy.errors import DataError, did_you_mean
+from understudy.errors import DataError, did_you_mean, near_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -184,7 +184,7 @@ def read_folder_or_hub(name: str, columns: Mapping[str, str], notes: list[str] |
             notes.append(f"{name}: read from {place}.")
         return {split: _read_split(paths, columns, notes) for split, paths in files.items()}
     if not _HUB_NAME.fullmatch(name):
-        raise DataError(f"{name}: no such file or folder")
+        raise DataError(f"{name}: no such file or folder{near_folder(folder, files=True)}")
     return _renamed_splits(_from_hub(name), columns, name)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.errors import RunFolderError
 from understudy.evaluate.summary import metric_value
 from understudy.report.advice import ships
-from understudy.report.page import COSTS, cost_of, read_environment, read_facts, read_recipe, write
+from understudy.report.page import COSTS, cost_of, read_environment, read_facts, read_recipe, read_teacher, write
 from understudy.report.plots import Choice, pareto_front, trade_off
 from understudy.report.table import figure_name, gain_is_shown, model_name, p_value, short_count, signed_points
 
@@ -30,6 +30,7 @@ class Compared:
     Args:
         name: its folder, as far as it differs from the others'.
         form: of the student, in facts.json, that it ships: the export where there is one.
+        teacher: hash of what decides the teacher's outputs; None where the run does not say.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Compared:
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
     form: str
+    teacher: str | None = None
 
     @property
     def shipped(self) -> Mapping[str, Any]:
@@ -69,7 +71,10 @@ def read_runs(folders: Sequence[Path]) -> list[Compared]:
         settings = flattened(read_recipe(folder))
         place = folder.resolve()
         found.setdefault(
-            place, Compared(os.path.relpath(place, common), facts, settings, read_environment(folder), form)
+            place,
+            Compared(
+                os.path.relpath(place, common), facts, settings, read_environment(folder), form, read_teacher(folder)
+            ),
         )
     runs = list(found.values())
     first = runs[0]
@@ -180,7 +185,9 @@ def choices(runs: Sequence[Compared], cost: str) -> list[Choice]:
 
 
 def teacher_of(run: Compared) -> str:
-    """What tells a run's teacher from another's: its settings, and what it reaches on the test rows."""
+    """What tells a run's teacher from another's: its hash; of a run without one its settings, and what it reaches on the test rows."""
+    if run.teacher:
+        return run.teacher
     settings = {
         key: value for key, value in run.settings.items() if key.startswith(("teacher.models", "teacher.combine"))
     }

@@ -249,6 +249,13 @@ def read_environment(folder: Path) -> dict[str, Any]:
     return _read_json(folder / "environment.json") or {}
 
 
+def read_teacher(folder: Path) -> str | None:
+    """The hash of what decides the outputs of a run's teacher; None where the folder does not say."""
+    inputs = _read_json(folder / "inputs.json")
+    teacher = inputs.get("teacher") if isinstance(inputs, dict) else None
+    return teacher.get("sha256") if isinstance(teacher, dict) else None
+
+
 def read_recipe(folder: Path) -> dict[str, Any]:
     """The resolved recipe of a run; nothing where the folder does not say.
 

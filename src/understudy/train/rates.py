@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from understudy.errors import ModelError
+from understudy.model_folder import find_folder, read_config
+
 RATE, WIDTH = 5e-5, 768  # the middle of what Devlin et al. 2019 try for BERT-base, appendix A.3
 
 
@@ -19,9 +22,8 @@ def rate_for(width: int | None) -> float:
 
 def width_of(model: str) -> int | None:
     """The width of an encoder in a folder or on the hub; None where it is not told, or nothing can be read (loading says why)."""
-    from transformers import AutoConfig
-
     try:
-        return int(AutoConfig.from_pretrained(model, trust_remote_code=False).hidden_size)
-    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+        width = getattr(read_config(find_folder(model), head=False), "hidden_size", None)
+    except ModelError:
         return None
+    return width if isinstance(width, int) and width > 0 else None
