@@ -259,6 +259,14 @@ def not_finite(folder):
     broken.save(folder)
 
 
+def overflowing(folder):
+    """Finite weights, as a training that diverges may leave them, whose outputs are not."""
+    broken = TextModel.load(folder)
+    with torch.no_grad():
+        broken.model.classifier.weight.fill_(3e38)
+    broken.save(folder)
+
+
 WRONG = {
     "integers, null": (lambda folder: written(folder, id2label={"0": None, "1": None}), "id2label of 0 is None"),
     "too short": (lambda folder: written(folder, id2label={"0": "bad"}, problem_type=None), "its head has 2 outputs"),
@@ -289,6 +297,7 @@ WRONG = {
     "onnx": (only("model.onnx"), "ONNX weights only"),
     "export": (only("export.json"), "an export of understudy"),
     "not finite": (not_finite, "not finite numbers"),
+    "outputs overflow": (overflowing, "its outputs are not finite numbers"),
     "other width": (lambda folder: written(folder, intermediate_size=64), "but config.json makes it"),
 }
 

@@ -175,7 +175,7 @@ def _outputs(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, wher
     try:
         with torch.inference_mode():
             device = next(model.parameters()).device
-            return model.eval()(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
+            outputs = model.eval()(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
     except MemoryError:
         raise
     except Exception as error:
@@ -184,6 +184,9 @@ def _outputs(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, wher
         ) from error
     finally:
         model.train(was)
+    if not torch.isfinite(outputs).all():
+        raise ModelError(f"{where}: its outputs are not finite numbers; the model is damaged or diverged")
+    return outputs
 
 
 def _is_own(model: PreTrainedModel) -> bool:

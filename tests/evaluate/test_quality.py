@@ -129,7 +129,7 @@ def test_a_task_with_a_metric_of_its_own():
     [
         (np.zeros((0, 2)), np.zeros(0, int), DataError, "no rows"),
         (np.zeros((2, 2)), np.zeros(3, int), DataError, "2 model outputs for 3 labels"),
-        (np.array([[0, 1], [np.nan, 0]]), np.zeros(2, int), ModelError, "row 1 is not a finite number"),
+        (np.array([[0, 1], [np.nan, 0]]), np.zeros(2, int), ModelError, "row 2 is not a finite number"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(logits, labels, error, words):

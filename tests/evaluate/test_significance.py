@@ -32,6 +32,16 @@ def test_mcnemar_is_close_to_the_exact_test():
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "matthews"])
+def test_it_does_not_matter_which_is_named_first(metric):
+    random = np.random.default_rng(1)
+    for rows in (7, 20, 60):
+        labels, *sides = random.integers(0, 3, (3, rows))
+        there, back = (gain(Classification(), metric, *pair, labels, resamples=300) for pair in (sides, sides[::-1]))
+        assert there["value"] == -back["value"] and there["p_value"] == back["p_value"]
+        assert there["ci95"] == pytest.approx([-end for end in back["ci95"][::-1]])
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "matthews"])
 def test_no_difference_is_no_gain(metric):
     """Equal predictions on 40 rows do not show that the models are equal: rows on which they differ may be 9 %."""
     random = np.random.default_rng(0)

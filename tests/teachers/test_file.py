@@ -30,6 +30,13 @@ def test_logits_of_a_file_are_found_by_text(tmp_path):
     assert teacher.model is None and teacher.covers(ROWS)
 
 
+def test_logits_that_look_like_probabilities_are_warned_of(tmp_path):
+    shares = [{"text": text, "logits": [0.9, 0.1]} for text in TEXTS]
+    assert any("if they are probabilities" in note for note in black_box(tmp_path / "said.jsonl", shares).notes)
+    scores = [row | {"logits": [0.9, -0.1]} for row in shares]
+    assert not black_box(tmp_path / "said.jsonl", scores).notes
+
+
 def test_probabilities_of_a_csv_become_their_logs(tmp_path):
     lines = [
         "review,probabilities",

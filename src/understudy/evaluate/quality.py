@@ -154,7 +154,7 @@ def check_rows(labels: np.ndarray, *logits: np.ndarray) -> None:
         if len(outputs) != len(labels):
             raise DataError(f"{len(outputs)} model outputs for {len(labels)} labels; both must be of the same rows")
         if not np.isfinite(outputs).all():
-            row = int(np.argwhere(~np.isfinite(outputs))[0][0])
+            row = int(np.argwhere(~np.isfinite(outputs))[0][0]) + 1
             raise ModelError(f"output for row {row} is not a finite number; the model is damaged or diverged")
 
 

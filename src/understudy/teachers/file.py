@@ -96,6 +96,12 @@ class FileTeacher(Teacher):
                 f"{path}: {len(failed)} of {len(answers)} answers cannot be used; {_first(failed.values())}"
             )
         outputs = np.stack(list(values.values()))
+        shares = (
+            kind == "logits"
+            and names is not None
+            and bool((outputs >= 0).all())
+            and np.allclose(outputs.sum(1), 1, atol=1e-3)
+        )
         if kind not in ("logits", "number"):
             outputs = logits_of_probabilities(_normalised(outputs))
         keys = list(map(identity, texts, pairs))
@@ -106,6 +112,9 @@ class FileTeacher(Teacher):
         self.in_order |= read.by_position
         notes = self._notes(read, answers, list(failed.values()), named=bool(label_names))
         self.notes = [f"{path}: {note}" for note in notes]
+        if shares:
+            self.notes.append(f"Warning: {path}: its logits are not below 0 and sum to 1 in every row; if they are probabilities, call the "
+                              "column probabilities: as logits they are nearly the same for all classes")  # fmt: skip
 
     def _notes(self, read: Reader, answers: Sequence[Any], failed: Sequence[str], *, named: bool) -> Iterator[str]:
         """What was left out, and how the others were read."""
