@@ -55,7 +55,10 @@ def evaluate(
         raise ModelError(
             f"{model}: a {'regression' if names is None else 'classification'} model, but --task is {task}"
         )
-    found = read_one(data, DataSettings(columns=columns or {}), kind, label_names=names, labels="some")
+    notes: list[str] = []
+    found = read_one(data, DataSettings(columns=columns or {}), kind, label_names=names, labels="some", notes=notes)
+    for note in notes:
+        say(note if note.startswith("Warning: ") else f"Note: {note}")
     rows = labelled(found)
     if not len(rows):
         raise DataError(f"{data}: no row has a label; to measure a model, some are needed")

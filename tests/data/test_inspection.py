@@ -4,7 +4,9 @@ import random
 
 import pytest
 
-from understudy.data.rows import read
+from understudy.data.in_memory import InMemory
+from understudy.data.rows import read, read_one
+from understudy.data.spelling import misspelt
 from understudy.errors import DataError
 from understudy.recipe import DataSettings
 from understudy.tasks.classification import Classification
@@ -85,10 +87,29 @@ def test_rows_that_are_there_twice():
     assert "5 of 45 train rows repeat another of them, with the same label; they were left in." in notes
 
 
-def test_what_the_model_names_is_not_doubted():
-    rows = rows_of(["none", "some"] * 20)
-    notes = read(DataSettings(train=rows), Classification(), seed=0, label_names=["none", "some"]).notes
-    assert not any("Warning" in note for note in notes)
+def test_classes_that_the_user_names_are_not_doubted():
+    rows = rows_of(["none", "None", "nope", "nopes"] * 20 + ["nope"] * 90)
+    assert len(warnings(rows)) == 3 and not warnings(rows, label_names=["none", "None", "nope", "nopes"])
+
+
+@pytest.mark.parametrize("names", [None, ("Good", "bad", "god", "good", "nan")])
+def test_law_a_file_has_the_same_warnings_whoever_names_the_classes(names):
+    """`finetune` takes the classes from the rows, `distill` from the teacher, `evaluate` reads one file."""
+    rows = rows_of(["bad", "good"] * 20 + ["Good", "nan", "god", "god"])
+    said = list(read(DataSettings(train=rows), Classification(), seed=0, label_names=names).notes)
+    read_one(InMemory(rows), DataSettings(), Classification(), label_names=names, notes=(alone := []))
+    for notes in (said, alone):
+        assert any("1 rows have the label 'nan'" in note for note in notes), notes
+        assert any("differ only in case" in note and "'Good' 1, 'good' 20" in note for note in notes)
+        assert any("'god' 2 beside 'good' 20. A misspelling?" in note for note in notes)
+
+
+def test_labelled_test_rows_beside_unlabelled_text_are_inspected():
+    settings = DataSettings(
+        transfer=rows_of(["", ""] * 20), test=rows_of(["bad", "good", "Good"] * 9, [f"test {row}" for row in range(27)])
+    )
+    notes = read(settings, Classification(), seed=0, label_names=["Good", "bad", "good"]).notes
+    assert any("'Good' 9, 'good' 9" in note for note in notes)
 
 
 def test_a_label_near_one_of_the_models():
@@ -103,3 +124,30 @@ def test_no_warning_hangs_on_the_order_of_rows():
     rows = rows_of(["bad", "good", "Good", "nan", "a|b"] * 10, [f"text {row % 33}" for row in range(50)])
     random.Random(0).shuffle(rows)
     assert len(warnings(rows)) == len(warnings(rows[::-1])) == 4
+
+
+@pytest.mark.parametrize(
+    ("often", "seldom"),
+    [("billing", "biling"), ("billing", "bililng"), ("refund request", "refnd request"), ("refund_request", "Refund reqest"),
+     ("negative", "negatve"), ("delivery", "deliverys"), ("account", "acount"), ("Zahlung", "Zalung")],
+)  # fmt: skip
+def test_a_rare_name_near_a_frequent_one_is_a_slip(often, seldom):
+    others = {"shipping": 90, "other": 120}
+    assert misspelt({often: 100, seldom: 20, **others}) == [(seldom, often)]
+    assert not misspelt({often: 100, seldom: 21, **others})  # both are frequent
+
+
+@pytest.mark.parametrize(
+    ("often", "seldom"),
+    [("level1", "level2"), ("north", "south"), ("positive", "negative"), ("relevant", "irrelevant"), ("male", "female"),
+     ("entailment", "not entailment"), ("card payment", "cash payment"), ("1000", "10000"), ("get spare card", "get virtual card")],
+)  # fmt: skip
+def test_names_that_differ_on_purpose_are_no_slips(often, seldom):
+    assert not misspelt({often: 1000, seldom: 3})
+
+
+def test_names_that_differ_in_case_blanks_or_hyphens_are_one_however_frequent():
+    assert misspelt({"sign up": 50, "Sign-Up": 40, "signup": 30, "log in": 50}) == [
+        ("Sign-Up", "sign up"),
+        ("signup", "sign up"),
+    ]

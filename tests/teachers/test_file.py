@@ -379,3 +379,33 @@ def test_without_labels_the_order_must_be_said(tmp_path):
         black_box(
             tmp_path / "x.jsonl", [{"text": text, "probabilities": [0.5, 0.5]} for text in TEXTS], label_names=None
         )
+
+
+def named(counts: dict[str, int]) -> list[dict]:
+    names = [name for name, count in counts.items() for _ in range(count)]
+    return [{"text": f"text {row}", "label": name} for row, name in enumerate(names)]
+
+
+def test_a_class_that_is_probably_misspelt_stops_the_run(tmp_path):
+    rows = named({"billing": 156, "biling": 8, "shipping": 90, "shiping": 3})
+    with pytest.raises(
+        DataError,
+        match=r"name 'biling' 8 times beside 'billing' 156 times, 'shiping' 3 times .*data.label_names='\[biling, ",
+    ):
+        black_box(tmp_path / "x.jsonl", rows, label_names=None)
+    several = ("biling", "billing", "shiping", "shipping")
+    assert black_box(tmp_path / "x.jsonl", rows, label_names=several).label_names == several
+    mapped = [{"text": row["text"], "probabilities": {row["label"]: 0.9, "other": 0.1}} for row in rows]
+    with pytest.raises(DataError, match="'biling' 8 times beside 'billing' 156 times"):
+        black_box(tmp_path / "x.jsonl", mapped, label_names=None)
+
+
+def test_classes_that_are_near_but_frequent_or_of_other_digits_are_classes(tmp_path):
+    rows = named({"level1": 100, "level2": 4, "north": 50, "south": 5, "refund": 40, "refunds": 30})
+    found = black_box(tmp_path / "x.jsonl", rows, label_names=None).label_names
+    assert found == ("level1", "level2", "north", "refund", "refunds", "south")
+
+
+def test_a_spelling_that_differs_in_a_blank_stops_the_run_however_frequent(tmp_path):
+    with pytest.raises(DataError, match="'signup' 40 times beside 'sign up' 50 times"):
+        black_box(tmp_path / "x.jsonl", named({"sign up": 50, "signup": 40, "other": 9}), label_names=None)

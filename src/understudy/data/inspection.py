@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from understudy.data.labels import Classes
+from understudy.data.spelling import misspelt
 from understudy.data.tables import Table
 
 MISSING = {
@@ -50,12 +51,15 @@ def described(train: Table, names: Sequence[str] | None) -> str:
     return f"{len(names)} classes in the train rows; the largest are {_counted(largest)}, the smallest {_counted(smallest)}."
 
 
-def doubts(given: Mapping[str, Table], classes: Classes | None, *, splits: int) -> list[str]:
+def doubts(
+    given: Mapping[str, Table], classes: Classes | None, *, splits: int = 0, declared: bool = False
+) -> list[str]:
     """Warnings of rows as they were given, before splits are made.
 
     Args:
         given: split → its rows.
         splits: how many are to be split off the training rows.
+        declared: the user said what the classes are, so that none of them is doubtful.
     """
     labelled = {name: table for name, table in given.items() if not table.unlabelled.all()}
     found = [warning for name, table in labelled.items() for warning in _repeated(name, table)]
@@ -64,10 +68,9 @@ def doubts(given: Mapping[str, Table], classes: Classes | None, *, splits: int) 
     counts: Counter[str] = Counter()
     for table in labelled.values():
         counts.update(classes.names[int(label)] for label in table.labels[~table.unlabelled])
-    own = classes.whose in {table.where for table in given.values()}  # nobody named the classes but these rows
     return [
-        *(_names(counts) if own else []),
-        *_rare(given["train"], classes, splits),
+        *([] if declared else _names(counts)),
+        *(_rare(labelled["train"], classes, splits) if "train" in labelled else []),
         *_contradictions(labelled, classes),
         *found,
     ]
@@ -82,7 +85,7 @@ def _names(counts: Counter[str]) -> list[str]:
         )
     alike = defaultdict(list)
     for name in sorted(counts):
-        alike["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+        alike[_bare(name)].append(name)
     pairs = [names for names in alike.values() if len(names) > 1]
     if pairs:
         shown = "; ".join(_counted([(f"'{name}'", counts[name]) for name in names]) for names in pairs[:5])
@@ -90,6 +93,13 @@ def _names(counts: Counter[str]) -> list[str]:
         found.append(
             f"Warning: labels that differ only in case, blanks or Unicode form are different classes: {shown}{more}. "
             "Use one spelling for each class."
+        )
+    if slips := [(slip, name) for slip, name in misspelt(counts) if _bare(slip) != _bare(name)]:
+        shown = "; ".join(f"'{slip}' {counts[slip]:,} beside '{name}' {counts[name]:,}" for slip, name in slips[:5])
+        more = f" and {len(slips) - 5} more" if len(slips) > 5 else ""
+        found.append(
+            f"Warning: labels that are nearly another are different classes: {shown}{more}. A misspelling? Then correct it; else name all "
+            "classes with data.label_names."
         )
     several = [name for name in counts if _looks_like_several(name, counts)]
     if several:
@@ -99,6 +109,11 @@ def _names(counts: Counter[str]) -> list[str]:
             "class of its own. Several labels for one row are not supported: keep one."
         )
     return found
+
+
+def _bare(name: str) -> str:
+    """A name without what people write either way."""
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _looks_like_several(name: str, counts: Counter[str]) -> bool:

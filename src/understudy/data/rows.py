@@ -131,9 +131,9 @@ def read(
         tables[name] = _table(raw[name], pair, classes, labels="none" if name == "transfer" else "all")
     if classes and classes.by_position:
         notes.append(f"Labels are integers, read as positions in the names {listed(classes.names)}.")
-    doubtful = {} if unlabelled else {name: table for name, table in tables.items() if name != "transfer"}
+    doubtful = {name: table for name, table in tables.items() if name != "transfer" and not table.unlabelled.all()}
     to_make = 0 if "validation" in tables else 1 + ("test" not in tables)
-    notes += doubts(doubtful, classes, splits=to_make) if doubtful else []
+    notes += doubts(doubtful, classes, splits=to_make, declared=settings.label_names is not None)
     contradicting = several_labels(doubtful) if classes else {}
     if unlabelled:  # before some of them are held out
         tables["train"] = _without_peeking(tables, "train", notes)
@@ -212,6 +212,7 @@ def read_one(
     *,
     label_names: Sequence[str] | None,
     labels: Literal["some"] | bool | None = True,
+    notes: list[str] | None = None,
 ) -> Dataset:
     """Read the rows of one file, or of a folder's or hub data set's test (else validation, else train) split.
 
@@ -221,6 +222,7 @@ def read_one(
         task: decides whether labels are classes or numbers.
         label_names: the model's, in its order.
         labels: True, every row has one; `some`, the column is there; None, it may be missing; False ignores it, there or not.
+        notes: takes what the user should know of the labels.
 
     Raises:
         DataError: a source, column, text or label that does not fit.
@@ -240,7 +242,10 @@ def read_one(
         classes = (
             class_map(one, settings, label_names) if wanted != "none" else Classes(tuple(label_names or ()), {}, "")
         )
-    return _table(one, "text_pair" in one.dataset.column_names, classes, labels=wanted).dataset()
+    table = _table(one, "text_pair" in one.dataset.column_names, classes, labels=wanted)
+    if notes is not None and not table.unlabelled.all():
+        notes += doubts({"test": table}, classes, declared=settings.label_names is not None)
+    return table.dataset()
 
 
 def read_texts(source: str, settings: DataSettings) -> Dataset:

@@ -254,7 +254,27 @@ class FileTeacher(Teacher):
                 f"{self.path}: {len(found)} different answers in {len(answers)} rows are too many for classes; give the classes with "
                 "--set data.label_names='[…, …]', or a file with nothing but the class"
             )
+        self._check_spelling(given, spellings)
         return tuple(sorted(found, key=lambda name: (0, float(name), name) if is_number(name) else (1, 0.0, name)))
+
+    def _check_spelling(self, given: Mapping[str, int], spellings: Mapping[str, str]) -> None:
+        """Refuse classes of which one is probably a misspelling of another: nobody but these answers named them."""
+        from understudy.data.spelling import misspelt
+
+        counts: Counter[str] = Counter()
+        for name, count in given.items():
+            if folded(name) in spellings:
+                counts[spellings[folded(name)]] += count
+        if slips := misspelt(counts):
+            said = ", ".join(
+                f"'{slip}' {counts[slip]:,} times beside '{name}' {counts[name]:,} times"
+                for slip, name in slips[:SHOWN]
+            )
+            there = ", ".join(sorted(counts)) if len(counts) <= 12 else "…, …"
+            raise DataError(
+                f"{self.path}: its answers name {said}{', …' if len(slips) > SHOWN else ''}: misspelt? Correct the file; or, where these "
+                f"are classes of their own, give all classes: --set data.label_names='[{there}]'"
+            )
 
     def _check_names(self, answers: Sequence[Any], read: Reader) -> None:
         """Refuse names that are like a class, or as frequent as one, but none; an answer with a rare other is no usable one."""
