@@ -744,3 +744,4 @@ def test_a_teacher_has_one_accuracy_in_finetune_and_evaluate(world, tmp_path):
     assert loaded[-1] == str(tmp_path / "teacher")
     quality = evaluate(str(tmp_path / "teacher"), world.test, device="cpu")["models"]["student"]["quality"]
     assert quality["accuracy"]["value"] == run.facts["models"]["teacher"]["quality"]["accuracy"]["value"]
+    assert run.facts["trainings"]["teacher"]["finetune"]["least"] == 300

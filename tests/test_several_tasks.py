@@ -123,6 +123,7 @@ def test_every_recipe_runs_two_steps(name, control, words, tmp_path, understudy)
             assert own["models"][model]["quality"][metric]["value"] == facts["tasks"][task]["value"][model]
         assert own["gain_over_alone"] == facts["tasks"][task]["gain_over_alone"]
         assert own["models"]["student"]["rows_per_second"] > 0
+        assert {one["least"] for one in own["trainings"]["student"].values()} == {600}  # 300 for each task
     for model, value in facts["mean"].items():
         assert value == pytest.approx(sum(one["value"][model] for one in facts["tasks"].values()) / 2)
     assert not (run / "checkpoints").exists()
@@ -302,7 +303,7 @@ def test_every_update_is_of_the_same_task_as_the_students(name, settings, power,
             order.set_epoch(epoch)
             found += [task for task, _ in order]
         del found[updates:]
-        return Trained(updates, 0.0, 0.5, updates, False, "float32")
+        return Trained(updates, 0.0, 0.5, updates, "float32")
 
     monkeypatch.setattr(multitask, "train_together", noted)
     changes = {f"stages__0__train__{key}": value for key, value in settings.items()} | {

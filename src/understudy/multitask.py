@@ -207,7 +207,7 @@ def prepare_tasks(recipe: Recipe, say: Say = lambda line: None, *, device: str =
     autocast = recipe.student.make().autocast
     plans = {}
     for name, (task, rows, teacher) in given.items():
-        plans[name] = Plan(recipes[name], task, rows, teacher, students[name], autocast)
+        plans[name] = Plan(recipes[name], task, rows, teacher, students[name], autocast, tasks=len(given))
         with _named(name):
             for stage in recipes[name].stages:
                 if plans[name].asks_live(stage):

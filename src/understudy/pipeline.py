@@ -23,7 +23,7 @@ from understudy.evaluate.predictions import PREDICTIONS, predictions, write_pred
 from understudy.evaluate.reference import as_agreement
 from understudy.export.shipping import Shipped, ship
 from understudy.model_card import write_model_card
-from understudy.preparation import Plan, keep_made_rows, prepare, resolve
+from understudy.preparation import Plan, keep_made_rows, least_updates, prepare, resolve
 from understudy.processes import is_helper, main_process_first
 from understudy.recipe import FinetuneSettings, Recipe, Stage, make_objectives
 from understudy.report.advice import findings
@@ -223,7 +223,8 @@ def prove(
 
 def _trainings(run: Run, plan: Plan, models: Container[str]) -> dict[str, Any]:
     """How the training of every model that was measured went, and the teacher's, where `understudy finetune` made it alone."""
-    every = run.trainings(plan.recipe.selection_metric)
+    rows, least = len(labelled(plan.rows.validation)), least_updates(plan.recipe, tasks=plan.tasks)
+    every = run.trainings(plan.recipe.selection_metric, rows=rows, least=least)
     found = {model: stages for model, stages in every.items() if model in models}  # one may be asked for no more
     facts = list(map(_facts_of, plan.teacher_folders))
     if len(facts) == 1:

@@ -65,6 +65,7 @@ class Plan:
         assistants: stage → the untrained student of its own.
         pretrained: the teacher before fine-tuning, where one is given; stages with a masked-language head use it.
         texts: stage with such a head → the texts it learns from, and those held out to select.
+        tasks: which share the student, and its updates.
     """
 
     recipe: Recipe
@@ -77,6 +78,7 @@ class Plan:
     assistants: Mapping[str, TextModel] = field(default_factory=dict)
     pretrained: ModelTeacher | None = None
     texts: Mapping[str, tuple[Dataset, Dataset]] = field(default_factory=dict)
+    tasks: int = 1
 
     @cached_property
     def inputs(self) -> dict[str, dict[str, Any]]:
@@ -360,6 +362,7 @@ def warn_of_few_updates(recipe: Recipe, updates: Sequence[int], say: Say, *, tas
     Args:
         tasks: for each of which the least number is.
     """
+    least = least_updates(recipe, tasks=tasks)
     totals: dict[str, tuple[StudentPart, int, str]] = {}
     for stage, count in zip(recipe.stages, updates, strict=True):
         who, part = (
@@ -369,8 +372,15 @@ def warn_of_few_updates(recipe: Recipe, updates: Sequence[int], say: Say, *, tas
         )
         totals[who] = part, totals.get(who, (part, 0, ""))[1] + count, stage.name
     for who, (part, count, last) in totals.items():
-        least = (part.make().defaults().get("min_updates") or 0) * tasks
-        few_updates(count, least, f"{who} ({part.kind})", f"stages.{last}.train", say)
+        few_updates(count, least[last], f"{who} ({part.kind})", f"stages.{last}.train", say)
+
+
+def least_updates(recipe: Recipe, *, tasks: int = 1) -> dict[str, int]:
+    """Stage → the fewest updates that the kind of its student, or assistant, needs in all its stages; 0 where it names none."""
+    return {
+        stage.name: ((stage.student or recipe.student).make().defaults().get("min_updates") or 0) * tasks
+        for stage in recipe.stages
+    }
 
 
 def few_updates(updates: int, least: int | None, who: str, place: str, say: Say) -> None:

@@ -120,11 +120,11 @@ class Run:
         if self.fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def trainings(self, metric: str) -> dict[str, Any]:
+    def trainings(self, metric: str, *, rows: int, least: Mapping[str, int | None]) -> dict[str, Any]:
         """How every training of the run went: model → stage → updates, the best value of validation; see `train/curves.py`."""
         path = self.folder / METRICS
         lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-        return trainings(map(json.loads, lines), metric)
+        return trainings(map(json.loads, lines), metric, rows=rows, least=least)
 
     def writer(self, model: str, stage: str) -> Callable[[dict[str, Any]], None]:
         """A function that appends a line of numbers to metrics.jsonl.

@@ -8,9 +8,12 @@ import pytest
 from understudy.evaluate.measure import GAINS
 from understudy.evaluate.significance import mcnemar_p_value, paired_interval
 from understudy.evaluate.summary import summarise
-from understudy.report.advice import figures, findings, headline, lines
+from understudy.preparation import filled_in, least_updates, warn_of_few_updates
+from understudy.recipe_file import load_recipe, packaged
+from understudy.report.advice import _longer, figures, findings, headline, lines
 from understudy.report.speeds import busy
 from understudy.report.table import footnote, verdict
+from understudy.train.curves import is_rising, trainings
 
 
 def model(value, size=8.0, speed=4000.0):
@@ -208,7 +211,7 @@ def test_a_fine_tuning_is_advised_too():
     assert figures(found) == []
 
 
-@pytest.mark.parametrize("name", ["teacher", "student", "student_alone", "student_pseudo_labels"])
+@pytest.mark.parametrize("name", ["teacher", "student"])
 def test_every_training_that_still_rises_is_told(name):
     found = facts()
     found["trainings"][name] = training(True)
@@ -217,6 +220,56 @@ def test_every_training_that_still_rises_is_told(name):
     assert ("stages.distillation.train.max_steps=120" in advice) == (
         name != "teacher"
     ) and "train.max_steps=120" in advice
+
+
+@pytest.mark.parametrize("name", ["student_alone", "student_pseudo_labels"])
+def test_a_control_that_still_rises_is_a_last_remark(name):
+    """The newcomer's page began with "train the student alone longer"; nothing is said where no verdict could change."""
+    fact = {"student_alone": "gain_over_alone", "student_pseudo_labels": "gain_over_pseudo_labels"}[name]
+    found = facts(**{fact: gain(0.03, 0.001)})
+    found["trainings"][name] = training(True)
+    assert kinds(found) == ["ship", "control_rising"] and findings(found)[-1]["good"]
+    assert "stages.distillation.train.max_steps=120" in findings(found)[-1]["advice"]
+    for other in (gain(0.03, 0.4), gain(-0.03, 0.001), None):  # no gain that a longer training could take away
+        assert "control_rising" not in kinds(found | {fact: other})
+    found["trainings"]["student"] = training(True)  # which has the same setting
+    assert "control_rising" not in kinds(found) and kinds(found).count("still_rising") == 1
+
+
+@pytest.mark.parametrize("name", ["teacher", "student"])
+@pytest.mark.parametrize(("steps", "least", "told"), [(3, 1000, 1000), (60, 100, 120), (600, 1000, 1200), (60, None, 120)])
+def test_longer_is_as_long_as_the_kind_needs_at_the_least(name, steps, least, told):
+    """The newcomer's 3 updates: 1,000 are needed, said the warning; 6, said the advice."""
+    found = facts()
+    found["trainings"][name] = training(True)
+    for one in found["trainings"][name].values():
+        one.update({"steps": steps} | ({"least": least} if least else {}))
+    (rising,) = (one for one in findings(found) if one["kind"] == "still_rising")
+    assert f"train.max_steps={told}." in rising["advice"]
+
+
+def test_who_follows_the_advice_is_not_warned_again():
+    """The law, over all recipes and numbers of tasks: the updates that are advised are enough for the warning of few."""
+    for name, updates, tasks in product(packaged(), (1, 100, 700), (1, 2)):
+        recipe, said = filled_in(load_recipe(name)), []
+        counts, least = [updates] * len(recipe.stages), least_updates(recipe, tasks=tasks)
+        warn_of_few_updates(recipe, counts, said.append, tasks=tasks)
+        lines = [{"model": "student", "stage": one.name, "step": updates} for one in recipe.stages]
+        found = {"primary_metric": "accuracy", "trainings": trainings(lines, "accuracy", rows=100, least=least)}
+        for number, stage in enumerate(recipe.stages):
+            counts[number] = int(_longer(found, "student", stage.name).rpartition("=")[2])
+        again = []
+        warn_of_few_updates(recipe, counts, again.append, tasks=tasks)
+        assert not again and all(count >= 2 * updates for count in counts), (name, said)
+
+
+def test_a_rise_is_one_that_the_validation_rows_can_show():
+    """The newcomer's 0.945 to 0.956 of 91 rows is one row. The law: a rise counts from four rows, and from a point, on."""
+    assert not is_rising([86 / 91, 86 / 91, 87 / 91], 91)
+    for rows, more in product((10, 91, 400, 1000, 10_000), range(1, 200)):
+        if rows // 2 + more <= rows:
+            curve = [0.1, rows // 2 / rows, (rows // 2 + more) / rows]
+            assert is_rising(curve, rows) == (more >= 4 and 100 * more >= rows), (rows, more)
 
 
 def test_a_temperature_that_harms_is_told():

@@ -24,6 +24,7 @@ Facts = Mapping[str, Any]
 Finding = dict[str, Any]
 
 _FORMS = ("student_onnx_int8", "student_onnx", "student")
+_CONTROLS = {"student_alone": "gain_over_alone", "student_pseudo_labels": "gain_over_pseudo_labels"}
 _FEW = 0.01  # of the labelled texts: so many with several labels are worth a warning, but not the first word
 
 
@@ -36,10 +37,10 @@ def findings(facts: Facts) -> list[Finding]:
     """
     checks: tuple[Callable[[Facts], list[Finding]], ...] = (
         _several_labels, _ngrams, _weak_teacher, _too_easy, _below_control, _still_rising, _unlearned_classes, _no_gain,
-        _worse_calibration, _ship,
+        _worse_calibration, _ship, _control_rising,
     )  # fmt: skip
     if by_teacher(facts):  # agreement tells neither which model is right nor whether the teacher helped
-        checks = (_still_rising, _ship)
+        checks = (_still_rising, _ship, _control_rising)
     return [finding for check in checks for finding in check(facts)]
 
 
@@ -182,8 +183,7 @@ def _weak_teacher(facts: Facts) -> list[Finding]:
     """A teacher that is worse than what needs none; than the student alone also where that is not significant and no gain is shown."""
     if "student" not in (facts.get("models") or {}):
         return []
-    helped = facts.get("gain_over_alone")
-    helped = bool(helped and gain_is_shown(helped) and helped["value"] > 0)
+    helped = _helped(facts, "gain_over_alone")
     for fact, other, words in (
         ("teacher_gain_over_alone", "student_alone", "the same student without it"),
         ("teacher_gain_over_ngrams", "ngrams", "the n-gram baseline"),
@@ -222,19 +222,47 @@ def _below_control(facts: Facts) -> list[Finding]:
 
 
 def _still_rising(facts: Facts) -> list[Finding]:
+    return [
+        _finding(
+            "still_rising", f"Train the {called(facts, name)} longer: it still improved at the end.", _rise(facts, name, stage),
+            f"Train longer: {_longer(facts, name, stage)}.",
+        )
+        for name, stage in _rising(facts) if name not in _CONTROLS
+    ]  # fmt: skip
+
+
+def _control_rising(facts: Facts) -> list[Finding]:
+    """A control that still rose, where a longer training could take away what the student gains over it."""
+    rising = _rising(facts)
+    return [
+        _finding(
+            "control_rising", f"The gain over the {called(facts, name)} may be smaller after a longer training.", _rise(facts, name, stage),
+            f"The student's gain over it may be smaller after a longer training of both ({_longer(facts, name, stage)}).", good=True,
+        )
+        for name, stage in rising
+        if name in _CONTROLS and "student" not in dict(rising) and _helped(facts, _CONTROLS[name])
+    ]  # fmt: skip
+
+
+def _rising(facts: Facts) -> list[tuple[str, str]]:
+    """Model and stage of every training that still rose at its end."""
+    trained = (facts.get("trainings") or {}).items()
+    return [(name, stage) for name, stages in trained for stage, one in stages.items() if one.get("rising")]
+
+
+def _rise(facts: Facts, name: str, stage: str) -> str:
     by, metric = (facts.get("data") or {}).get("labelled_by_teacher", ()), facts["primary_metric"]
-    found, shown = [], validation_name(by, metric, metric_name(metric))
-    for name, stages in (facts.get("trainings") or {}).items():
-        for stage, one in stages.items():
-            if not one.get("rising"):
-                continue
-            who = called(facts, name)
-            found.append(_finding(
-                "still_rising", f"Train the {who} longer: it still improved at the end.",
-                f"Validation {shown} of the {who} was still rising at the end of its {one['steps']:,} updates (best {one['best']:.3f}).",
-                f"Train longer: {_longer(facts, name, stage)}.",
-            ))  # fmt: skip
-    return found
+    one, shown = facts["trainings"][name][stage], validation_name(by, metric, metric_name(metric))
+    return (
+        f"Validation {shown} of the {called(facts, name)} was still rising at the end of its {one['steps']:,} updates "
+        f"(best {one['best']:.3f})."
+    )
+
+
+def _helped(facts: Facts, fact: str) -> bool:
+    """Whether the student is shown to be better than what this gain is over."""
+    gain = facts.get(fact)
+    return bool(gain and gain_is_shown(gain) and gain["value"] > 0)
 
 
 def _unlearned_classes(facts: Facts) -> list[Finding]:
@@ -351,11 +379,12 @@ def _against(facts: Facts, name: str, other: str) -> str:
 
 
 def _longer(facts: Facts, name: str, stage: str | None = None) -> str:
-    """The option that doubles the updates of a model's training."""
+    """The option that doubles the updates of a model's training, and gives it as many as its kind needs."""
     stages = (facts.get("trainings") or {}).get(name) or {}
     stage = stage or next(reversed(stages), None)
-    steps = (stages.get(stage) or {}).get("steps") if stage else None
-    return f"--set {_place(name, stage)}max_steps={2 * steps if steps else 'N'}"
+    made = stages.get(stage or "") or {}
+    steps = max(2 * made["steps"], made.get("least") or 0) if made.get("steps") else "N"
+    return f"--set {_place(name, stage)}max_steps={steps}"
 
 
 def _place(name: str, stage: str | None = None) -> str:

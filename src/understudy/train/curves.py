@@ -6,28 +6,37 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 RISE = 0.01  # of the validation metric: what counts as still getting better
+LEAST_ROWS = 4  # that a rise must be: the standard error of a gain of k rows is √k rows or more, so fewer are never two of it
 
 
-def is_rising(curve: Sequence[float]) -> bool:
-    """Whether validation was still getting better at the end: the last value is the best, by a point over all of the first two thirds.
+def is_rising(curve: Sequence[float], rows: int) -> bool:
+    """Whether validation was still getting better at the end.
 
-    >>> is_rising([0.5, 0.7, 0.8, 0.85, 0.88, 0.9]), is_rising([0.5, 0.8, 0.9, 0.905, 0.9, 0.905]), is_rising([0.5])
+    The last value must be the best, by a point and by four of the validation rows over all of the first two thirds.
+
+    >>> is_rising([0.5, 0.7, 0.8, 0.85, 0.88, 0.9], 400), is_rising([0.5, 0.8, 0.9, 0.905, 0.9, 0.905], 400), is_rising([0.5], 400)
     (True, False, False)
+    >>> is_rising([0.8, 0.945, 0.956], 91)  # one row
+    False
     """
     before = curve[: len(curve) * 2 // 3]
-    return bool(before) and curve[-1] == max(curve) and curve[-1] - max(before) >= RISE
+    return bool(before) and curve[-1] == max(curve) and curve[-1] - max(before) > max(RISE, LEAST_ROWS / rows) - 1e-9
 
 
-def trainings(lines: Iterable[Mapping[str, Any]], metric: str) -> dict[str, dict[str, dict[str, Any]]]:
+def trainings(
+    lines: Iterable[Mapping[str, Any]], metric: str, *, rows: int, least: Mapping[str, int | None]
+) -> dict[str, dict[str, dict[str, Any]]]:
     """Model → stage → how its training went: updates made, the best value of validation and its update, whether it still rose.
 
     Args:
         lines: of `metrics.jsonl`; a step that is there again, after a resume, counts as it was last.
         metric: that selected; a stage that was not measured by it has its updates only.
+        rows: of validation.
+        least: stage → the fewest updates that its kind of model needs, which stands beside those made.
 
     >>> curve = [{"model": "student", "stage": "distillation", "step": step, "validation": {"accuracy": step / 10}} for step in (3, 6, 9)]
-    >>> trainings(curve, "accuracy")
-    {'student': {'distillation': {'steps': 9, 'best': 0.9, 'best_step': 9, 'rising': True}}}
+    >>> trainings(curve, "accuracy", rows=100, least={"distillation": 300})
+    {'student': {'distillation': {'steps': 9, 'least': 300, 'best': 0.9, 'best_step': 9, 'rising': True}}}
     """
     steps: dict[tuple[str, str], int] = {}
     curves: dict[tuple[str, str], dict[int, float]] = {}
@@ -40,7 +49,9 @@ def trainings(lines: Iterable[Mapping[str, Any]], metric: str) -> dict[str, dict
     for (model, stage), last in steps.items():
         curve = dict(sorted(curves.get((model, stage), {}).items()))
         best = {} if not curve else {
-            "best": max(curve.values()), "best_step": max(curve, key=lambda step: curve[step]), "rising": is_rising([*curve.values()])
+            "best": max(curve.values()), "best_step": max(curve, key=lambda step: curve[step]),
+            "rising": is_rising([*curve.values()], rows),
         }  # fmt: skip
-        found.setdefault(model, {})[stage] = {"steps": last, **best}
+        needed = {"least": least[stage]} if least.get(stage) else {}
+        found.setdefault(model, {})[stage] = {"steps": last, **needed, **best}
     return found

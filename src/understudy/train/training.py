@@ -33,7 +33,6 @@ from understudy.signals import Signals
 from understudy.tasks import Task
 from understudy.teachers.capture import signals_of
 from understudy.text_model import TextModel
-from understudy.train.curves import is_rising
 from understudy.train.masked_lm import MaskedLMScores
 from understudy.train.mixup import Mixup
 from understudy.train.precision import bfloat16_agrees, find_device, has_bfloat16
@@ -59,14 +58,12 @@ class Trained:
     Args:
         steps: updates made.
         best: value of validation at `best_step`, whose weights are kept; NaN where nothing selects.
-        rising: whether validation was still getting better when the training ended.
     """
 
     steps: int
     seconds: float
     best: float
     best_step: int
-    rising: bool
     precision: str
 
 
@@ -186,10 +183,9 @@ def run(trainer: DistillationTrainer, progress: Progress, folder: Path, precisio
     state = trainer.state
     model: Any = trainer.model
     model.to("cpu").eval().requires_grad_(True)
-    curve = [line[f"eval_{progress.metric}"] for line in state.log_history if f"eval_{progress.metric}" in line]
     return Trained(
         state.global_step, progress.seconds, float(np.nan if state.best_metric is None else state.best_metric),
-        state.best_global_step or state.global_step, is_rising(curve), precision,
+        state.best_global_step or state.global_step, precision,
     )  # fmt: skip
 
 
