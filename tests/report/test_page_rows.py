@@ -1,11 +1,17 @@
 """What single rows say, by hand."""
 
+import copy
+import json
 from collections import Counter
 
+import numpy as np
+import pytest
 from sklearn.metrics import confusion_matrix
 
 from example_run import CLASSES, FACTS, HOSTILE, LINES, NUMBERS
+from understudy.report.page import write_page
 from understudy.report.rows import class_table, confusion_differences, flipped, number_plots, reliability_plots
+from understudy.tasks.classification import Classification
 
 
 def test_flipped_classes():
@@ -74,6 +80,38 @@ def test_the_classes_that_differ_most_come_first():
     assert found["models"] == ["teacher", "student alone", "student", HOSTILE]
     assert class_table({"student": FACTS["models"]["student"]})["rows"][0]["difference"] is None
     assert class_table({"student": {}}) is None
+
+
+@pytest.mark.parametrize("names", [("teacher",), ("student",), ("student", "student_alone"), ("teacher", "student")])
+def test_classes_are_compared_where_there_are_two_to_compare(names, tmp_path):
+    """The newcomer's fine-tuning had a column of dashes, and a caption of a student that nobody had."""
+    models = {name: FACTS["models"][name] for name in names}
+    both = len({"teacher", "student"} & set(names)) == 2
+    assert class_table(models)["compared"] == both
+    (tmp_path / "facts.json").write_text(json.dumps({**FACTS, "models": models}), "utf-8")
+    page = write_page(tmp_path).read_text("utf-8")
+    assert ("F1, student − teacher" in page) == ("student and teacher differ most come first" in page) == both
+    assert ("with the most test rows come first" in page) != both and "without test rows" not in page
+
+
+def test_a_class_without_test_rows_has_no_figures(tmp_path):
+    """The newcomer's F1 of 0.000 with 0 rows, which read as not learned."""
+    models = copy.deepcopy(FACTS["models"])
+    for one in models.values():
+        one["per_class"][1] |= {"support": 0, "f1": 0.0, "precision": 0.0, "recall": 0.0}
+    found = class_table(models)
+    assert [row["label"] for row in found["rows"]][-1] == "b" and found["unmeasured"] == 1
+    assert found["rows"][-1]["models"] == [None] * len(models) and found["rows"][-1]["difference"] is None
+    assert all(all(row["models"]) for row in found["rows"][:-1])
+    (tmp_path / "facts.json").write_text(json.dumps({**FACTS, "models": models}), "utf-8")
+    page = write_page(tmp_path).read_text("utf-8")
+    assert "1 without test rows" in page and "macro averages leave them out" in page and ">0.000<" not in page
+
+
+def test_macro_averages_leave_out_classes_without_test_rows():
+    labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
+    f1 = [one["f1"] for one in Classification().per_class(predictions, labels, ("a", "b", "c"))]
+    assert Classification().metrics(predictions, labels)["macro_f1"] == pytest.approx((f1[0] + f1[1]) / 2)
 
 
 def test_plots_of_numbers_and_of_confidence():

@@ -91,7 +91,10 @@ def confusion_differences(lines: Sequence[Line]) -> dict[str, Any] | None:
 
 
 def class_table(models: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Precision, recall and F1 of every class for each model, where student and teacher differ most first."""
+    """Precision, recall and F1 of every class for each model; where both are known, those first where student and teacher differ most.
+
+    A class without test rows has none: scikit-learn's 0 would say that it was not learned.
+    """
     measured = {name: entry["per_class"] for name, entry in models.items() if entry.get("per_class")}
     if not measured:
         return None
@@ -99,16 +102,21 @@ def class_table(models: Mapping[str, Any]) -> dict[str, Any] | None:
     first = next(iter(measured.values()))
     rows = []
     for one in first:
-        label = one["label"]
+        label, measurable = one["label"], one["support"] > 0
         student, teacher = ((by_label.get(name) or {}).get(label) for name in ("student", "teacher"))
         rows.append({
             "label": label,
             "support": one["support"],
-            "difference": student["f1"] - teacher["f1"] if student and teacher else None,
-            "models": [by_label[name].get(label) for name in measured],
+            "difference": student["f1"] - teacher["f1"] if measurable and student and teacher else None,
+            "models": [by_label[name].get(label) if measurable else None for name in measured],
         })  # fmt: skip
     rows.sort(key=lambda row: (-abs(row["difference"] or 0), -row["support"]))
-    return {"models": list(map(model_name, measured)), "rows": rows}
+    return {
+        "models": list(map(model_name, measured)),
+        "rows": rows,
+        "compared": {"student", "teacher"} <= measured.keys(),
+        "unmeasured": sum(not row["support"] for row in rows),
+    }
 
 
 def calibration_table(models: Mapping[str, Any]) -> list[dict[str, Any]]:
