@@ -351,7 +351,10 @@ def test_a_control_is_left_out_while_a_run_is_resumed(world, tmp_path, quick):
     with pytest.raises(Stopped):
         distill(load_recipe("hinton", keys), tmp_path / "out", say=stop_at_the_control)
     run = distill(load_recipe("hinton", keys | {"control": []}), tmp_path / "out", resume=True)
-    assert run.facts["trainings"].keys() == {"student"} and run.facts["trainings"]["student"]["distillation"]["least"] == 300
+    assert (
+        run.facts["trainings"].keys() == {"student"}
+        and run.facts["trainings"]["student"]["distillation"]["least"] == 300
+    )
     assert "student_alone" not in run.facts["models"]
 
 

@@ -25,6 +25,11 @@ Finding = dict[str, Any]
 
 _FORMS = ("student_onnx_int8", "student_onnx", "student")
 _CONTROLS = {"student_alone": "gain_over_alone", "student_pseudo_labels": "gain_over_pseudo_labels"}
+_USEFUL = 0.02  # of the primary metric: a smaller lead is not worth a network, or a teacher
+_REFIT = (
+    "The baseline is not saved; scikit-learn fits it again in seconds: TfidfVectorizer, LinearSVC (numbers: Ridge), "
+    "see docs/choosing.md."
+)
 _FEW = 0.01  # of the labelled texts: so many with several labels are worth a warning, but not the first word
 
 
@@ -150,7 +155,8 @@ def _too_easy(facts: Facts) -> list[Finding]:
         "too_easy", "The test rows are too few or too easy to tell these models apart.",
         f"{metric[0].upper()}{metric[1:]} of {_rows(facts)}: {values}; on so few or so easy rows, no difference below "
         f"{100 * smallest:.1f} points can be significant, and not even a perfect model would be that much better.",
-        f"Measure on more or harder test rows (--test); until then take the cheapest: {cheapest}.",
+        f"Measure on more or harder test rows (--test); until then take the cheapest: {cheapest}."
+        + (f" {_REFIT}" if tied[-1] == "ngrams" else ""),
     )]  # fmt: skip
 
 
@@ -160,23 +166,27 @@ def _ngrams(facts: Facts) -> list[Finding]:
     gain = facts.get("gain_over_ngrams" if who == "student" else "teacher_gain_over_ngrams")
     if gain is None or (gain_is_shown(gain) and gain["value"] > 0) or _is_tied(facts, "ngrams", gain):
         return []
-    values = _against(facts, "ngrams", who)
-    advice = {
-        "student": "It trains in seconds: use it, or try more text (--transfer) or a better teacher.",
-        "teacher": "Before distilling, fine-tune longer, at a higher learning rate, or another encoder.",
-    }[who]
-    if (who := called(facts, who)) == "model":
-        advice = (
-            "Train longer, at a higher learning rate, or give more rows; or use the baseline, which trains in seconds."
-        )
+    values, name = _against(facts, "ngrams", who), called(facts, who)
+    other = {
+        "student": "try more text (--transfer) or a better teacher",
+        "teacher": f"before distilling, fine-tune longer ({_longer(facts, who)}), at a higher rate (--learning-rate), or another encoder",
+        "model": f"train longer ({_longer(facts, who)}), at a higher rate (--learning-rate), or on more rows",
+    }[name]
+    advice = f"Use the baseline, or {other}. {_REFIT}"
     if gain_is_shown(gain):
-        return [_finding("ngrams", f"The n-gram baseline is better than the {who}.",
-                         f"The n-gram baseline, without teacher or network, is better than the {who} ({values}, "
+        return [_finding("ngrams", f"The n-gram baseline is better than the {name}.",
+                         f"The n-gram baseline, without teacher or network, is better than the {name} ({values}, "
                          f"{p_value(gain['p_value'])}).",
                          advice)]  # fmt: skip
-    return [_finding("ngrams", f"The {who} is not significantly better than the n-gram baseline.",
-                     f"The n-gram baseline, without teacher or network, is not significantly worse than the {who} ({values}; "
-                     f"{points(gain)}, {p_value(gain['p_value'])}).{_limit(facts, gain)}", advice)]  # fmt: skip
+    if _has_no_lead(gain):
+        return [_finding("ngrams", f"The {name} is hardly better than the n-gram baseline, if at all.",
+                         f"The {name} is at most {max(100 * gain['ci95'][1], 0):.1f} points better than the n-gram baseline, without "
+                         f"teacher or network ({values}; {points(gain)}, {p_value(gain['p_value'])}).", advice)]  # fmt: skip
+    return [_finding("ngrams", f"The test rows do not show whether the {name} is better than the n-gram baseline.",
+                     f"The test rows cannot tell the {name} from the n-gram baseline, without teacher or network ({values}; "
+                     f"{points(gain)}, {p_value(gain['p_value'])}).{_limit(facts, gain)}",
+                     f"Measure on more test rows (--test). Until then, use the baseline where it is good enough"
+                     f"{_costs(facts, ships(facts) or who)}. {_REFIT}")]  # fmt: skip
 
 
 def _weak_teacher(facts: Facts) -> list[Finding]:
@@ -199,7 +209,7 @@ def _weak_teacher(facts: Facts) -> list[Finding]:
                 f"The teacher is worse than {words} ({values}; {p_value(gain['p_value'])}).",
                 f"{longer[0].upper()}{longer[1:]}, then distil again.",
             )]  # fmt: skip
-        if other == "student_alone" and not helped and not _is_tied(facts, other, gain):
+        if other == "student_alone" and not helped and _has_no_lead(gain) and not _is_tied(facts, other, gain):
             return [_finding(
                 "weak_teacher", "The teacher is not better than the student alone.",
                 f"The teacher is not better than {words} ({values}; not significant, {p_value(gain['p_value'])}): there is little that it "
@@ -341,6 +351,25 @@ def _cheaper(facts: Facts) -> list[tuple[str, Mapping[str, Any]]]:
     if _who(facts) == "teacher":
         gains = {"ngrams": "teacher_gain_over_ngrams"}
     return [(other, gain) for other, fact in gains.items() if (gain := facts.get(fact))]
+
+
+def _has_no_lead(gain: Mapping[str, Any]) -> bool:
+    """Whether a test excludes a useful lead: without that, no significant difference is no reason to change anything."""
+    return gain["ci95"][1] < _USEFUL
+
+
+def _costs(facts: Facts, name: str) -> str:
+    """Latency and size of the n-gram baseline beside another model's, as far as they were measured."""
+    found, models = [], facts.get("models") or {}
+    device = len({models[one]["device"] for one in ("ngrams", name) if (models.get(one) or {}).get("device")}) > 1
+    for one in ("ngrams", name):
+        entry = models.get(one) or {}
+        latency, size = (entry.get("latency_ms") or {}).get("p50"), entry.get("size_mib")
+        where = f" on {entry['device']}" if device and entry.get("device") else ""
+        parts = [f"{latency:.2f} ms a row{where}" if latency else "", f"{size:.1f} MiB" if size else ""]
+        if any(parts):
+            found.append(f"{called(facts, one)} {' and '.join(filter(None, parts))}")
+    return f" ({'; '.join(found)})" if len(found) == 2 else ""
 
 
 def _is_tied(facts: Facts, other: str, gain: Mapping[str, Any]) -> bool:
