@@ -205,6 +205,12 @@ def test_nothing_is_to_be_changed_that_the_test_does_not_blame(who, low, high, p
             found["models"][name]["latency_ms"] = {"p50": latency}
     (told,) = (one for one in findings(found) if one["kind"] == "ngrams")
     settled = high < 0.02
+    if not high < 0:  # in the order of the difference
+        first, second = (
+            found["models"][name]["quality"]["accuracy"]["value"]
+            for name in ("student" if who == "student" else "teacher", "ngrams")
+        )
+        assert f"({first:.3f} against {second:.3f}; " in told["text"]
     assert ("--test" in told["advice"]) == ("can be significant" in told["text"]) == (not settled)
     assert any(word in told["advice"] for word in ("longer", "better teacher")) == settled
     assert told["advice"].startswith("Use the baseline" if settled else "Measure on more test rows")

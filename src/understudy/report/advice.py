@@ -178,6 +178,7 @@ def _ngrams(facts: Facts) -> list[Finding]:
                          f"The n-gram baseline, without teacher or network, is better than the {name} ({values}, "
                          f"{p_value(gain['p_value'])}).",
                          advice)]  # fmt: skip
+    values = _against(facts, who, "ngrams")
     if _has_no_lead(gain):
         return [_finding("ngrams", f"The {name} is hardly better than the n-gram baseline, if at all.",
                          f"The {name} is at most {max(100 * gain['ci95'][1], 0):.1f} points better than the n-gram baseline, without "
