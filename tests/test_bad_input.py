@@ -132,7 +132,7 @@ def column_of_another_name(one):
     one.more = ["--column", "txt=review"]
 
 
-@case("1 row (5) with an empty text")
+@case("row 5 (not counting the header) with an empty text")
 def empty_text(one):
     one.given["train"] = one.file(
         "train.jsonl", [row | ({"text": "  "} if place == 4 else {}) for place, row in enumerate(ROWS)]

@@ -502,3 +502,39 @@ def test_a_length_beyond_the_default_is_kept(tmp_path):
     made = family("Bert", max_position_embeddings=1024)
     TextModel(made.model, made.tokenizer, 1000).save(tmp_path / "long")
     assert TextModel.load(tmp_path / "long").max_length == 1000
+
+
+@pytest.mark.parametrize("label2id", [{"bad": 1, "good": 0}, {"bad": 0, "good": "0"}, {"good": 7}])
+def test_a_label2id_that_contradicts_id2label_is_refused(label2id, tmp_path):
+    tiny_teacher(layers=1).save(tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"label2id": label2id}))
+    with pytest.raises(ModelError, match=r"label2id gives '.*' the number .*, but id2label .; id2label counts"):
+        TextModel.load(tmp_path / "model")
+    for fitting in ({"bad": 0, "good": "1"}, {"LABEL_0": 0, "LABEL_1": 1}, {}, None):
+        path.write_text(json.dumps(config | {"label2id": fitting}))
+        assert TextModel.load(tmp_path / "model").label_names == ("bad", "good")
+
+
+def test_the_load_report_of_transformers_is_silent_here_alone(tmp_path, caplog):
+    import logging
+
+    log = logging.getLogger("transformers.modeling_utils")
+    caplog.set_level(logging.WARNING, logger=log.name)
+    said, before = [], (log.level, list(log.filters))
+    handler = logging.Handler()
+    handler.emit = said.append
+    log.addHandler(handler)
+    try:
+        tiny_teacher(layers=1).save(tmp_path / "model")
+        path = tmp_path / "model" / "config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps(config | {"id2label": {"0": "a", "1": "b", "2": "c"}, "label2id": None}))
+        with pytest.raises(ModelError, match="its head has 2 outputs"):
+            TextModel.load(tmp_path / "model")
+        assert not said and (log.level, list(log.filters)) == before
+        log.warning("LOAD REPORT of another")
+        assert len(said) == 1
+    finally:
+        log.removeHandler(handler)

@@ -6,7 +6,8 @@ import json
 import logging
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -183,15 +184,32 @@ def read_config(folder: Path, *, head: bool) -> Any:
     else:
         for name in ("id2label", "num_labels", "problem_type"):
             described.pop(name, None)
-    described.pop("label2id", None)
+    label2id = described.pop("label2id", None)
+    if head:
+        _check_inverse(label2id, described["id2label"], where)
     try:
         config = CONFIG_MAPPING[family].from_dict(described)
     except Exception as error:
         raise ModelError(f"{where}: {first_line(error)}") from error
     if head:
-        label2id: Any = {name: number for number, name in (config.id2label or {}).items()}
-        config.label2id = label2id
+        config.label2id = {name: number for number, name in (config.id2label or {}).items()}
     return config
+
+
+def _check_inverse(label2id: Any, names: dict[int, str], where: Path) -> None:
+    """Refuse a label2id that gives a class another number than id2label: nobody can tell which of them the head was trained with.
+
+    One that names other classes only is left over from another model, as `transformers` writes it where only id2label is set.
+    """
+    if not isinstance(label2id, dict):
+        return
+    numbers = {name: number for number, name in names.items()}
+    for name, number in label2id.items():
+        if name in numbers and str(number) != str(numbers[name]):
+            raise ModelError(
+                f"{where}: label2id gives '{name}' the number {number}, but id2label {numbers[name]}; id2label counts where they agree: "
+                "correct one of them, or remove label2id"
+            )
 
 
 def _unknown(folder: Path, family: Any, known: list[str]) -> str:
@@ -276,6 +294,21 @@ def _labels(described: dict[str, Any], where: Path) -> dict[int, str]:
     return names
 
 
+@contextmanager
+def _without_load_report() -> Iterator[None]:
+    """`transformers` prints a table of the weights that did not fit; here they are told, or refused, in one line."""
+    log = logging.getLogger("transformers.modeling_utils")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in str(record.msg)
+
+    log.addFilter(keep)
+    try:
+        yield
+    finally:
+        log.removeFilter(keep)
+
+
 def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: bool) -> PreTrainedModel:
     """The network with its weights, float32, in evaluation mode.
 
@@ -294,10 +327,11 @@ def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: b
             f"{folder}: `transformers` has no {kind} for model_type {config.model_type!r}; take an encoder of texts, such as bert"
         )
     try:
-        model, report = auto.from_pretrained(
-            folder, config=config, dtype="float32", use_safetensors=True, local_files_only=True, trust_remote_code=False,
-            output_loading_info=True, ignore_mismatched_sizes=True,
-        )  # fmt: skip
+        with _without_load_report():
+            model, report = auto.from_pretrained(
+                folder, config=config, dtype="float32", use_safetensors=True, local_files_only=True, trust_remote_code=False,
+                output_loading_info=True, ignore_mismatched_sizes=True,
+            )  # fmt: skip
     except MemoryError:
         raise
     except Exception as error:

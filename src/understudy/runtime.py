@@ -152,7 +152,7 @@ class Predictor:
         for start in range(0, len(texts), _CHUNK_ROWS):
             stop = min(start + _CHUNK_ROWS, len(texts))
             encoded = self._encode(texts[start:stop], None if pairs is None else pairs[start:stop], before + start)
-            lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
+            lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)).clip(min=1)
             order = np.argsort(-lengths, kind="stable")
             at = 0
             while at < len(order):
@@ -191,16 +191,15 @@ class Predictor:
     def _run(self, encoded: Sequence[Any], lengths: np.ndarray) -> np.ndarray:
         import numpy as np
 
-        special, ids = self.about.get("special_ids", []), [one.ids for one in encoded]
+        nothing = stand_in(self.about.get("unknown_id"), self.about["pad_token_id"])
+        special, ids = self.about.get("special_ids", []), [one.ids or [nothing] for one in encoded]
         flat = np.fromiter(chain.from_iterable(ids), dtype=np.int64)
         for row in crowded(flat, lengths, special, self._tokenizer.num_special_tokens_to_add(self.pair)):
             ids[row] = as_text(encoded[row], special, self.about["unknown_id"])
-        columns = np.arange(
-            max(1, lengths[0])
-        )  # the longest comes first; one column of padding where nothing is left of a text
+        columns = np.arange(lengths[0])  # the longest comes first
         counted = columns < lengths[:, None]
         batch = {"attention_mask": counted.astype(np.int64)}
-        types = [one.type_ids for one in encoded] if "token_type_ids" in self._inputs else []
+        types = [one.type_ids or [0] for one in encoded] if "token_type_ids" in self._inputs else []
         for name, values, fill in (("input_ids", ids, self.about["pad_token_id"]), ("token_type_ids", types, 0)):
             if name in self._inputs:
                 padded = np.full(counted.shape, fill, dtype=np.int64)
@@ -208,6 +207,11 @@ class Predictor:
                     padded[row, : lengths[row]] = one
                 batch[name] = padded
         return self._session.run(["logits"], {name: batch[name] for name in self._inputs})[0]
+
+
+def stand_in(unknown: int | None, padding: int | None) -> int:
+    """The one token of a row in which a tokenizer finds none: the unknown one, else padding, but read as a token."""
+    return unknown if unknown is not None else padding or 0
 
 
 def crowded(flat: np.ndarray, lengths: np.ndarray, special: Sequence[int], around: int) -> list[int]:

@@ -7,6 +7,7 @@ from datasets import Dataset
 
 from tiny import SECOND_TEXTS, TEXTS, tiny_teacher
 from understudy.data.batches import Collator, LengthBuckets, TokenizedRows, Tokens, by_length, tokenized
+from understudy.errors import ModelError
 from understudy.text_model import TextModel
 
 LENGTHS = np.random.default_rng(0).integers(3, 120, size=1000)
@@ -143,3 +144,14 @@ def test_by_length_keeps_labels_with_their_rows():
     whole = tokenized(tiny_teacher(), rows_of(labels=list(range(6))))
     for row in (rows[place] for place in range(6)):
         assert row["input_ids"].tolist() == whole[int(row["labels"])]["input_ids"].tolist()
+
+
+def test_a_tokenizer_that_reads_most_texts_as_nothing_is_refused():
+    from tokenizers.processors import TemplateProcessing
+
+    model = tiny_teacher(layers=1)
+    model.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", special_tokens=[])
+    rows = Dataset.from_dict({"text": ["\u200b"] * 9 + ["a film"] * 7})
+    with pytest.raises(ModelError, match="its tokenizer finds no token in 9 of 16 texts: is it the model's own"):
+        Tokens(model, rows)
+    assert Tokens(model, rows.select(range(2, 16))).lengths.tolist() == [1] * 7 + [2] * 7

@@ -71,9 +71,9 @@ def test_what_is_no_table(rows, message):
 
 
 @pytest.mark.parametrize(("rows", "message"), [
-    ([], "<list: 0 rows>: there are no rows"), ([{"txt": "a"}], "<list: 1 rows>: no column 'label'"),
+    ([], "<list: 0 rows>: there are no rows"), ([{"txt": "a"}], "<list: 1 rows>: no columns 'text' and 'label'"),
     (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "column 'text' appears twice"),
-    (pd.DataFrame({"text": ["a", None], "label": ["x", "y"]}), r"1 row \(2\) without a text"),
+    (pd.DataFrame({"text": ["a", None], "label": ["x", "y"]}), r"row 2 \(not counting the header\) without a text"),
 ])  # fmt: skip
 def test_rows_that_do_not_fit(rows, message):
     with pytest.raises(DataError, match=message):

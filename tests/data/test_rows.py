@@ -132,7 +132,7 @@ def test_class_labels_of_datasets_are_names_and_minus_one_is_none(tmp_path):
         str(tmp_path / "rows.parquet"), DataSettings(), Classification(), label_names=("a", "z"), labels=False
     )
     assert one["label"][:] == [UNLABELLED] * 3
-    with pytest.raises(DataError, match=r"1 row \(3\) without a label"):
+    with pytest.raises(DataError, match=r"row 3 \(not counting the header\) without a label"):
         read_one(str(tmp_path / "rows.parquet"), DataSettings(), Classification(), label_names=("a", "z"))
 
 
@@ -146,7 +146,7 @@ TWO = labelled(["a", "b"])
         (labelled([None, ""]), TWO, {}, None, "no row has a label"),
         (TWO, labelled(["a", "c"]), {}, None, "row 2: label 'c' is none of the 2 classes of .*train.*: a, b. Correct"),
         (TWO, labelled(["a", "c"]), {}, ("a", "b", "c"), "validation.*row 2: label 'c' never occurs in .*has a, b"),
-        (TWO, labelled(["a", None]), {}, None, r"validation.*1 row \(2\) without a label"),
+        (TWO, labelled(["a", None]), {}, None, r"validation.*row 2 \(not counting the header\) without a label"),
         (TWO, TWO, {}, ("x", "y"), "train.*row 1: label 'a' is none of the 2 classes of the model: x, y"),
         (labelled([0, 2]), TWO, {}, ("x", "y"), "row 2: label '2' is none of the 2 classes of the model"),
         (labelled([0, 1]), TWO, {}, ("1", "2"), "row 1: label '0' is none of"),
@@ -160,8 +160,8 @@ TWO = labelled(["a", "b"])
         ([{"text": "x"}], TWO, {}, None, "no column 'label'; known are text. Map it with --column label=NAME"),
         ([{"txt": "x", "label": "a"}], TWO, {}, None, "no column 'text'; .*Did you mean 'txt'"),
         (TWO, TWO, {"columns": {"txt": "text"}}, None, "unknown column role 'txt'.*Did you mean 'text'"),
-        ([*TWO, {"text": " "}, {"text": ""}], TWO, {}, None, r"2 rows \(3, 4\) with an empty text"),
-        ([*TWO, {"label": "a"}], TWO, {}, None, r"1 row \(3\) without a text"),
+        ([*TWO, {"text": " "}, {"text": ""}], TWO, {}, None, r"rows 3 and 4 \(not counting the header\) with an empty text"),
+        ([*TWO, {"label": "a"}], TWO, {}, None, r"row 3 \(not counting the header\) without a text"),
         ([{"text": 5, "label": "a"}], TWO, {}, None, "row 1: text must be text, got 5"),
         ([one | {"text_pair": "x"} for one in TWO], TWO, {}, None, "validation.*no column 'text_pair'"),
         (TWO, [one | {"text_pair": "x"} for one in TWO], {}, None, "has a column text_pair, but the train"),
@@ -262,7 +262,7 @@ def test_a_group_may_be_a_renamed_column_and_must_be_there(write):
     train = labelled(["a", "b"] * 20)
     rows = read_classes(write("train", train * 2), group_column="text", columns={"text": "text"})
     assert len(rows.train) % 2 == 0
-    with pytest.raises(DataError, match=r"1 row \(41\) without a author"):
+    with pytest.raises(DataError, match=r"row 41 \(not counting the header\) without a author"):
         read_classes(write("train", [one | {"author": "x"} for one in train] + labelled(["a"])), group_column="author")
 
 
@@ -414,3 +414,20 @@ def test_a_model_whose_classes_nobody_named_says_how_to_name_them(write, model):
     with pytest.raises(DataError, match=r"in this order: --set data.label_names=\[NAME_0,NAME_1\]"):
         read_classes(train, train, model=model)
     read_classes(train, train, model=model, label_names=["bad", "good"])
+
+
+@pytest.mark.parametrize("task", [Classification, Similarity])
+def test_columns_that_are_missing_are_named_together(task, write):
+    given = write("train", [{"review": "a", "stars": 1}] * 4)
+    for call in (
+        lambda: read(DataSettings(train=given), task(), seed=0),
+        lambda: read_one(given, DataSettings(), task(), label_names=None),
+    ):
+        with pytest.raises(DataError, match=r"no columns 'text' and 'label'; it has review, stars. .*label=NAME"):
+            call()
+    renamed = DataSettings(train=given, columns={"text": "body", "label": "mark"})
+    with pytest.raises(DataError, match=r"no columns 'body' \(asked for as text\) and 'mark' \(asked for as label\)"):
+        read(renamed, task(), seed=0)
+    upper = write("train", [{"Text": "a", "Label": 1}] * 4)
+    with pytest.raises(DataError, match=r"--column text=Text; no column 'label', but one 'Label'"):
+        read_one(upper, DataSettings(), task(), label_names=None)

@@ -114,6 +114,29 @@ def test_texts_are_cut_as_in_training(kind, pair, build, tmp_path):
     assert len(found[0].ids) == model.max_length
 
 
+@pytest.mark.parametrize("pair", [False, True], ids=["single", "pair"])
+def test_a_text_without_tokens_is_one_unknown_token_everywhere(pair, tmp_path):
+    """A tokenizer that puts nothing around texts leaves nothing of a zero-width blank."""
+    from tokenizers.processors import TemplateProcessing
+
+    from understudy.evaluate.speed import answering
+
+    model = tiny_teacher(layers=1)
+    model.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="$A", pair="$A $B:1", special_tokens=[]
+    )
+    texts = ["\u200b", "a film", "[UNK]"]
+    rows = Dataset.from_dict({"text": texts, "label": [0] * 3} | ({"text_pair": ["\u200b"] * 3} if pair else {}))
+    assert Tokens(model, rows).lengths.tolist()[:2] == [1, 2]
+    assert Tokens(model, rows).row(0)["input_ids"].tolist() == [model.tokenizer.unk_token_id]
+    wanted = expected(model, rows)
+    write_export(model, tmp_path / "out", wanted, Classification(), precisions=("float32",))
+    found = Predictor(tmp_path / "out").logits(texts, ["\u200b"] * 3 if pair else None)
+    assert found == pytest.approx(wanted.logits, abs=1e-4)
+    alone = answering(model)([("\u200b", "\u200b" if pair else None)])
+    assert alone.numpy() == pytest.approx(wanted.logits[:1], abs=1e-4)
+
+
 @pytest.mark.real
 def test_the_real_encoder(tmp_path):
     from understudy.demo import minilm

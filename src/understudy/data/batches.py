@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from understudy.data.tables import MASKED, UNLABELLED
-from understudy.runtime import as_text, crowded
+from understudy.errors import ModelError
+from understudy.runtime import as_text, crowded, stand_in
 
 if TYPE_CHECKING:
     import datasets
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 TEACHER_VIEW = "teacher_"  # prefix of a model input that is the teacher's, where its tokenizer is not the student's
 # Rows are sorted by length within this many batches: enough to leave almost no padding, few enough to keep batches mixed.
 BUCKET_BATCHES = 50
+_FEW = 8  # rows; of fewer nobody can say that a tokenizer does not read them
 
 
 class Tokens:
@@ -30,6 +32,9 @@ class Tokens:
     Args:
         model: whose tokenizer and length to use.
         rows: a data set with `text` and perhaps `text_pair`.
+
+    Raises:
+        ModelError: the tokenizer finds no token in most rows; a few such have one unknown token each.
     """
 
     def __init__(self, model: TextModel, rows: datasets.Dataset, *, chunk: int = 8192) -> None:
@@ -37,13 +42,20 @@ class Tokens:
         types: list[np.ndarray] = []
         lengths: list[int] = []
         pair = "text_pair" in rows.column_names
+        without = 0
         for start in range(0, len(rows), chunk):
             part = rows[start : start + chunk]
             found = _encoded(model, part["text"], part["text_pair"] if pair else None)
+            without += _filled(found, stand_in(model.tokenizer.unk_token_id, model.tokenizer.pad_token_id))
             lengths += [len(row) for row in found["input_ids"]]
             ids.append(np.concatenate([np.asarray(row, dtype=np.int32) for row in found["input_ids"]]))
             if pair and "token_type_ids" in found:
                 types.append(np.concatenate([np.asarray(row, dtype=np.int8) for row in found["token_type_ids"]]))
+        if len(rows) >= _FEW and without > len(rows) / 2:
+            raise ModelError(
+                f"{model.model.config.name_or_path or 'the model'}: its tokenizer finds no token in {without:,} of {len(rows):,} "
+                "texts: is it the model's own, and are the texts in its language?"
+            )
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self._ends = np.cumsum(self.lengths)
         self._ids = np.concatenate(ids) if ids else np.zeros(0, np.int32)
@@ -60,6 +72,15 @@ class Tokens:
         if self._types is not None:
             found["token_type_ids"] = self._types[place]
         return found
+
+
+def _filled(encoded: Mapping[str, list[list[int]]], stand_in: int) -> int:
+    """Give every row without a token one; how many these are."""
+    empty = [row for row, ids in enumerate(encoded["input_ids"]) if not len(ids)]
+    for name, values in encoded.items():
+        for row in empty:
+            values[row] = [stand_in if name == "input_ids" else 0]
+    return len(empty)
 
 
 def _encoded(model: TextModel, texts: Sequence[str], pairs: Sequence[str] | None) -> Mapping[str, list[list[int]]]:

@@ -17,7 +17,17 @@ from understudy.data import sources, splits
 from understudy.data.in_memory import InMemory
 from understudy.data.inspection import described, doubts, several_labels
 from understudy.data.labels import Classes, check_enough, check_seen, class_map, class_names, indices, numbers
-from understudy.data.tables import UNLABELLED, Source, Table, identity, listed, need_column, rows_named, texts_of
+from understudy.data.tables import (
+    UNLABELLED,
+    Source,
+    Table,
+    identity,
+    listed,
+    need_column,
+    need_columns,
+    rows_named,
+    texts_of,
+)
 from understudy.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -237,6 +247,7 @@ def read_one(
     wanted = "some" if labels == "some" else "all" if labels else "none"
     if labels is None and "label" in one.dataset.column_names:
         wanted = "some"
+    need_columns(one, ("text",) if wanted == "none" else ("text", "label"))
     classes = None
     if task.label_type == "class":
         classes = (
@@ -349,6 +360,8 @@ def _open(settings: DataSettings, notes: list[str]) -> dict[str, Source]:
 
 
 def _no_labels(source: Source) -> DataError:
+    if "text" not in source.dataset.column_names:
+        need_columns(source, ("text", "label"))
     there = [source.columns.get(name, name) for name in source.dataset.column_names]
     missing = str(sources.no_column(source.where, "label", there)).rstrip(".")
     end = "" if missing.endswith("?") else "."

@@ -320,6 +320,10 @@ def _mixture(values: Sequence[Any]) -> str:
 
 def _file_names(found: Sequence[str], columns: Mapping[str, str], where: str) -> dict[str, str]:
     """Every column's name after renaming → its name in the file."""
+    missing = [(our, theirs) for our, theirs in columns.items() if theirs not in found]
+    if len(missing) > 1:
+        asked = " and ".join(f"'{theirs}' (asked for as {our})" for our, theirs in missing)
+        raise DataError(f"{where}: no columns {asked}; it has {', '.join(one for one in found if one)}")
     for our, theirs in columns.items():
         if theirs not in found:
             raise no_column(where, theirs, found, asked_as=our)

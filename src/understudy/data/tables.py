@@ -84,6 +84,27 @@ def need_column(source: Source, name: str) -> None:
         raise no_column(source.where, name, [source.columns.get(one, one) for one in there])
 
 
+def need_columns(source: Source, names: Sequence[str]) -> None:
+    """As `need_column` of each; those that are not there are named together."""
+    there = source.dataset.column_names
+    missing = [name for name in names if name not in there]
+    if len(missing) < 2:
+        for name in missing:
+            need_column(source, name)
+        return
+    own = [source.columns.get(one, one) for one in there]
+    first, *more = [str(no_column(source.where, name, own)) for name in missing]
+    if "is the header missing" in first:
+        raise DataError(first)
+    if any(", but one '" in one for one in (first, *more)):  # in other case
+        raise DataError("; ".join([first, *(one.removeprefix(f"{source.where}: ") for one in more)]))
+    has = listed(own)
+    raise DataError(
+        f"{source.where}: no columns {' and '.join(map(repr, missing))}; it has {has}. Map them with "
+        + " ".join(f"--column {name}=NAME" for name in missing)
+    )
+
+
 def texts_of(source: Source, column: str) -> list[str]:
     need_column(source, column)
     values = source.dataset[column][:]
@@ -104,11 +125,17 @@ def texts_of(source: Source, column: str) -> list[str]:
 
 def rows_named(rows: Sequence[int] | np.ndarray) -> str:
     """
-    >>> rows_named([0, 4]), rows_named([2])
-    ('2 rows (1, 5)', '1 row (3)')
+    >>> rows_named([2]), rows_named([0, 4])
+    ('row 3 (not counting the header)', 'rows 1 and 5 (not counting the header)')
+    >>> rows_named(range(8))
+    '8 rows: 1, 2, 3, 4, 5, … (not counting the header)'
     """
-    first = ", ".join(str(row + 1) for row in rows[:5])
-    return f"{len(rows)} row{'s' if len(rows) > 1 else ''} ({first}{', …' if len(rows) > 5 else ''})"
+    *most, last = [str(row + 1) for row in rows[:5]]
+    if len(rows) > 5:
+        said = f"{len(rows):,} rows: {', '.join([*most, last])}, …"
+    else:
+        said = f"rows {', '.join(most)} and {last}" if most else f"row {last}"
+    return f"{said} (not counting the header)"
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from understudy.errors import DataError
 from understudy.evaluate.ngrams import NgramModel
-from understudy.runtime import Predictor
+from understudy.runtime import Predictor, stand_in
 
 if TYPE_CHECKING:
     from understudy.text_model import TextModel
@@ -212,6 +212,12 @@ def answering(model: Model, device: Any = "cpu") -> Callable[[Sequence[Text]], A
             [text for text, _ in rows], pairs,
             truncation=True, max_length=model.max_length, padding=True, return_tensors="pt",
         )  # fmt: skip
+        if not inputs["input_ids"].shape[1]:  # no text of the batch has a token
+            one = {
+                "input_ids": stand_in(model.tokenizer.unk_token_id, model.tokenizer.pad_token_id),
+                "attention_mask": 1,
+            }
+            inputs.update({name: torch.full((len(rows), 1), one.get(name, 0)) for name in inputs})
         with torch.inference_mode():
             return model.model(**inputs.to(device)).logits.cpu()  # the copy waits for a GPU to finish
 
