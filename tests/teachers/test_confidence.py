@@ -39,7 +39,7 @@ def partial(draw) -> np.ndarray:
 
 
 @given(partial())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, derandomize=True)
 def test_law_no_class_that_is_not_named_is_likelier_than_one_that_is(values):
     missing = np.isnan(values)
     try:
@@ -54,9 +54,9 @@ def test_law_no_class_that_is_not_named_is_likelier_than_one_that_is(values):
         assert found[missing].max() <= found[named].min() and np.ptp(found[missing]) == 0
     for one in named:
         for other in named:
-            assert values[one] < values[other] or found[one] >= found[other]
-    if missing.any() and (1 - values[named].sum()) / missing.sum() <= values[named].min():
-        np.testing.assert_allclose(found[named], values[named])  # what fits stays as it was written
+            assert values[one] < values[other] or found[one] >= found[other] - 1e-12
+    if missing.any() and 0 <= (1 - values[named].sum()) / missing.sum() <= values[named].min():
+        np.testing.assert_allclose(found[named], values[named], atol=1e-12)  # what fits stays as it was written
 
 
 def test_an_answer_that_names_next_to_nothing_is_left_out_and_named(tmp_path):

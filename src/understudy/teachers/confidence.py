@@ -97,7 +97,9 @@ def shared(values: np.ndarray) -> np.ndarray:
     missing = np.isnan(values)
     if not missing.any():
         return values
-    filled = np.where(missing, max(0.0, 1 - float(np.nansum(values))) / missing.sum(), values)
+    total = float(np.nansum(values))
+    values = values / max(1.0, total)  # a little more than 1, as written down: nothing is left for the others
+    filled = np.where(missing, max(0.0, 1 - total) / missing.sum(), values)
     if len(values) == 2:
         return filled
     order = np.lexsort((filled, ~missing))  # those that are not named, then the others from the least on
