@@ -17,7 +17,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
 	touch $@
 
-demo: setup  ## Distil a real teacher on built-in data and show what was kept (about 5 minutes on two idle cores).
+demo: setup  ## Distil a real teacher on built-in data and show what was kept (about 6 minutes on two cores).
 	$(BIN)/understudy demo
 
 test: setup  ## Run the whole test suite, offline.
