@@ -192,7 +192,8 @@ def read_config(folder: Path, *, head: bool) -> Any:
     except Exception as error:
         raise ModelError(f"{where}: {first_line(error)}") from error
     if head:
-        config.label2id = {name: number for number, name in (config.id2label or {}).items()}
+        inverse: Any = {name: number for number, name in (config.id2label or {}).items()}
+        config.label2id = inverse
     return config
 
 

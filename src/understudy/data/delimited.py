@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Literal
 
 from understudy.data.text_files import Tell, ending_of, lines_of
 from understudy.errors import DataError
@@ -193,7 +194,7 @@ def _reader(lines: Iterable[str], mark: str, *, quoted: bool = True, spaced: boo
     single = (
         part for line in lines for part in (re.split(r"(?<=\r)(?!\n)", line) if "\r" in line[:-2] else [line]) if part
     )
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     return csv.reader(single, delimiter=mark, quoting=quoting, strict=True, skipinitialspace=spaced)
 
 

@@ -70,7 +70,7 @@ class Ground:
             recipes[name] = resolve(recipe)
         first = next(iter(recipes.values()))
         task, rows, teacher = gather(first, say, device=device)
-        files = {}
+        files: dict[str, dict[str, Any]] = {}
         for name, recipe in recipes.items():
             files |= files_of(recipe, f"{name}: ")
         for one in space.students:
