@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from understudy.errors import ModelError
 from understudy.model_folder import READ, find_folder
 from understudy.settings import settings_of
 
@@ -73,7 +74,10 @@ def _path(values: Any, key: str, named: str) -> Path | None:
     """What a setting names: a path, one with a class after it (`./mine.py:MyLoss`) or a word before it (`spacy:tagger`), or a model."""
     place, _, name = key.rpartition(".")
     if key == "teacher.pretrained" or (name == "model" and _value(values, place).get("kind") == "pretrained"):
-        return find_folder(named)  # perhaps one of the hub
+        try:
+            return find_folder(named)  # perhaps one of the hub
+        except ModelError:
+            return None  # refused where it is loaded
     code = named.rpartition(":")[0]
     ways = [code] if name in ("kind", "task") else [named, code, named.partition(":")[2]]
     return next((Path(way) for way in ways if way and Path(way).exists()), None)
