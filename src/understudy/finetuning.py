@@ -8,7 +8,7 @@ import numpy as np
 
 from understudy import __version__, encoder, parts
 from understudy.data.batches import by_length, tokenized
-from understudy.data.rows import Rows, hashed, labelled, read
+from understudy.data.rows import Rows, hashed, labelled, read, say_notes
 from understudy.errors import RecipeError
 from understudy.evaluate.measure import Measured, compare
 from understudy.inputs import files_of
@@ -49,8 +49,7 @@ def finetune(
     if settings.data.train is None:
         raise RecipeError("data.train is missing; give --train FILE")
     rows = read(settings.data, task, seed=settings.data.split_seed)
-    for note in rows.notes:
-        say(note if note.startswith("Warning: ") else f"Note: {note}")
+    say_notes(rows.notes, say)
     model, autocast = _build(settings, rows, task)
     learned, objectives = labelled(rows.train), make_objectives([settings.objective])
     shape = encoder.shape(model.model, "model")

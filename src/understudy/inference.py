@@ -10,7 +10,7 @@ import numpy as np
 
 from understudy import __version__, parts
 from understudy.data.in_memory import InMemory
-from understudy.data.rows import labelled, read_one
+from understudy.data.rows import labelled, read_one, say_notes
 from understudy.data.streams import Row
 from understudy.errors import DataError, ModelError
 from understudy.evaluate.measure import Measured, compare, texts_of
@@ -57,8 +57,7 @@ def evaluate(
         )
     notes: list[str] = []
     found = read_one(data, DataSettings(columns=columns or {}), kind, label_names=names, labels="some", notes=notes)
-    for note in notes:
-        say(note if note.startswith("Warning: ") else f"Note: {note}")
+    say_notes(notes, say)
     rows = labelled(found)
     if not len(rows):
         raise DataError(f"{data}: no row has a label; to measure a model, some are needed")

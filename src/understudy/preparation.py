@@ -28,6 +28,7 @@ from understudy.data.rows import (
     labelled,
     read,
     read_rows,
+    say_notes,
     single_texts,
     texts_in,
     write_rows,
@@ -273,8 +274,7 @@ def gather(recipe: Recipe, say: Say, *, device: str = "cpu") -> tuple[Task, Rows
         rows = _answered(teacher, rows, declared=settings.label_names is not None)
     if rows.labelled_by_teacher:
         rows = _labelled_by(teacher, rows, task, device)
-    for note in rows.notes:
-        say(note if note.startswith("Warning: ") else f"Note: {note}")
+    say_notes(rows.notes, say)
     return task, rows, teacher
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from understudy.data.text_files import Tell, ending_of, lines_of
 from understudy.errors import DataError
@@ -189,7 +189,7 @@ def _check_header(line: str, names: Sequence[str]) -> None:
         )
 
 
-def _reader(lines: Iterable[str], mark: str, *, quoted: bool = True, spaced: bool = False):  # type: ignore[no-untyped-def]
+def _reader(lines: Iterable[str], mark: str, *, quoted: bool = True, spaced: bool = False) -> Any:
     # A carriage return alone ended a line on old Macs; `csv` wants such lines one by one.
     single = (
         part for line in lines for part in (re.split(r"(?<=\r)(?!\n)", line) if "\r" in line[:-2] else [line]) if part

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -274,6 +274,12 @@ def read_texts(source: str, settings: DataSettings) -> Dataset:
     once = np.zeros(len(table), dtype=bool)
     once[first] = True
     return table.take(once).dataset()
+
+
+def say_notes(notes: Iterable[str], say: Callable[[str], None]) -> None:
+    """Tell the user what was found while reading."""
+    for note in notes:
+        say(note if note.startswith("Warning: ") else f"Note: {note}")
 
 
 def single_texts(rows: Dataset, held_out: Container[str] = ()) -> Dataset:
