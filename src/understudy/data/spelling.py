@@ -28,11 +28,13 @@ def misspelt(counts: Mapping[str, int]) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
     ordered = sorted((name for name in counts if len(name) <= _LONGEST), key=lambda name: (-counts[name], name))
     words = {name: re.split(r"[\s_-]+", name.casefold().strip()) for name in ordered}
+    joined = {name: "".join(parts) for name, parts in words.items()}
     for often, seldom in combinations(ordered, 2):
         if seldom in found or often in found:
             continue
-        alike = "".join(words[often]) == "".join(words[seldom])
-        if alike or (counts[often] >= _RARE * counts[seldom] and _near(words[often], words[seldom])):
+        if joined[often] == joined[seldom] or (
+            counts[often] >= _RARE * counts[seldom] and _near(words[often], words[seldom])
+        ):
             found[seldom] = often
     return sorted(found.items())
 

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 RISE = 0.01  # of the validation metric: what counts as still getting better
-LEAST_ROWS = (
-    4  # that a rise must be: the standard error of a gain of k rows is √k rows or more, so fewer are never two of it
-)
+# Rows that a rise must be: the standard error of a gain of k rows is √k rows or more, so fewer are never two of it.
+LEAST_ROWS = 4
 
 
 def is_rising(curve: Sequence[float], rows: int) -> bool:
