@@ -26,8 +26,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
 from understudy import __version__
 from understudy.errors import ModelError, RunFolderError
 from understudy.train.curves import trainings
@@ -168,6 +166,8 @@ def model_in(name: str, *, export: bool = False, say: Say = lambda line: None) -
             return str(file.parent)
     if (folder / "best" / RECIPE).is_file():
         return model_in(str(folder / "best"), export=export, say=say)
+    import yaml  # an export is served without it
+
     try:
         tasks = (yaml.safe_load((folder / RECIPE).read_text("utf-8")) or {}).get("tasks")
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
@@ -204,6 +204,8 @@ def check(folder: Path, recipe: str, *, inputs: Inputs | None = None, resume: bo
         )
     if not ours:
         raise RunFolderError(f"{folder}: nothing to resume: it has no {RECIPE}")
+    import yaml
+
     try:
         before, now = yaml.safe_load((folder / RECIPE).read_text("utf-8")), yaml.safe_load(recipe)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
