@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check clean
+.PHONY: help setup demo test quick same check clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -22,6 +22,12 @@ demo: setup  ## Distil a real teacher on built-in data and show what was kept (a
 
 test: setup  ## Run the whole test suite, offline.
 	$(BIN)/python -m pytest --numprocesses auto
+
+quick: setup  ## Run the tests that need under a minute together.
+	$(BIN)/python -m pytest --numprocesses auto -m 'not real' tests/augmenters tests/data tests/evaluate tests/objectives tests/students
+
+same: setup  ## Make three small runs and compare every number with those that are kept (about 2 minutes).
+	$(BIN)/python tests/same.py
 
 check: setup  ## Lint and type-check.
 	$(BIN)/ruff check .

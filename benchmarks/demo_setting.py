@@ -20,9 +20,9 @@ import understudy
 from understudy.data import corpus, splits
 from understudy.data.sources import read_table
 from understudy.data.tables import identity
-from understudy.demo import STUDENT, TEACHER_TRAINING, minilm
-from understudy.recipe import FinetuneSettings
-from understudy.recipe_file import build, load_recipe
+from understudy.programs.demo import STUDENT, TEACHER_TRAINING, minilm
+from understudy.settings.finetune import FinetuneSettings
+from understudy.settings.loading import build, load_recipe
 
 OUT = Path("runs/demo_setting")
 MEASURED_ROWS = 700

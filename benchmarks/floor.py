@@ -20,10 +20,10 @@ import numpy as np
 
 from understudy import parts
 from understudy.data.rows import labelled, read
-from understudy.evaluate.measure import answers_of
-from understudy.evaluate.ngrams import fit_ngrams
-from understudy.evaluate.quality import quality
-from understudy.recipe import DataSettings
+from understudy.evaluation.measure import answers_of
+from understudy.evaluation.ngrams import fit_ngrams
+from understudy.evaluation.quality import quality
+from understudy.settings.data import DataSettings
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("UNDERSTUDY_DATA") or ROOT.parent / "shared" / "data")

@@ -15,15 +15,15 @@ from pathlib import Path
 from unittest.mock import patch
 
 from understudy.data.rows import read_one
-from understudy.evaluate.measure import texts_of
-from understudy.evaluate.speed import measure_all
-from understudy.export import attention, folder, graph
-from understudy.export.folder import Precision, write_export
-from understudy.export.parity import expected
-from understudy.recipe import DataSettings
+from understudy.evaluation.measure import texts_of
+from understudy.evaluation.speed import measure_all
+from understudy.exporting.folder import Precision, write_export
+from understudy.exporting.parity import expected
+from understudy.models.text_model import TextModel
+from understudy.programs.export import attention, folder, graph
 from understudy.runtime import Predictor
+from understudy.settings.data import DataSettings
 from understudy.tasks.classification import Classification
-from understudy.text_model import TextModel
 
 
 def embeddings_kept(quantize: Callable[..., None]) -> Callable[..., None]:

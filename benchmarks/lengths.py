@@ -24,10 +24,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from understudy import controls, load_recipe
-from understudy.pipeline import open_store, train_stage
-from understudy.preparation import prepare, resolve
-from understudy.text_model import TextModel
+from understudy import load_recipe
+from understudy.models.text_model import TextModel
+from understudy.runs import controls
+from understudy.runs.preparation import prepare, resolve
+from understudy.runs.training import open_store, train_stage
 
 SOURCE = Path(os.environ.get("UNDERSTUDY_DATA", "../shared/data"))
 VALIDATION = 1000  # rows at most

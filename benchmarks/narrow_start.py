@@ -20,7 +20,7 @@ from pathlib import Path
 from results import SEEDS, files, set_
 from tune import call
 
-from understudy.demo import minilm
+from understudy.programs.demo import minilm
 
 OUT = Path("runs/narrow_start")
 DATA = ("sst2_sentences", "trec6")

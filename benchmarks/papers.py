@@ -12,8 +12,8 @@ from pathlib import Path
 
 from results import DATA, OUT, SEEDS, Groups, Job, files, main, set_, student, teacher
 
-from understudy.demo import minilm
-from understudy.recipe_file import load_recipe
+from understudy.programs.demo import minilm
+from understudy.settings.loading import load_recipe
 
 SST2 = str(OUT / "default_teacher" / "teacher-0")  # MiniLM fine-tuned on sst2_sentences at the default rate
 FROM_PRETRAINED = ["--pretrained", str(minilm())]

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from understudy.demo import minilm
+from understudy.programs.demo import minilm
 
 DATA = Path(os.environ.get("UNDERSTUDY_DATA", "../shared/data"))
 OUT = Path("runs/results")

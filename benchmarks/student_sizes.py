@@ -18,9 +18,9 @@ import torch
 from understudy import parts
 from understudy.data.batches import Collator, LengthBuckets, tokenized
 from understudy.data.rows import read
-from understudy.recipe import DataSettings
+from understudy.models.text_model import TextModel
+from understudy.settings.data import DataSettings
 from understudy.students import Blueprint
-from understudy.text_model import TextModel
 
 BATCH, STEPS, ROUNDS = 32, 20, 3
 KINDS = {"teacher_layers": {"layers": [0, 2, 4]}, "narrow": {}, "bilstm": {}, "static_embeddings": {}}

@@ -22,14 +22,15 @@ from torch.nn.utils import clip_grad_norm_
 from understudy import parts
 from understudy.data.batches import Collator, LengthBuckets, TokenizedRows, by_length, tokenized
 from understudy.data.rows import read
+from understudy.machine import has_bfloat16
+from understudy.models.text_model import TextModel
 from understudy.objectives.labels import Labels
 from understudy.objectives.soft_targets import SoftTargets, forward_kl
-from understudy.recipe import DataSettings, TrainSettings
+from understudy.settings.data import DataSettings
+from understudy.settings.stage import TrainSettings
 from understudy.students import Blueprint
 from understudy.teachers.capture import logits_of
-from understudy.text_model import TextModel
-from understudy.train.precision import has_bfloat16
-from understudy.train.training import train
+from understudy.training.training import train
 
 BATCH = 32
 NAIVE_LENGTH = 128

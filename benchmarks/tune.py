@@ -17,7 +17,7 @@ from pathlib import Path
 
 from results import files
 
-from understudy.demo import minilm
+from understudy.programs.demo import minilm
 
 OUT = Path("runs/tune")
 DATA = ("sst2_sentences", "trec6", "mrpc")

@@ -20,10 +20,10 @@ import torch
 
 from tiny import LABELS, SECOND_TEXTS, TEXTS, tiny_rows, tiny_teacher, trained_teacher, write_rows
 from understudy import parts
-from understudy.exporting import export_model
+from understudy.models.text_model import TextModel
+from understudy.programs.export import export
 from understudy.students import Blueprint
-from understudy.text_model import TextModel
-from understudy.train import trainer
+from understudy.training import trainer
 
 LEAST_UPDATES = trainer.least_updates
 # Hundreds of updates on a few tiny rows would take the suite an hour: trainings end with their epochs, except where a test is marked.
@@ -118,7 +118,7 @@ def exported(world: World) -> Path:
     """The world's teacher as an export, both precisions."""
     folder = world.folder / "export"
     if not folder.exists():
-        export_model(world.teacher, folder, int8=True, data=world.validation, allow_loss=True)
+        export(world.teacher, folder, int8=True, data=world.validation, allow_loss=True)
     return folder
 
 
@@ -148,7 +148,7 @@ def raw(tmp_path_factory) -> str:
 def pretrained(world, tmp_path_factory) -> str:
     """A masked language model of random weights, of the teacher's shape."""
     folder = tmp_path_factory.mktemp("pretrained")
-    from understudy.train.masked_lm import with_head
+    from understudy.training.masked_lm import with_head
 
     with_head(TextModel.load(world.teacher), 0).save(folder / "model")
     return str(folder / "model")
@@ -189,7 +189,7 @@ def understudy(monkeypatch, capsys):
 @pytest.fixture
 def quick(monkeypatch):
     """Speed measured for a blink: where a test asks whether it is there, and not how fast."""
-    from understudy.evaluate import measure, speed
+    from understudy.evaluation import measure, speed
 
     def blink(models, texts, **settings):
         return speed.measure_all(models, texts, **settings, latency_rows=5, seconds=0.01)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from understudy.evaluate.predictions import PREDICTIONS, write_predictions
+from understudy.evaluation.predictions import PREDICTIONS, write_predictions
 
 HOSTILE = "<script>window.harmed = 1</script>\"'&{{ 7 * 7 }}<img src=x onerror='window.harmed = 1'>"
 WORST = f"</script></td></table>{HOSTILE}\u2028line\u2029\u202eback\x07 <!-- ]]> --> ` ${{1}} \\"

@@ -12,7 +12,7 @@ import yaml
 import understudy
 from tiny import LABELS, tiny_rows
 from understudy.errors import DataError, RecipeError, RunFolderError
-from understudy.recipe_file import load_recipe
+from understudy.settings.loading import load_recipe
 
 START = Path(__file__).parents[1] / "docs" / "start.md"
 SMALL = {"kind": "bilstm", "hidden": 8, "embedding": 8, "feature": 8}
@@ -109,21 +109,36 @@ def test_evaluate_and_predict_by_python(world, single_export, quick):
         understudy.predict(world.teacher)
 
 
-@pytest.mark.parametrize(
-    "first", ["import understudy.evaluate.measure, understudy.export.graph, understudy.search.space", "pass"]
-)
-def test_every_public_name_is_callable_whatever_was_imported(first):
-    code = (
-        f"import sys\n{first}\nimport understudy\n"
-        "assert all(callable(getattr(understudy, name)) for name in understudy.__all__ if name != '__version__')\n"
-        "import understudy.evaluate.measure\nassert callable(understudy.evaluate) and understudy.evaluate.measure.compare\n"
-        "from understudy import evaluate, export, search\nprint(callable(evaluate) and callable(export) and callable(search))\n"
+def test_plan_and_teach_take_the_words_of_distill(world, tmp_path, capsys):
+    words = {
+        "teacher": world.teacher,
+        "train": world.train,
+        "validation": world.validation,
+        "test": world.test,
+        "say": None,
+    }
+    found = understudy.plan("hinton", student=SMALL, epochs=1, **words)
+    assert found["train_rows"] == 60 and found["test_rows"] == 30
+    assert understudy.teach("hinton", tmp_path / "outputs", **words) == {"computed": 120, "kept": 120}
+    assert capsys.readouterr().out == ""
+
+
+def test_a_report_by_python(world, tmp_path, quick):
+    run = understudy.finetune(
+        world.teacher, tmp_path / "out", train=world.train, settings={"train.max_steps": 2}, say=None
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert said.stdout == "True\n", said.stderr
+    assert understudy.report(run.folder) == run.folder / "report.html"
+    with pytest.raises(RunFolderError, match="exists already"):
+        understudy.report(run.folder, run.folder / "report.html")
 
 
-def test_the_names_load_no_torch():
-    code = "import sys, understudy; understudy.distill, understudy.predict, understudy.evaluate; print('torch' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def test_what_can_be_listed():
+    assert "hinton" in understudy.list_("recipes") and next(iter(understudy.list_("students"))) == "bilstm"
+
+
+def test_what_needs_no_torch_loads_none():
+    code = "import sys, understudy; dir(understudy); understudy.predict, understudy.Predictor, understudy.serve, understudy.report"
+    said = subprocess.run(
+        [sys.executable, "-c", f"{code}; print('torch' in sys.modules)"], capture_output=True, text=True, check=True
+    )
     assert said.stdout == "False\n"

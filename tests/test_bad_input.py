@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tiny import LABELS, TEXTS, tiny_rows, tiny_teacher, write_rows
-from understudy.preparation import resolve
-from understudy.recipe_file import load_recipe
+from understudy.runs.preparation import resolve
+from understudy.settings.loading import load_recipe
 
 ROWS = tiny_rows(60)
 
@@ -568,8 +568,8 @@ def run_of_another_recipe(one):
 
 @case("holds the outputs of another teacher or setting; these differ: teacher's max_length", "--store")
 def store_of_another_teacher(one):
+    from understudy.models.text_model import TextModel
     from understudy.teachers.store import Store
-    from understudy.text_model import TextModel
 
     store = one.folder / "outputs"
     Store(store, TextModel.load(one.world.teacher, max_length=32).fingerprint, 2)
@@ -578,8 +578,8 @@ def store_of_another_teacher(one):
 
 @case("truncated or damaged", "delete this file")
 def truncated_store(one):
+    from understudy.models.text_model import TextModel
     from understudy.teachers.store import Store
-    from understudy.text_model import TextModel
 
     store = one.folder / "outputs"
     Store(store, TextModel.load(one.world.teacher).fingerprint, 2)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tiny import tiny_teacher, write_rows
-from understudy import benchmarking
-from understudy.evaluate.memory import peak_memory_mib
-from understudy.evaluate.speed import measure_all, orders, size
+from understudy.evaluation.memory import peak_memory_mib
+from understudy.evaluation.speed import measure_all, orders, size
+from understudy.models.text_model import TextModel
+from understudy.programs import benchmark as benchmarking
 from understudy.runtime import Predictor
-from understudy.text_model import TextModel
 
 TEXTS = [("a film", None), ("a gripping film", None), ("a moving film of a film", None)]
 

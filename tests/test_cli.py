@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tiny import LABELS, tiny_rows, write_rows
 from understudy.cli import app
 from understudy.errors import UnderstudyError
-from understudy.recipe_file import for_several_tasks, load_recipe, packaged
+from understudy.settings.loading import for_several_tasks, load_recipe, packaged
 
 SHORT = ["--set", "stages.0.train.max_steps=2"]
 LONG = ["--set", "stages.0.train.epochs=20", "--set", "stages.0.train.learning_rate=1e-2"]
@@ -350,7 +350,7 @@ def test_parts_of_ones_own(world, tmp_path, understudy, quick, monkeypatch):
 
 
 def test_interrupted_says_how_to_go_on(world, tmp_path, understudy, monkeypatch):
-    from understudy.train import trainer
+    from understudy.training import trainer
 
     def interrupt(self, *_, **__):
         raise KeyboardInterrupt
@@ -365,7 +365,7 @@ def test_interrupted_says_how_to_go_on(world, tmp_path, understudy, monkeypatch)
     )
     assert (tmp_path / "run" / "recipe.yaml").is_file() and not (tmp_path / "run" / "facts.json").exists()
     with monkeypatch.context() as patch:
-        patch.setattr("understudy.inference.stream", interrupt)
+        patch.setattr("understudy.evaluation.answers.stream", interrupt)
         said = understudy("predict", world.teacher, "a film")
     assert said.code == 130 and "--resume" not in said.err
 
@@ -451,14 +451,14 @@ def test_a_folder_that_may_not_be_written(world, tmp_path, understudy, monkeypat
     def forbidden(self, *_, **__):
         raise PermissionError(13, os.strerror(13), str(self))
 
-    monkeypatch.setattr("understudy.run.Path.mkdir", forbidden)
+    monkeypatch.setattr("understudy.runs.folder.Path.mkdir", forbidden)
     said = understudy(*world.distill("hinton", tmp_path / "run", *SHORT))
     assert (said.code, said.out) == (1, "") and "Permission denied" in said.err
 
 
 def test_any_other_error_keeps_its_traceback(understudy, world, monkeypatch):
     """A mistake of ours must be told as one."""
-    monkeypatch.setattr("understudy.inference.stream", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("understudy.evaluation.answers.stream", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         understudy("predict", world.teacher, "a film")
 
@@ -467,6 +467,6 @@ def test_exit_codes_hang_on_the_error(understudy, world, monkeypatch):
     def failing(*_, **__):
         raise UnderstudyError("it broke")
 
-    monkeypatch.setattr("understudy.inference.stream", failing)
+    monkeypatch.setattr("understudy.evaluation.answers.stream", failing)
     said = understudy("predict", world.teacher, "a film")
     assert (said.code, said.out, said.err) == (1, "", "understudy: it broke\n")

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from understudy import controls
 from understudy.data.rows import labelled
-from understudy.multitask import control_stages, prepare_tasks, resolve_tasks
 from understudy.objectives import LayerObjective
-from understudy.pipeline import distill
-from understudy.preparation import prepare, resolve
-from understudy.recipe import Stage
-from understudy.recipe_file import for_several_tasks, load_recipe, packaged
+from understudy.programs.distill import distill
+from understudy.runs import controls
+from understudy.runs.multitask import control_stages, prepare_tasks, resolve_tasks
+from understudy.runs.preparation import prepare, resolve
+from understudy.settings.loading import for_several_tasks, load_recipe, packaged
+from understudy.settings.stage import Stage
 from understudy.signals import Signals
-from understudy.train.trainer import length
+from understudy.training.trainer import length
 
 pytestmark = pytest.mark.usefixtures("quick")
 MORE = {

@@ -16,8 +16,9 @@ from understudy import parts
 from understudy.cli import _options as options
 from understudy.cli import app
 from understudy.cli._recipe import recipe_from
-from understudy.recipe import ENCODER_TRAINING, FinetuneSettings, Recipe
-from understudy.recipe_file import build
+from understudy.settings.finetune import ENCODER_TRAINING, FinetuneSettings
+from understudy.settings.loading import build
+from understudy.settings.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -208,7 +209,7 @@ def test_the_readme_tells_how_to_test() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_python_blocks_name_what_there_is(name: str) -> None:
-    importlib.import_module("understudy.pipeline")
+    importlib.import_module("understudy.programs.distill")
     for code in blocks(ROOT / name, "python"):
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("understudy"):

@@ -10,11 +10,17 @@ from huggingface_hub import ModelCard
 
 from tiny import LABELS, tiny_teacher
 from understudy import parts
-from understudy.text_model import TextModel
-from understudy.train.masked_lm import with_head
+from understudy.exporting.model_card import write_model_card
+from understudy.models.text_model import TextModel
+from understudy.training.masked_lm import with_head
 
 OWN = {"bilstm", "static_embeddings"}  # the docs name these
 UNKNOWN = "does not recognize this architecture"
+
+
+def saved(model: TextModel, folder: Path) -> None:
+    model.save(folder)
+    write_model_card(model, folder)
 
 
 def snippet(folder: Path) -> str:
@@ -29,13 +35,13 @@ def test_which_kinds_need_the_package(build, tmp_path):
     """Those that the docs name and no others; the other kinds' snippets run with `transformers` alone, one after the other."""
     need, code = set(), ["import os, sys"]
     for kind in sorted(parts.kinds("students")):
-        build(kind).save(tmp_path / kind)
+        saved(build(kind), tmp_path / kind)
         if "import understudy.students.register" in snippet(tmp_path / kind):
             need.add(kind)
         else:
             code += [f"os.chdir({str(tmp_path / kind)!r})", snippet(tmp_path / kind)]
-    tiny_teacher(label_names=None).save(tmp_path / "number")
-    with_head(tiny_teacher(), 0, None).save(tmp_path / "masked")
+    saved(tiny_teacher(label_names=None), tmp_path / "number")
+    saved(with_head(tiny_teacher(), 0, None), tmp_path / "masked")
     for name in ("number", "masked"):
         code += [f"os.chdir({str(tmp_path / name)!r})", snippet(tmp_path / name)]
     assert need == OWN
@@ -49,7 +55,7 @@ def test_which_kinds_need_the_package(build, tmp_path):
 def test_own_kinds_load_with_their_line_and_fail_without_it(build, tmp_path, pair):
     code = ["import os"]
     for kind in sorted(OWN):
-        build(kind, pair=pair).save(tmp_path / kind)
+        saved(build(kind, pair=pair), tmp_path / kind)
         assert ("text_pair" in snippet(tmp_path / kind)) == pair
         without = snippet(tmp_path / kind).partition("\n")[2]
         code += [

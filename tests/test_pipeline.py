@@ -15,20 +15,25 @@ import pytest
 import torch
 
 from tiny import LABELS, family, tiny_rows, tiny_teacher, write_rows
-from understudy import controls, parts, pipeline, preparation
+from understudy import parts
 from understudy.data.tables import identity
 from understudy.errors import ModelError, RecipeError
-from understudy.evaluate.calibration import fit_temperature, reliability
-from understudy.evaluate.predictions import PREDICTIONS, read_predictions
-from understudy.finetuning import finetune
-from understudy.inference import evaluate
-from understudy.pipeline import distill, teach
-from understudy.preparation import prepare, resolve
-from understudy.recipe import FinetuneSettings, Recipe, StudentPart, TrainSettings
-from understudy.recipe_file import load_recipe
+from understudy.evaluation.calibration import fit_temperature, reliability
+from understudy.evaluation.predictions import PREDICTIONS, read_predictions
+from understudy.models.text_model import TextModel
+from understudy.programs.distill import distill
+from understudy.programs.evaluate import evaluate
+from understudy.programs.finetune import finetune
+from understudy.programs.teach import teach
+from understudy.runs import checks, controls, made_rows, proof, training
+from understudy.runs.preparation import prepare, resolve
+from understudy.settings.base import StudentPart
+from understudy.settings.finetune import FinetuneSettings
+from understudy.settings.loading import load_recipe
+from understudy.settings.recipe import Recipe
+from understudy.settings.stage import TrainSettings
 from understudy.teachers.capture import logits_of
 from understudy.teachers.store import Store
-from understudy.text_model import TextModel
 
 pytestmark = pytest.mark.usefixtures("quick")
 SMALL = {
@@ -54,7 +59,7 @@ def metrics(run, name: str) -> list[dict]:
 @pytest.fixture
 def trainings(monkeypatch) -> list[dict]:
     """What every training of this test was given."""
-    found, whole = [], pipeline.train
+    found, whole = [], training.train
 
     def noted(student, rows, validation, task, settings, objectives, **more):
         before = {name: value.clone() for name, value in student.model.state_dict().items()}
@@ -63,7 +68,7 @@ def trainings(monkeypatch) -> list[dict]:
                       "settings": settings, "steps": trained.steps, **more})  # fmt: skip
         return trained
 
-    monkeypatch.setattr(pipeline, "train", noted)
+    monkeypatch.setattr(training, "train", noted)
     return found
 
 
@@ -419,7 +424,7 @@ def test_killed_while_teaching_and_while_training_then_resumed(world, tmp_path, 
     outputs = tmp_path / "run" / "teacher_outputs"
     assert len(list(outputs.glob("shard-*"))) == 2 and len(list(outputs.glob(".shard-*.new"))) == 1
 
-    trainer = "understudy.train.trainer"
+    trainer = "understudy.training.trainer"
     killed(
         [*run, "--resume"], module=trainer, call=f"{trainer}.DistillationTrainer._save_optimizer_and_scheduler", count=5
     )
@@ -453,17 +458,17 @@ def test_stopped_between_trainings_and_resumed(world, tmp_path, monkeypatch, mom
     def stop(*_, **__):
         raise Stopped
 
-    train = pipeline.train
+    train = training.train
 
     def counted(*given, **settings):
         trained.append(settings["name"])
         return train(*given, **settings)
 
-    monkeypatch.setattr(pipeline, "train", counted)
+    monkeypatch.setattr(training, "train", counted)
     place = {
-        "student saved": (pipeline, "_train_control"),
-        "control trained": (pipeline.shutil, "copytree"),
-        "measuring": (pipeline, "compare"),
+        "student saved": ("understudy.programs.distill.train_control",),
+        "control trained": (training.shutil, "copytree"),
+        "measuring": (proof, "compare"),
     }
     with monkeypatch.context() as patch:
         patch.setattr(*place[moment], stop)
@@ -521,10 +526,10 @@ def test_rows_made_are_in_the_vocabulary_and_kept_for_going_on(world, tmp_path, 
         raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "train_stage", stopped)
+        patch.setattr(training, "train_stage", stopped)
         with pytest.raises(Stopped):
             distill(built, tmp_path / "run")
-    monkeypatch.setattr(preparation, "augmented", stopped)
+    monkeypatch.setattr(made_rows, "augmented", stopped)
     assert distill(built, tmp_path / "run", resume=True).finished
     assert (
         prepare(resolve(built), run_folder=tmp_path / "run").augmented["relations"][:] == plan.augmented["relations"][:]
@@ -569,7 +574,7 @@ def test_tokens_of_rows_that_one_of_both_cuts_short(world, tmp_path):
 
 def test_attention_of_an_unknown_family_on_blended_rows(world, tmp_path, monkeypatch):
     family("RoFormer").save(tmp_path / "roformer")
-    monkeypatch.setattr(preparation, "check_teacher", lambda *_: None)  # it learned nothing
+    monkeypatch.setattr(checks, "check_teacher", lambda *_: None)  # it learned nothing
     built = recipe(world, "mixkd", teacher__models=[str(tmp_path / "roformer")], student={"kind": "narrow"},
                    stages__0__mixup__objectives=[{"kind": "attention_scores", "layers": "final"}])  # fmt: skip
     with pytest.raises(ModelError, match="RoFormerSelfAttention has queries and keys, but"):
@@ -632,7 +637,7 @@ def test_stopped_in_the_second_stage_and_resumed(world, tmp_path, trainings, mon
     first_student, second_student = trainings
     assert all(torch.equal(second_student["before"][name], value) for name, value in first_student["after"].items())
 
-    train = pipeline.train
+    train = training.train
 
     def stopped(*given, folder, **settings):
         if folder.name.endswith("second"):
@@ -640,7 +645,7 @@ def test_stopped_in_the_second_stage_and_resumed(world, tmp_path, trainings, mon
         return train(*given, folder=folder, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "train", stopped)
+        patch.setattr(training, "train", stopped)
         with pytest.raises(Stopped):
             distill(two, tmp_path / "run")
     run = distill(two, tmp_path / "run", resume=True)
@@ -649,7 +654,7 @@ def test_stopped_in_the_second_stage_and_resumed(world, tmp_path, trainings, mon
 
 
 def test_finetuning_killed_and_resumed(world, tmp_path, understudy, monkeypatch):
-    from understudy.train.trainer import DistillationTrainer
+    from understudy.training.trainer import DistillationTrainer
 
     def words(out: Path) -> list:
         return ["finetune", world.teacher, "--train", world.train, "--validation", world.validation, "--out", out,
@@ -723,7 +728,7 @@ def test_a_helper_process_writes_no_control(world, tmp_path, monkeypatch):
         say=lambda line: None,
     )
     monkeypatch.setenv("RANK", "1")
-    found = pipeline._train_control(work, "alone", tmp_path / ".controls")
+    found = training.train_control(work, "alone", tmp_path / ".controls")
     assert found.models[0].parameters and not (tmp_path / "second").exists()
 
 

@@ -9,22 +9,23 @@ from transformers import AutoModelForMaskedLM
 
 from test_pipeline import Stopped, metrics, weights
 from tiny import TEXTS, tiny_teacher, tiny_tokenizer, write_rows
-from understudy import pipeline
 from understudy.data.batches import Collator
 from understudy.data.masking import MaskedRows
 from understudy.data.rows import held_out_texts, read_texts, single_texts
 from understudy.data.sources import read_table
 from understudy.errors import DataError, ModelError, RecipeError
+from understudy.models.text_model import TextModel
 from understudy.objectives.soft_targets import SoftTargets
-from understudy.pipeline import distill
-from understudy.preparation import prepare, resolve
-from understudy.recipe import DataSettings, SelfAverage
-from understudy.recipe_file import load_recipe
+from understudy.programs.distill import distill
+from understudy.runs import training
+from understudy.runs.preparation import prepare, resolve
+from understudy.settings.data import DataSettings
+from understudy.settings.loading import load_recipe
+from understudy.settings.stage import SelfAverage
 from understudy.signals import Needs, Signals
 from understudy.teachers.capture import signals_of
-from understudy.text_model import TextModel
-from understudy.train.masked_lm import MaskedLMScores, token_scores, with_head
-from understudy.train.self_average import SelfAveragedTeacher
+from understudy.training.masked_lm import MaskedLMScores, token_scores, with_head
+from understudy.training.self_average import SelfAveragedTeacher
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -214,7 +215,7 @@ def test_distilbert_starts_from_the_pretrained_model_and_drops_the_head(world, r
 
 
 def test_the_untrained_student_is_cut_from_the_pretrained_model(world, raw, pretrained):
-    from understudy.preparation import prepare, resolve
+    from understudy.runs.preparation import prepare, resolve
 
     plan = prepare(resolve(distilbert(world, raw, pretrained)))
     own = plan.student.model.state_dict()
@@ -225,7 +226,7 @@ def test_the_untrained_student_is_cut_from_the_pretrained_model(world, raw, pret
 
 
 def test_stopped_while_pretraining_and_resumed(world, raw, pretrained, tmp_path, monkeypatch):
-    from understudy.train.trainer import DistillationTrainer
+    from understudy.training.trainer import DistillationTrainer
 
     whole = distill(distilbert(world, raw, pretrained), tmp_path / "whole")
     step, seen = DistillationTrainer.training_step, []
@@ -257,7 +258,7 @@ def test_general_distillation_needs_no_head_and_no_text_of_its_own(world, tmp_pa
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5])
 def test_teacher_and_student_read_the_same_words_however_they_number_them(world, raw, tmp_path, monkeypatch, fraction):
-    from understudy.train import trainer
+    from understudy.training import trainer
 
     seen: list[tuple] = []
 
@@ -390,7 +391,7 @@ def averaged_self(world):
 
 
 def test_a_student_teaches_itself_and_goes_on_where_it_was_stopped(world, tmp_path, monkeypatch):
-    from understudy.train.trainer import DistillationTrainer
+    from understudy.training.trainer import DistillationTrainer
 
     whole = distill(averaged_self(world), tmp_path / "whole")
     terms = [line["loss/logit_regression"] for line in metrics(whole, "student") if "loss/logit_regression" in line]
@@ -413,8 +414,8 @@ def test_a_student_teaches_itself_and_goes_on_where_it_was_stopped(world, tmp_pa
 
 def test_the_self_taught_student_hears_a_copy_of_itself(world, tmp_path, monkeypatch):
     heard = []
-    train = pipeline.train
-    monkeypatch.setattr(pipeline, "train", lambda *given, **more: heard.append(more) or train(*given, **more))
+    train = training.train
+    monkeypatch.setattr(training, "train", lambda *given, **more: heard.append(more) or train(*given, **more))
     distill(averaged_self(world), tmp_path / "run")
     (one,) = heard
     assert one["self_average"] is not None and one["self_average"].model is not one["teacher"].model

@@ -9,11 +9,14 @@ import yaml
 from tiny import LABELS
 from understudy import parts
 from understudy.errors import RecipeError
-from understudy.preparation import filled_in, warn_of_few_updates
-from understudy.recipe import FinetuneSettings, Recipe, dump_yaml
-from understudy.recipe_file import RECIPES, build, load_recipe, packaged, parse_overrides
-from understudy.report.advice import headline
-from understudy.report.table import table_cells, verdict
+from understudy.reporting.advice import headline
+from understudy.reporting.table import table_cells, verdict
+from understudy.runs.checks import warn_of_few_updates
+from understudy.runs.preparation import filled_in
+from understudy.settings.base import dump_yaml
+from understudy.settings.finetune import FinetuneSettings
+from understudy.settings.loading import RECIPES, build, load_recipe, packaged, parse_overrides
+from understudy.settings.recipe import Recipe
 
 LEAST = {
     "name": "least",

@@ -9,16 +9,19 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from tiny import BAD, GOOD, OTHER, write_rows
-from understudy import inputs
 from understudy.errors import RunFolderError
-from understudy.finetuning import finetune
-from understudy.pipeline import distill
-from understudy.pretraining import pretrain
-from understudy.recipe import FinetuneSettings, PretrainSettings, Recipe, StudentPart
-from understudy.recipe_file import load_recipe
-from understudy.run import FACTS, MEASURING, Run, check
-from understudy.searching import search
-from understudy.settings import all_settings
+from understudy.files import FACTS
+from understudy.programs.distill import distill
+from understudy.programs.finetune import finetune
+from understudy.programs.pretrain import pretrain
+from understudy.programs.search import search
+from understudy.runs import inputs
+from understudy.runs.folder import MEASURING, Run, check
+from understudy.settings.base import StudentPart
+from understudy.settings.finetune import FinetuneSettings, PretrainSettings
+from understudy.settings.listing import all_settings
+from understudy.settings.loading import load_recipe
+from understudy.settings.recipe import Recipe
 
 SPLITS = ("train", "validation", "test", "transfer")
 

@@ -1,13 +1,12 @@
 """The run folder: what may be written where, and that nothing is ever there by half."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from understudy.errors import RunFolderError
-from understudy.run import Run, check, write_whole
+from understudy.runs.folder import Run, check
 
 RECIPE = "name: hinton\nseed: 0\nstages:\n- {name: only, train: {epochs: 3}}\n"
 OTHER = "name: hinton\nseed: 1\nstages:\n- {name: only, train: {epochs: 5}}\n"
@@ -110,7 +109,7 @@ def test_a_finished_run_is_known_by_its_facts(started):
 def test_a_kill_while_recording_loses_no_training(started, monkeypatch):
     """The checkpoints are needed until the facts are there."""
     started.checkpoints.mkdir()
-    monkeypatch.setattr("understudy.run.write_whole", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("understudy.runs.folder.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         started.record({"seed": 0})
     assert started.checkpoints.exists() and not started.finished
@@ -131,19 +130,3 @@ def test_metrics_are_lines(started):
         {"model": "student", "stage": "only", "step": 1, "loss": 0.5},
         {"model": "student_alone", "stage": "alone", "step": 2},
     ]
-
-
-@pytest.mark.parametrize("moment", ["write_text", "replace"])
-def test_written_whole_or_not_at_all(tmp_path, monkeypatch, moment):
-    path = tmp_path / "facts.json"
-    write_whole(path, "old")
-
-    def full(self, *_):
-        if moment == "write_text":
-            Path(self).write_bytes(b"ne")  # what fits on the disk
-        raise OSError(28, os.strerror(28), str(self))
-
-    monkeypatch.setattr(Path, moment, full)
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(path, "new")
-    assert path.read_bytes() == b"old"

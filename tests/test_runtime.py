@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tiny import LABELS, tiny_rows
 from understudy import runtime
 from understudy.errors import DataError, ModelError
-from understudy.inference import predict
+from understudy.programs.predict import predict
 from understudy.runtime import Predictor, six_digits
 
 
@@ -203,8 +203,8 @@ def test_texts_without_a_token(build, tmp_path):
     """A model whose tokenizer puts nothing around a text sees an empty row, alone and beside others."""
     from datasets import Dataset
 
-    from understudy.export.folder import write_export
-    from understudy.export.parity import expected
+    from understudy.exporting.folder import write_export
+    from understudy.exporting.parity import expected
     from understudy.tasks.classification import Classification
 
     model = build("bilstm")
@@ -427,7 +427,7 @@ def test_a_full_disk_leaves_no_half_file(single_export, tmp_path, understudy, mo
     def full(answer):
         raise OSError(28, "No space left on device", "said.jsonl")
 
-    monkeypatch.setattr("understudy.predicting.line_writer", lambda file: full)
+    monkeypatch.setattr("understudy.programs.predict.line_writer", lambda file: full)
     output = ["--output", tmp_path / "said.jsonl", "--overwrite"]
     said = understudy("predict", single_export, "--input", world.test, *output)
     assert said.code == 1 and "No space left on device. Make room" in said.err and "run the command again" in said.err

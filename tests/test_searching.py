@@ -19,12 +19,12 @@ import pytest
 from conftest import World
 from understudy.errors import ExportError, RecipeError, RunFolderError, UnderstudyError
 from understudy.installation import install_command
-from understudy.search import study as studies
-from understudy.search import trials
-from understudy.search.ground import Ground
-from understudy.search.space import DEFAULT, load_space
-from understudy.search.study import SharedStudy, open_storage, unpromising
-from understudy.searching import search
+from understudy.programs.search import search
+from understudy.searching import study as studies
+from understudy.searching import trials
+from understudy.searching.ground import Ground
+from understudy.searching.space import DEFAULT, load_space
+from understudy.searching.study import SharedStudy, open_storage, unpromising
 
 pytestmark = pytest.mark.usefixtures("quick")
 SPACE = """
@@ -49,14 +49,14 @@ def space(tmp_path_factory) -> Path:
 @pytest.fixture
 def quick(quick, monkeypatch):
     """Costs measured for a blink too."""
-    from understudy.evaluate import speed
+    from understudy.evaluation import speed
 
     whole = speed.measure_all
 
     def blink(models, texts, **settings):
         return whole(models, texts, **(settings | {"latency_rows": 5, "seconds": 0.01}))
 
-    monkeypatch.setattr("understudy.search.costs.speed.measure_all", blink)
+    monkeypatch.setattr("understudy.searching.costs.speed.measure_all", blink)
 
 
 def words(world: World, space: Path, out: Path, trials: int, *more) -> list:
@@ -74,7 +74,7 @@ def whole(world, space, tmp_path_factory) -> Path:
     """A search of three trials that nothing disturbed."""
     out = tmp_path_factory.mktemp("search") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("understudy.run.sys.argv", ["understudy"])
+        patch.setattr("understudy.runs.folder.sys.argv", ["understudy"])
         search(settings(world), BUDGET, out, space=space, trials=3)
     return out
 
@@ -128,7 +128,7 @@ def test_no_trial_sees_the_test_rows(world, space, tmp_path, monkeypatch):
     def over(*_):
         raise InterruptedError("the trials are over")
 
-    monkeypatch.setattr(trials.Trying, "distil", over)
+    monkeypatch.setattr("understudy.programs.search._distil", over)
     with pytest.raises(InterruptedError):
         search(settings(world), BUDGET, tmp_path / "out", space=space, trials=1)
     assert len(seen) == 1 and not seen[0] & hidden and len(seen[0]) == 90
@@ -153,7 +153,7 @@ def test_what_ships_is_measured_and_gated(world, tmp_path, monkeypatch):
         "export": ["onnx", "onnx_int8"],
         **{f"stages.0.train.{name}": value for name, value in train.items()},
     }
-    monkeypatch.setattr("understudy.export.shipping._teacher_on_shelf", _no_teacher)
+    monkeypatch.setattr("understudy.runs.shipping._teacher_on_shelf", _no_teacher)
     facts = search(values, "size_mib<=10", tmp_path / "out", space=one, trials=1).facts
     (student,), (trial,) = facts["students"], facts["trials"]
     assert (
@@ -272,7 +272,7 @@ def test_interrupted_it_says_how_to_go_on_and_goes_on_alike(whole, world, space,
 HELD = """
 import sys, time
 from pathlib import Path
-from understudy.search import trials
+from understudy.searching import trials
 from understudy.cli import main
 
 train, (folder, waits) = trials.train_stage, sys.argv[1:3]

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from tiny import tiny_rows, write_rows
-from understudy import parts, settings
+from understudy import parts
 from understudy.cli import app
 from understudy.errors import RecipeError
-from understudy.recipe import FinetuneSettings, PretrainSettings, Recipe
-from understudy.recipe_file import build, load_recipe, packaged, read_recipe
+from understudy.settings import listing as settings
+from understudy.settings.finetune import FinetuneSettings, PretrainSettings
+from understudy.settings.loading import build, load_recipe, packaged, read_recipe
+from understudy.settings.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,15 +14,16 @@ import yaml
 from safetensors.torch import load_file
 
 from tiny import tiny_rows, write_rows
-from understudy import controls, multitask
 from understudy.errors import RecipeError
-from understudy.multitask import prepare_tasks, resolve_tasks
-from understudy.pipeline import distill, teach
-from understudy.recipe import Recipe
-from understudy.recipe_file import for_several_tasks, load_recipe, packaged
-from understudy.text_model import TextModel
-from understudy.train.multitask import MixedBatches, MultitaskTrainer, length_together
-from understudy.train.training import Trained
+from understudy.models.text_model import TextModel
+from understudy.programs.distill import distill
+from understudy.programs.teach import teach
+from understudy.runs import controls, multitask
+from understudy.runs.multitask import prepare_tasks, resolve_tasks
+from understudy.settings.loading import for_several_tasks, load_recipe, packaged
+from understudy.settings.recipe import Recipe
+from understudy.training.multitask import MixedBatches, MultitaskTrainer, length_together
+from understudy.training.training import Trained
 
 pytestmark = pytest.mark.usefixtures("quick")
 SEVERAL = [name for name in packaged() if for_several_tasks(name)]
@@ -387,7 +388,7 @@ def test_a_control_is_trained_once_for_the_same_setting(recipe, tmp_path, traini
 KILLED = """
 import os, signal
 from understudy.cli import main
-from understudy.train.trainer import DistillationTrainer
+from understudy.training.trainer import DistillationTrainer
 whole, left = DistillationTrainer._save_optimizer_and_scheduler, [{count}]
 
 def killed(*given, **settings):

@@ -12,15 +12,15 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from tiny import LABELS, TEXTS, encode, family, logits, tiny_teacher, write_rows
-from understudy.agreement import positions_of, resolve_max_length
 from understudy.data.batches import Tokens
 from understudy.data.tables import MASKED
 from understudy.errors import ModelError
-from understudy.exporting import export_model
+from understudy.models.agreement import positions_of, resolve_max_length
+from understudy.models.rates import width_of
+from understudy.models.text_model import TextModel, set_label_names
+from understudy.programs.export import export
 from understudy.runtime import Predictor
 from understudy.teachers.capture import logits_of
-from understudy.text_model import TextModel, set_label_names
-from understudy.train.rates import width_of
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_saved_is_loaded(tmp_path, label_names):
     assert (loaded.label_names, loaded.outputs, loaded.max_length) == (label_names, len(label_names or "1"), 64)
     assert loaded.parameters == teacher.parameters and loaded.fingerprint == teacher.fingerprint
     torch.testing.assert_close(logits(loaded), logits(teacher))
-    assert {path.suffix for path in (tmp_path / "teacher").iterdir()} == {".json", ".safetensors", ".md"}
+    assert {path.suffix for path in (tmp_path / "teacher").iterdir()} == {".json", ".safetensors"}
 
 
 def test_fingerprints_do_not_hang_on_use(saved):
@@ -492,7 +492,7 @@ def test_an_export_reads_special_tokens_as_its_model_does(tmp_path):
     data = write_rows(tmp_path / "rows.jsonl", [
         {"text": text, "label": LABELS[number % 2]} for number, text in enumerate([f"a {SPELLED} film", "a film", SPELLED, "the </s> good"])
     ])  # fmt: skip
-    export_model(tmp_path / "model", tmp_path / "export", data=data)
+    export(tmp_path / "model", tmp_path / "export", data=data)
     texts = [f"a {SPELLED} film", SPELLED, "</s>", "good <pad>"]
     expected = logits_of(TextModel.load(tmp_path / "model"), Dataset.from_dict({"text": texts}))
     np.testing.assert_allclose(Predictor(tmp_path / "export").logits(texts), expected, atol=1e-4)

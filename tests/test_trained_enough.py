@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from tiny import tiny_rows, trained_teacher, write_rows
-from understudy import controls, load_recipe
-from understudy.pipeline import open_store, train_stage
-from understudy.preparation import Plan, prepare, resolve
+from understudy import load_recipe
+from understudy.models.text_model import TextModel
+from understudy.runs import controls
+from understudy.runs.plan import Plan
+from understudy.runs.preparation import prepare, resolve
+from understudy.runs.training import open_store, train_stage
 from understudy.teachers.teacher import logits_of_probabilities
-from understudy.text_model import TextModel
 
 ROWS, VALIDATION, NEAR = 300, 200, 0.02
 OTHER = ("a", "film", "the", "family", "plot", "and", "of", "year", "one", "jokes", "is", "all")

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from tiny import LABELS, tiny_rows, write_rows
-from understudy import multitask
-from understudy.controls import stages_of
 from understudy.errors import DataError, ModelError, RecipeError
-from understudy.pipeline import distill
-from understudy.preparation import gather, prepare, resolve
-from understudy.recipe_file import load_recipe, packaged
-from understudy.report.advice import findings, headline, lines
-from understudy.report.comparison import read_runs
-from understudy.report.table import figure_name, table_cells, verdict
-from understudy.train.training import Progress
+from understudy.programs.distill import distill
+from understudy.reporting.advice import findings, headline, lines
+from understudy.reporting.comparison import read_runs
+from understudy.reporting.table import figure_name, table_cells, verdict
+from understudy.runs import multitask
+from understudy.runs.controls import stages_of
+from understudy.runs.preparation import gather, prepare, resolve
+from understudy.settings.loading import load_recipe, packaged
+from understudy.training.training import Progress
 
 pytestmark = pytest.mark.usefixtures("quick")
 made = Progress.__init__

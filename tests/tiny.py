@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
-from understudy.text_model import TextModel, set_label_names
+from understudy.models.text_model import TextModel, set_label_names
 
 TEXTS = (
     "a gripping film and a moving one",

@@ -9,31 +9,22 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "DistillationTrainer": "understudy.train.trainer",
+    "DistillationTrainer": "understudy.training.trainer",
     "Predictor": "understudy.runtime",
-    "Recipe": "understudy.recipe",
-    "TextModel": "understudy.text_model",
-    "benchmark": "understudy.benchmarking",
-    "distill": "understudy.api",
-    "evaluate": "understudy.api",
-    "export": "understudy.api",
-    "export_model": "understudy.exporting",
-    "finetune": "understudy.api",
-    "load_recipe": "understudy.recipe_file",
-    "plan": "understudy.planning",
-    "predict": "understudy.predicting",
-    "search": "understudy.api",
-    "teach": "understudy.pipeline",
+    "Recipe": "understudy.settings.recipe",
+    "TextModel": "understudy.models.text_model",
+    "load_recipe": "understudy.settings.loading",
 }
-_FOLDERS = ("evaluate", "export", "search")
+# One for each command, in the file of its name.
+_PROGRAMS = ("benchmark", "demo", "distill", "evaluate", "export", "finetune", "list_", "plan", "predict", "pretrain", "report", "search",
+             "serve", "teach")  # fmt: skip
+_PUBLIC |= {name: f"understudy.programs.{name}" for name in _PROGRAMS}
 __all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604 (names, loaded when first used)
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         _check_installation()
-        if name in _FOLDERS:  # the folder is called: what one gets does not depend on what was imported before
-            return import_module(f"{__name__}.{name}")
         return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'understudy' has no attribute '{name}'")
 

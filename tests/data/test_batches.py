@@ -8,7 +8,7 @@ from datasets import Dataset
 from tiny import SECOND_TEXTS, TEXTS, tiny_teacher
 from understudy.data.batches import Collator, LengthBuckets, TokenizedRows, Tokens, by_length, tokenized
 from understudy.errors import ModelError
-from understudy.text_model import TextModel
+from understudy.models.text_model import TextModel
 
 LENGTHS = np.random.default_rng(0).integers(3, 120, size=1000)
 

@@ -14,7 +14,7 @@ from understudy.data import corpus
 from understudy.data.rows import read
 from understudy.data.tables import identity
 from understudy.errors import DataError
-from understudy.recipe import DataSettings
+from understudy.settings.data import DataSettings
 from understudy.tasks.classification import Classification
 
 

@@ -22,7 +22,7 @@ from understudy.data.rows import read
 from understudy.data.sources import read_folder_or_hub, read_table
 from understudy.data.streams import stream_rows
 from understudy.errors import DataError
-from understudy.recipe import DataSettings
+from understudy.settings.data import DataSettings
 from understudy.tasks.classification import Classification
 from understudy.tasks.similarity import Similarity
 

@@ -11,10 +11,12 @@ from tiny import tiny_rows, write_rows
 from understudy.data.in_memory import InMemory
 from understudy.data.rows import facts_of, read
 from understudy.errors import DataError, RecipeError, RunFolderError
-from understudy.export.origin import Origin
-from understudy.finetuning import finetune
-from understudy.recipe import DataSettings, FinetuneSettings
-from understudy.recipe_file import build, load_recipe, parse_overrides
+from understudy.models.origin import Origin
+from understudy.programs.export import validation_rows
+from understudy.programs.finetune import finetune
+from understudy.settings.data import DataSettings
+from understudy.settings.finetune import FinetuneSettings
+from understudy.settings.loading import build, load_recipe, parse_overrides
 from understudy.tasks.classification import Classification
 
 ROWS = tiny_rows(60)
@@ -112,7 +114,7 @@ def test_a_run_from_rows_in_memory(tmp_path):
     with pytest.raises(RunFolderError, match=r"started with other data or files: train \(<DataFrame: 60 rows>\)"):
         finetune(settings(pd.DataFrame(ROWS[::-1])), out, resume=True)
     with pytest.raises(DataError, match=r"stands for rows in the memory of a Python program.* --data FILE"):
-        Origin.find(str(out)).validation_rows(Classification(), ("bad", "good"))
+        validation_rows(Origin.find(str(out)), Classification(), ("bad", "good"))
 
 
 def test_what_it_is_called():

@@ -8,7 +8,7 @@ from understudy.data.in_memory import InMemory
 from understudy.data.rows import read, read_one
 from understudy.data.spelling import misspelt
 from understudy.errors import DataError
-from understudy.recipe import DataSettings
+from understudy.settings.data import DataSettings
 from understudy.tasks.classification import Classification
 from understudy.tasks.similarity import Similarity
 

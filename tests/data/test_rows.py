@@ -12,7 +12,7 @@ import pytest
 from understudy.data.rows import read, read_one
 from understudy.data.tables import UNLABELLED, identity
 from understudy.errors import DataError
-from understudy.recipe import DataSettings
+from understudy.settings.data import DataSettings
 from understudy.tasks.classification import Classification
 from understudy.tasks.similarity import Similarity
 

@@ -488,7 +488,7 @@ def test_a_model_that_does_not_answer_is_not_served(single_export, understudy, m
 def test_the_extra_is_named_where_it_is_missing(single_export, understudy, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        "understudy.serving.server.find_spec", lambda name: None if name == "prometheus_client" else found(name)
+        "understudy.programs.serve.find_spec", lambda name: None if name == "prometheus_client" else found(name)
     )
     said = understudy("serve", single_export)
     assert (

@@ -7,12 +7,12 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from tiny import CONFIGS, LABELS, SIZES, TEXTS, family, logits
-from understudy import encoder
 from understudy.errors import ModelError
+from understudy.models import encoder
+from understudy.models.text_model import TextModel
 from understudy.students import Blueprint
 from understudy.students.narrow import Narrow
 from understudy.students.teacher_layers import TeacherLayers
-from understudy.text_model import TextModel
 
 
 @pytest.mark.parametrize("name", CONFIGS)

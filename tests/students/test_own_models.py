@@ -8,12 +8,12 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from tiny import LABELS, SECOND_TEXTS, SIZES, TEXTS, encode, logits, tiny_teacher, tiny_tokenizer
 from understudy.errors import DataError, ModelError
+from understudy.models.text_model import TextModel
 from understudy.students import Blueprint
 from understudy.students.bilstm import BiLSTM
 from understudy.students.narrow import Narrow
 from understudy.students.pretrained import Pretrained
 from understudy.students.static_embeddings import StaticEmbeddings
-from understudy.text_model import TextModel
 
 
 def words(**settings):

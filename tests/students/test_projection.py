@@ -6,13 +6,13 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from tiny import LABELS, SECOND_TEXTS, TEXTS, logits, tiny_teacher, tiny_tokenizer
-from understudy import encoder
 from understudy.errors import ModelError
+from understudy.models import encoder
+from understudy.models.text_model import TextModel
 from understudy.students import Blueprint
 from understudy.students.narrow import Narrow
 from understudy.students.projection import Directions, factors
 from understudy.students.teacher_layers import TeacherLayers
-from understudy.text_model import TextModel
 
 
 def student_of(teacher: TextModel, *, label_names=LABELS, **settings) -> TextModel:

@@ -7,8 +7,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from tiny import LABELS, SECOND_TEXTS, TEXTS, encode, logits
 from understudy import parts
 from understudy.errors import ModelError
+from understudy.models.text_model import TextModel
 from understudy.students import Blueprint, Student
-from understudy.text_model import TextModel
 
 KINDS = sorted(parts.kinds("students"))
 pytestmark = pytest.mark.parametrize("kind", KINDS)

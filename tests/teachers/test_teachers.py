@@ -11,9 +11,9 @@ from scipy.special import log_softmax, softmax
 from tiny import LABELS, SECOND_TEXTS, TEXTS, encode, tiny_rows, tiny_teacher
 from understudy.data.tables import identity
 from understudy.errors import ModelError
+from understudy.models.text_model import TextModel
 from understudy.teachers.capture import logits_of
 from understudy.teachers.teacher import ModelTeacher, combined
-from understudy.text_model import TextModel
 
 ROWS = Dataset.from_dict({"text": TEXTS, "identity": [identity(text) for text in TEXTS]})
 

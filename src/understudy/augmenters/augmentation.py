@@ -14,7 +14,7 @@ from understudy.data.tables import UNLABELLED, identity
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from understudy.text_model import TextModel
+    from understudy.models.text_model import TextModel
 
 
 def augmented(

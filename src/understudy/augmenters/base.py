@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from understudy.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
-    from understudy.text_model import TextModel
+    from understudy.models.text_model import TextModel
 
 Words = Literal["characters", "jieba"]
 ROWS_A_BATCH = 64  # through the model of a step
@@ -130,9 +130,9 @@ def load_model(folder: Path, auto: Any, *, setting: str, kind: str) -> TextModel
     Raises:
         ModelError: it holds another kind of model, or none, or no tokenizer.
     """
-    from understudy.agreement import agree, resolve_max_length
-    from understudy.model_folder import check_folder, load_network, load_tokenizer, read_config
-    from understudy.text_model import TextModel
+    from understudy.models.agreement import agree, resolve_max_length
+    from understudy.models.folder import check_folder, load_network, load_tokenizer, read_config
+    from understudy.models.text_model import TextModel
 
     try:
         check_folder(folder)

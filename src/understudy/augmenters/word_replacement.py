@@ -16,7 +16,7 @@ from understudy.augmenters.base import ROWS_A_BATCH, Augmenter, Material, is_wor
 from understudy.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
-    from understudy.text_model import TextModel
+    from understudy.models.text_model import TextModel
 
 WORD_STARTS = ("Ġ", "▁")  # what byte-level BPE and SentencePiece write for the space before a word
 

@@ -157,7 +157,7 @@ def overrides(
     validation: str | None = None, test: str | None = None, **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Options that were given, as dotted keys; `--set` comes last and so wins."""
-    from understudy.recipe_file import parse_overrides
+    from understudy.settings.loading import parse_overrides
 
     given = {
         "task": task, "data.train": train, "data.validation": validation, "data.test": test,
@@ -173,7 +173,7 @@ def show(facts: dict[str, Any], *, as_json: bool, page: Path | None = None) -> N
         return
     from rich.console import Console
 
-    from understudy.report.display import parts_of
+    from understudy.reporting.display import parts_of
 
     console, (table, *words) = Console(), parts_of(facts)
     console.print(table)

@@ -8,9 +8,9 @@ from typing import Any
 from understudy.cli import _options as options
 from understudy.cli._tasks import of_one_task, of_tasks
 from understudy.errors import RecipeError
-from understudy.recipe import Recipe
-from understudy.recipe_file import for_several_tasks, load_recipe, read_recipe
-from understudy.settings import short_forms
+from understudy.settings.listing import short_forms
+from understudy.settings.loading import for_several_tasks, load_recipe, read_recipe
+from understudy.settings.recipe import Recipe
 
 Given = Sequence[str] | str | None
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from understudy.cli import _options as options
 from understudy.errors import RecipeError, did_you_mean
-from understudy.recipe import check_task_name
-from understudy.recipe_file import for_several_tasks, packaged, task_names
+from understudy.settings.loading import for_several_tasks, packaged, task_names
+from understudy.settings.recipe import check_task_name
 
 # Option → its key in a task, and what comes after NAME=.
 _KEYS = {

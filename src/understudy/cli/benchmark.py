@@ -20,7 +20,7 @@ def command(
     \b
     understudy benchmark runs/teacher runs/first/student exports/first --data test.csv --column text=review --column label=stars
     """
-    from understudy.benchmarking import benchmark
+    from understudy.programs.benchmark import benchmark
 
     facts = benchmark(models, data, columns=options.columns(column), threads=threads, say=options.say)
     if json:
@@ -28,7 +28,7 @@ def command(
         return
     from rich.console import Console
 
-    from understudy.report.table import benchmark_table
+    from understudy.reporting.table import benchmark_table
 
     console = Console()
     console.print(benchmark_table(facts))

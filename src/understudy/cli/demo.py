@@ -22,8 +22,8 @@ def command(
     understudy demo
     understudy demo --out runs/again --seed 1
     """
-    from understudy.demo import NEXT, demo
-    from understudy.run import command_line
+    from understudy.programs.demo import NEXT, demo
+    from understudy.runs.folder import command_line
 
     run = demo(out, seed=seed, resume=True, overwrite=overwrite, device=device, say=options.say, command=command_line(),
                baseline=not no_baseline)  # fmt: skip

@@ -49,8 +49,8 @@ def command(
         --train mood=mood.csv --train likeness=pairs.csv --out runs/both
     """
     from understudy.cli._recipe import recipe_from
-    from understudy.pipeline import distill
-    from understudy.run import command_line
+    from understudy.programs.distill import distill
+    from understudy.runs.folder import command_line
 
     short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length,
              "temperature": temperature}  # fmt: skip

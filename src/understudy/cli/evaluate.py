@@ -26,7 +26,7 @@ def command(
     understudy evaluate runs/first/student --data other.csv --column text=review --column label=stars
     understudy evaluate exports/first --teacher runs/teacher --data other.csv --json
     """
-    from understudy.inference import evaluate
+    from understudy.programs.evaluate import evaluate
 
     facts = evaluate(
         model,

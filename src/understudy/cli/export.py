@@ -51,10 +51,10 @@ def command(
     understudy export path/to/model --data rows.csv --column text=review --column label=stars --out exports/model
     understudy export runs/first --out exports/small --int8 --prune train.csv --prune unlabelled.txt --calibrate
     """
-    from understudy.exporting import export_model
+    from understudy.programs.export import export
     from understudy.runtime import read_description
 
-    found = export_model(
+    found = export(
         model, out, int8=int8, data=data, columns=options.columns(column), prune=prune or (), calibrate=calibrate,
         allow_loss=allow_loss, overwrite=overwrite, say=options.say,
     )  # fmt: skip

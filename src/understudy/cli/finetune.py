@@ -39,11 +39,11 @@ def command(
     understudy finetune path/to/encoder --train train.csv --column text=review --column label=stars \\
         --validation validation.csv --epochs 3 --learning-rate 1e-4 --set train.last_layers=4 --out runs/teacher
     """
-    from understudy.finetuning import finetune
-    from understudy.recipe import FinetuneSettings
-    from understudy.recipe_file import build
-    from understudy.run import command_line
-    from understudy.settings import short_forms
+    from understudy.programs.finetune import finetune
+    from understudy.runs.folder import command_line
+    from understudy.settings.finetune import FinetuneSettings
+    from understudy.settings.listing import short_forms
+    from understudy.settings.loading import build
 
     short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length}
     values = options.overrides(

@@ -71,7 +71,7 @@ def command(
 def _sorted(folder: str) -> dict[str, dict[str, str]]:
     """Title → kind → its line, by use."""
     from understudy.parts import kinds
-    from understudy.recipe_file import packaged
+    from understudy.settings.loading import packaged
 
     found = packaged() if folder == "recipes" else kinds(folder)
     groups: dict[str, dict[str, str]] = {
@@ -82,7 +82,7 @@ def _sorted(folder: str) -> dict[str, dict[str, str]]:
 
 
 def _print_settings(*, as_json: bool) -> None:
-    from understudy.settings import all_settings
+    from understudy.settings.listing import all_settings
 
     found = all_settings()
     if as_json:
@@ -97,7 +97,7 @@ def _print_settings(*, as_json: bool) -> None:
 
 
 def _line(one: Any) -> str:
-    from understudy.settings import shown
+    from understudy.settings.listing import shown
 
     default = shown(one.default)
     return (

@@ -45,7 +45,7 @@ def command(
     understudy plan hinton --teacher runs/teacher --student bilstm --train train.csv --transfer many.csv
     """
     from understudy.cli._recipe import recipe_from
-    from understudy.planning import plan
+    from understudy.programs.plan import plan
 
     short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length,
              "temperature": temperature}  # fmt: skip

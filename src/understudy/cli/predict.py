@@ -47,7 +47,8 @@ def command(
     cat texts.txt | understudy predict exports/first > predictions.jsonl
     understudy predict runs/pairs "How old are you?" --pair "What is your age?"
     """
-    from understudy.predicting import (
+    from understudy.models.origin import model_in
+    from understudy.programs.predict import (
         answering,
         check_output,
         files_among,
@@ -56,7 +57,6 @@ def command(
         rows_of,
         write_answers,
     )
-    from understudy.run import model_in
 
     _check(texts or [], input_, pair, keep_columns)
     if output is not None:

@@ -31,11 +31,11 @@ def command(
     understudy pretrain sentence-transformers/all-MiniLM-L6-v2 --raw text.txt.gz --out runs/pretrained
     understudy pretrain path/to/encoder --raw reviews.csv --column text=review --epochs 3 --out runs/pretrained
     """
-    from understudy.pretraining import pretrain
-    from understudy.recipe import PretrainSettings
-    from understudy.recipe_file import build
-    from understudy.run import command_line
-    from understudy.settings import short_forms
+    from understudy.programs.pretrain import pretrain
+    from understudy.runs.folder import command_line
+    from understudy.settings.finetune import PretrainSettings
+    from understudy.settings.listing import short_forms
+    from understudy.settings.loading import build
 
     short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length}
     given = options.overrides(column=column, seed=seed, set_=set_, **short_forms({}, short), **{"data.raw": raw})

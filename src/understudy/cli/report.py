@@ -23,33 +23,17 @@ def command(
     understudy report runs/first
     understudy report runs/first runs/second runs/third --out comparison.html
     """
-    from understudy.errors import RunFolderError
-    from understudy.report import search
-    from understudy.report.page import read_facts, write_page
+    from understudy.programs.report import report
+    from understudy.reporting import comparison
+    from understudy.reporting.page import read_facts
 
-    if out is not None and out.is_dir():
-        raise RunFolderError(f"{out}: is a folder; --out names a file")
-    if out is not None and out.exists() and not overwrite:
-        raise RunFolderError(f"{out}: exists already; replace it with --overwrite, or give another --out")
+    page = report(runs, out, overwrite=overwrite)
     if len(runs) == 1:
-        (run,) = runs
-        facts = read_facts(run)
-        if facts.get("program") == "search":
-            page = search.write_page(run, out)
-        else:
-            for task in facts.get("tasks", ()):
-                write_page(run / task)
-            page = write_page(run, out)
-        options.show(facts, as_json=json, page=page)
+        options.show(read_facts(runs[0]), as_json=json, page=page)
         return
     from rich.console import Console
 
-    from understudy.report import comparison
-
-    if out is None:
-        raise RunFolderError(f"{len(runs)} runs: name the page that compares them, as in --out comparison.html")
     compared = comparison.read_runs(runs)
-    page = comparison.write_comparison(compared, out)
     if json:
         print(json_.dumps(comparison.facts(compared, page), ensure_ascii=False))
         return

@@ -65,9 +65,9 @@ def command(
     understudy search --teacher runs/teacher --train train.csv --budget 'size_mib<=5' --space mine.yaml \\
         --storage postgresql://me@host/studies --worker --out runs/worker
     """  # fmt: skip
-    from understudy.run import command_line
-    from understudy.searching import search
-    from understudy.settings import short_forms
+    from understudy.programs.search import search
+    from understudy.runs.folder import command_line
+    from understudy.settings.listing import short_forms
 
     short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length}
     settings = options.overrides(

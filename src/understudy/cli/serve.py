@@ -37,9 +37,9 @@ def command(
     curl http://127.0.0.1:8000/predict -d '{"text": "a gripping film"}'
     """
     from understudy.errors import RecipeError
-    from understudy.run import model_in
+    from understudy.models.origin import model_in
+    from understudy.programs.serve import serve
     from understudy.runtime import Predictor
-    from understudy.serving.server import serve
 
     if precision not in (None, "int8", "float32"):
         raise RecipeError(f"--precision {precision}: allowed are int8 and float32")

@@ -27,7 +27,7 @@ def command(
     understudy teach --teacher runs/teacher --train train.csv --transfer many.csv --store runs/outputs
     """
     from understudy.cli._recipe import recipe_from
-    from understudy.pipeline import teach
+    from understudy.programs.teach import teach
 
     recipe = recipe_from("hinton", teacher, None, task, train, validation, test, transfer, column, set_, None,
                          short={"max_length": max_length})  # fmt: skip

@@ -18,7 +18,7 @@ from understudy.runtime import as_text, crowded, stand_in
 if TYPE_CHECKING:
     import datasets
 
-    from understudy.text_model import TextModel
+    from understudy.models.text_model import TextModel
 
 TEACHER_VIEW = "teacher_"  # prefix of a model input that is the teacher's, where its tokenizer is not the student's
 # Rows are sorted by length within this many batches: enough to leave almost no padding, few enough to keep batches mixed.

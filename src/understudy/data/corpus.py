@@ -12,7 +12,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import re
 import sysconfig
 import textwrap
@@ -25,6 +24,7 @@ import numpy as np
 
 from understudy.data import splits
 from understudy.errors import DataError
+from understudy.files import whole
 
 FAMILIES = 12  # the largest ones
 FEWEST = 60  # sentences of a family
@@ -153,6 +153,5 @@ def _write(path: Path, rows: list[dict[str, str]]) -> None:
         filename="", fileobj=buffer, mode="wb", mtime=0
     ) as file:  # no name, no time: same rows, same bytes
         file.write(lines.encode())
-    new = path.with_name(f".{path.name}.new")
-    new.write_bytes(buffer.getvalue())
-    os.replace(new, path)
+    with whole(path) as new:
+        new.write_bytes(buffer.getvalue())

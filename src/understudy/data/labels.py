@@ -17,7 +17,7 @@ from understudy.data.tables import UNLABELLED, Source, Table, listed, need_colum
 from understudy.errors import DataError
 
 if TYPE_CHECKING:
-    from understudy.recipe import DataSettings
+    from understudy.settings.data import DataSettings
 
 MOST_CLASSES = 1000
 _INTEGER = re.compile(r"-?(0|[1-9]\d*)")

@@ -12,7 +12,7 @@ from understudy.data.tables import UNLABELLED
 if TYPE_CHECKING:
     import datasets
 
-    from understudy.text_model import TextModel
+    from understudy.models.text_model import TextModel
 
 MASKED, REPLACED = 0.8, 0.1  # of the chosen tokens; the rest stay as they are
 

@@ -29,11 +29,12 @@ from understudy.data.tables import (
     texts_of,
 )
 from understudy.errors import DataError, did_you_mean
+from understudy.files import whole
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from understudy.recipe import DataSettings
+    from understudy.settings.data import DataSettings
     from understudy.tasks import Task
 
 
@@ -554,10 +555,8 @@ def texts_in(*parts: Dataset | None) -> list[str]:
 
 def write_rows(file: Path, rows: Dataset) -> None:
     """Keep rows as Parquet."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f".{file.name}.new")
-    rows.to_parquet(new)
-    new.replace(file)
+    with whole(file) as new:
+        rows.to_parquet(new)
 
 
 def read_rows(file: Path, like: Dataset) -> Dataset:

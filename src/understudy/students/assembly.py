@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from understudy.agreement import resolve_max_length
+from understudy.models.agreement import resolve_max_length
+from understudy.models.text_model import TextModel, set_label_names
 from understudy.students.base import Blueprint
-from understudy.text_model import TextModel, set_label_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

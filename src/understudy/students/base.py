@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from understudy.errors import ModelError
 
 if TYPE_CHECKING:
-    from understudy.text_model import TextModel
+    from understudy.models.text_model import TextModel
 
 
 @dataclass(frozen=True)

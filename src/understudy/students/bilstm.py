@@ -16,7 +16,7 @@ from understudy.students.pairs import feature_width, features, texts_of
 from understudy.students.token_table import TableSettings
 
 if TYPE_CHECKING:
-    from understudy.text_model import TextModel
+    from understudy.models.text_model import TextModel
 
 _EMBEDDING = 300  # where neither the settings nor a file say otherwise
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from understudy import encoder
 from understudy.errors import ModelError
+from understudy.models import encoder
 from understudy.students.assembly import assemble, seeded, set_head
 from understudy.students.base import Blueprint, Student
 from understudy.students.projection import project
@@ -15,7 +15,7 @@ from understudy.students.vocabulary import choose, renumber_config, start_from_t
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from understudy.text_model import TextModel
+    from understudy.models.text_model import TextModel
 
 
 class Narrow(Student):

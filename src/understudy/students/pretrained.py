@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from understudy.models.text_model import TextModel
 from understudy.students.assembly import assemble, copy_tokenizer, seeded
 from understudy.students.base import Blueprint, Student
 from understudy.students.vocabulary import keep_rows, reduce_vocabulary
-from understudy.text_model import TextModel
 
 
 class Pretrained(Student):
@@ -33,7 +33,7 @@ class Pretrained(Student):
 
     def defaults(self) -> dict[str, Any]:
         """The learning rate fits the width of the encoder."""
-        from understudy.train.rates import rate_for, width_of
+        from understudy.models.rates import rate_for, width_of
 
         return {**self.training, "learning_rate": rate_for(width_of(self.model))}
 

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from understudy import encoder
 from understudy.errors import ModelError
+from understudy.models import encoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from understudy.text_model import TextModel
+    from understudy.models.text_model import TextModel
 
 TEXTS, TOKENS = 256, 128  # of the data, and of each text, to see which directions of the hidden states are used
 BATCH = 32

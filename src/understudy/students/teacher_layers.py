@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from understudy import encoder
 from understudy.errors import ModelError
+from understudy.models import encoder
 from understudy.students.assembly import assemble, copy_tokenizer, seeded, set_head
 from understudy.students.base import Blueprint, Student
 from understudy.students.vocabulary import keep_rows, reduce_vocabulary
 
 if TYPE_CHECKING:
-    from understudy.text_model import TextModel
+    from understudy.models.text_model import TextModel
 
 DISTILBERT = [0, 2, 4, 7, 9, 11]  # of twelve
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from understudy.encoder import word_embeddings
 from understudy.errors import DataError, ModelError
+from understudy.models.encoder import word_embeddings
 from understudy.students.assembly import copy_tokenizer
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from understudy import encoder
 from understudy.data.batches import Collator, Tokens
+from understudy.models import encoder
 from understudy.signals import Attention, Needs, Signals
 
 if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedModel
 
-    from understudy.text_model import TextModel
+    from understudy.models.text_model import TextModel
 
 TOKENS_A_BATCH = 8192  # padded tokens: long rows come in small batches, short ones in large
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from understudy.errors import StoreError
+from understudy.files import read_json, whole, write_json
 
 if TYPE_CHECKING:
     import datasets
@@ -56,7 +56,7 @@ class Store:
             )
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            _write_whole(marker, json.dumps(described, indent=1).encode())
+            write_json(marker, described)
         for unfinished in folder.glob(".*.new"):
             if time.time() - unfinished.stat().st_mtime > UNFINISHED_SECONDS:
                 unfinished.unlink(missing_ok=True)
@@ -100,12 +100,10 @@ class Store:
                              "with float16, keep float32 instead (--set teacher.dtype=float32)")  # fmt: skip
         name = hashlib.blake2b(shard["identity"].tobytes(), digest_size=8).hexdigest()
         path = self.folder / f"shard-{name}.npy"
-        new = path.with_name(f".{path.name}.{os.getpid()}.new")
-        with new.open("wb") as file:
+        with whole(path, writer=str(os.getpid())) as new, new.open("wb") as file:
             np.save(file, shard, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-        new.replace(path)
         self._shards.append(self._open(path))
         self._index()
 
@@ -169,7 +167,7 @@ def _binary(values: np.ndarray) -> pa.Array:
 
 def _compare(marker: Path, described: dict[str, Any]) -> None:
     try:
-        found = json.loads(marker.read_text("utf-8"))
+        found = read_json(marker)
         if not isinstance(found, dict) or not isinstance(found.get("teacher"), dict):
             raise ValueError("not the description of a store")
     except ValueError as error:
@@ -187,9 +185,3 @@ def _compare(marker: Path, described: dict[str, Any]) -> None:
         f"{marker.parent}: holds the outputs of another teacher or setting; these differ: {', '.join(different)}. "
         "Give another --store, or delete this one."
     )
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    new = path.with_name(f".{path.name}.new")
-    new.write_bytes(data)
-    new.replace(path)

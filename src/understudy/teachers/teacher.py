@@ -11,8 +11,8 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 
 from understudy.errors import ModelError
+from understudy.models.text_model import TextModel
 from understudy.teachers.capture import logits_of
-from understudy.text_model import TextModel
 
 if TYPE_CHECKING:
     import datasets

@@ -1,0 +1,152 @@
+"""Whether a model's probabilities can be believed, and the one number that mends them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from understudy.errors import ModelError
+from understudy.evaluation.quality import check_rows
+
+BINS = 15
+TEMPERATURES = (0.05, 20.0)  # the search is between these; rows that a model never gets wrong drive it to the lower end
+
+
+def calibration(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    validation_logits: np.ndarray | None = None,
+    validation_labels: np.ndarray | None = None,
+) -> dict[str, float | None]:
+    """How far a classifier's probabilities are off on the test rows, before and after one temperature from the validation rows.
+
+    Args:
+        logits: of the test rows, (rows, classes).
+        labels: of the test rows, (rows,).
+        validation_logits: of the rows that the temperature is fitted on; None: it is not fitted.
+        validation_labels: of these rows.
+
+    Returns:
+        `ece` and `nll`; `temperature`, and `ece_scaled` and `nll_scaled` of the logits divided by it, None where it is not fitted.
+
+    Raises:
+        DataError: no rows, or not as many labels as logits.
+        ModelError: logits that are not finite numbers.
+    """
+    check_rows(labels, logits)
+    found: dict[str, float | None] = {
+        "ece": expected_calibration_error(probabilities_of(logits), labels),
+        "nll": negative_log_likelihood(logits, labels),
+        "temperature": None, "ece_scaled": None, "nll_scaled": None,
+    }  # fmt: skip
+    if validation_logits is None or validation_labels is None:
+        return found
+    temperature = fit_temperature(validation_logits, validation_labels)
+    return found | {
+        "temperature": temperature,
+        "ece_scaled": expected_calibration_error(probabilities_of(logits, temperature), labels),
+        "nll_scaled": negative_log_likelihood(logits, labels, temperature),
+    }
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+    """By how much a classifier's confidence is off, on average over rows: 0 is perfect, 1 the worst.
+
+    ECE = Σ_b n_b / n · |accuracy(b) − confidence(b)|, over bins of equal width; a row is in ((b − 1) / bins, b / bins] by the probability
+    of the class that it is given, and confidence(b) is the mean of these. It says nothing of the other classes, and on few rows it is
+    biased upwards; to choose between models take the negative log-likelihood.
+
+    Args:
+        probabilities: (rows, classes), each row sums to 1.
+        labels: (rows,).
+        bins: how many.
+
+    Raises:
+        DataError: no rows, or not as many labels as rows.
+
+    Source: Guo et al. 2017 (ICML), arXiv:1706.04599, equation 3; 15 bins as there.
+
+    >>> expected_calibration_error(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 1]))  # |1/2 − 0.9|
+    0.4
+    """
+    check_rows(labels, probabilities)
+    table = reliability(probabilities.max(axis=-1), probabilities.argmax(axis=-1) == labels, bins)
+    return float(sum(one["rows"] * abs(one["accuracy"] - one["confidence"]) for one in table) / len(labels))
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
+    """The bins that the expected calibration error sums over, for a plot of accuracy over confidence; empty ones are left out.
+
+    Args:
+        confidence: the probability of the class that each row is given, (rows,).
+        right: whether it is the row's label, (rows,).
+
+    Returns:
+        of each bin `low`, `high`, `rows`, and the means `confidence` and `accuracy`.
+
+    >>> reliability(np.array([0.5, 0.5, 0.9]), np.array([True, False, True]), bins=2)[0]
+    {'low': 0.0, 'high': 0.5, 'rows': 2, 'confidence': 0.5, 'accuracy': 0.5}
+    """
+    # Edges as quotients, as they are written; rounding a product could move 0.6 out of the third of five bins.
+    edges = np.arange(bins + 1) / bins
+    places = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    found = []
+    for place in np.unique(places):
+        here = places == place
+        found.append({
+            "low": float(edges[place]), "high": float(edges[place + 1]), "rows": int(here.sum()),
+            "confidence": float(confidence[here].mean()), "accuracy": float(right[here].mean()),
+        })  # fmt: skip
+    return found
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature T that makes softmax(logits / T) likeliest: above 1 for a model that is too sure of itself.
+
+    Minimises the mean negative log-likelihood, which has one minimum in T, by a bounded search over log T. Give validation rows, never
+    those that the calibration is then measured on. No prediction changes by it, only how sure it is.
+
+    Args:
+        logits: (rows, classes).
+        labels: (rows,).
+
+    Raises:
+        DataError: no rows, or not as many labels as logits.
+        ModelError: logits that are not finite numbers.
+
+    Source: Guo et al. 2017 (ICML), arXiv:1706.04599, section 4.2.
+    """
+    from scipy.optimize import minimize_scalar
+
+    check_rows(labels, logits)
+    found = minimize_scalar(
+        lambda log_temperature: negative_log_likelihood(logits, labels, float(np.exp(log_temperature))),
+        bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-6},
+    )  # fmt: skip
+    return float(np.exp(found.x))
+
+
+def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
+    """Mean of −ln softmax(logits / temperature)[label] over rows, in nats.
+
+    >>> round(negative_log_likelihood(np.zeros((3, 4)), np.array([0, 1, 3])), 4)  # ln 4
+    1.3863
+    """
+    from scipy.special import log_softmax
+
+    logs = log_softmax(logits.astype(np.float64) / temperature, axis=-1)
+    return float(-logs[np.arange(len(labels)), labels].mean())
+
+
+def probabilities_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """softmax(logits / temperature), (rows, classes).
+
+    Raises:
+        ModelError: a temperature that is not above 0.
+    """
+    from scipy.special import softmax
+
+    if not temperature > 0:
+        raise ModelError(f"temperature is {temperature}; it must be above 0 (1 leaves the logits unchanged)")
+    return softmax(logits.astype(np.float64) / temperature, axis=-1)

@@ -1,0 +1,153 @@
+"""A model's entry in facts.json, and the comparison of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from understudy.evaluation.calibration import calibration
+from understudy.evaluation.fidelity import agreement
+from understudy.evaluation.ngrams import NgramModel
+from understudy.evaluation.quality import quality
+from understudy.evaluation.significance import gain
+from understudy.evaluation.speed import measure_all, size
+from understudy.evaluation.summary import summarise
+from understudy.runtime import Predictor
+from understudy.teachers.capture import logits_of
+
+if TYPE_CHECKING:
+    import datasets
+
+    from understudy.models.text_model import TextModel
+    from understudy.tasks import Task
+
+
+# Fact → the model, and the one that it is compared with on the same test rows.
+GAINS = {
+    "gain_over_alone": ("student", "student_alone"),
+    "gain_over_pseudo_labels": ("student", "student_pseudo_labels"),
+    "gain_over_ngrams": ("student", "ngrams"),
+    "teacher_gain_over_alone": ("teacher", "student_alone"),
+    "teacher_gain_over_ngrams": ("teacher", "ngrams"),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model to be compared: its outputs for the test rows, and what is known of it.
+
+    Args:
+        models: one, of torch, an export or the n-gram baseline; several for an ensemble, which answer one after
+            another; none for a black box.
+        folders: where they are saved, for their size.
+        seconds: of training, where known.
+        logits: of the test rows, (rows, outputs), where they are known already; None asks the one model.
+        validation_logits: of the validation rows, likewise.
+    """
+
+    models: tuple[TextModel | Predictor | NgramModel, ...]
+    folders: tuple[Path | None, ...] = ()
+    seconds: float | None = None
+    logits: np.ndarray | None = None
+    validation_logits: np.ndarray | None = None
+
+    def answered(self, test: datasets.Dataset, validation: datasets.Dataset | None, device: str) -> Measured:
+        """With its logits, as far as they can be known."""
+        if len(self.models) != 1:
+            return self
+        logits, validation_logits = self.logits, self.validation_logits
+        if logits is None:
+            logits = answers_of(self.models[0], test, device)
+        if validation_logits is None and validation is not None:
+            validation_logits = logits if validation is test else answers_of(self.models[0], validation, device)
+        return replace(self, logits=logits, validation_logits=validation_logits)
+
+
+def answers_of(model: TextModel | Predictor | NgramModel, rows: datasets.Dataset, device: str = "cpu") -> np.ndarray:
+    """Logits of the rows, by torch, by an export or by the n-gram baseline."""
+    if isinstance(model, Predictor | NgramModel):
+        return model.logits(list(rows["text"]), list(rows["text_pair"]) if "text_pair" in rows.column_names else None)
+    return logits_of(model, rows, device=device)
+
+
+def texts_of(rows: datasets.Dataset) -> list[tuple[str, str | None]]:
+    """The texts and their pairs."""
+    pairs = rows["text_pair"] if "text_pair" in rows.column_names else [None] * len(rows)
+    return list(zip(rows["text"], pairs, strict=True))
+
+
+def compare(
+    models: Mapping[str, Measured], test: datasets.Dataset, task: Task, *, metric: str, label_names: tuple[str, ...] | None,
+    validation: datasets.Dataset | None = None, device: str = "cpu", seed: int = 0, speed: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """The part of facts.json about models: quality with intervals, calibration, size, speed, the gains, agreement.
+
+    Args:
+        models: by their names in facts.json.
+        test: labelled rows.
+        validation: labelled rows that temperatures are fitted on; `test` itself where there are no others, None fits none.
+        speed: False leaves latency and throughput out.
+    """
+    models = {name: one.answered(test, validation, device) for name, one in models.items()}
+    labels = np.asarray(test["label"])
+    texts = texts_of(test)
+    members = {f"{name} {number}": model for name, one in models.items() for number, model in enumerate(one.models)}
+    timings = measure_all(members, texts, device=device) if speed and members else {}
+    entries = {
+        name: _entry(one, task, test, validation, label_names, seed, device)
+        | _in_turn([timings[f"{name} {number}"] for number, _ in enumerate(one.models) if timings])
+        for name, one in models.items()
+    }
+    facts: dict[str, Any] = {"primary_metric": metric, "models": entries, **summarise(entries, metric)}
+    predicted = {name: task.predictions(one.logits) for name, one in models.items() if one.logits is not None}
+    for fact, (one, other) in GAINS.items():
+        known = one in predicted and other in predicted
+        facts[fact] = gain(task, metric, predicted[one], predicted[other], labels, seed=seed) if known else None
+    student, teacher = (models[name].logits if name in models else None for name in ("student", "teacher"))
+    facts["agreement_with_teacher"] = None if student is None or teacher is None else agreement(task, student, teacher)
+    return facts
+
+
+def _entry(
+    one: Measured, task: Task, test: datasets.Dataset, validation: datasets.Dataset | None, label_names: tuple[str, ...] | None, seed: int,
+    device: str,
+) -> dict[str, Any]:  # fmt: skip
+    labels = np.asarray(test["label"])
+    sizes = [size(model, folder) for model, folder in zip_longest(one.models, one.folders[: len(one.models)])]
+    entry: dict[str, Any] = {key: sum(each[key] for each in sizes) or None for key in ("parameters", "size_mib")}
+    if one.logits is not None:
+        entry["quality"] = quality(task, one.logits, labels, seed=seed)
+        if label_names and hasattr(task, "per_class"):
+            entry["per_class"] = task.per_class(task.predictions(one.logits), labels, label_names)
+        if task.label_type == "class":
+            known = None if validation is None else np.asarray(validation["label"])
+            entry["calibration"] = calibration(one.logits, labels, one.validation_logits, known)
+            fitted_on = "test" if validation is test else "validation"
+            entry["calibration"]["fitted_on"] = fitted_on if entry["calibration"]["temperature"] else None
+    devices = {_device(model, device) for model in one.models}
+    return entry | {"seconds": one.seconds, "device": devices.pop() if len(devices) == 1 else None}
+
+
+def _device(model: TextModel | Predictor | NgramModel, device: str) -> str:
+    """Where a model is timed: only torch models go to an accelerator."""
+    return "cpu" if isinstance(model, Predictor | NgramModel) else device.partition(":")[0]
+
+
+def _in_turn(timings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Speed of models that answer one after another: latencies add up, and so do the seconds a row."""
+    if not timings:
+        return {}
+    found: dict[str, Any] = {
+        "latency_ms": {name: sum(one["latency_ms"][name] for one in timings) for name in ("p50", "p95")},
+        "latency_p50_range_ms": [sum(one["latency_p50_range_ms"][end] for one in timings) for end in (0, 1)],
+        "rows_per_second": 1 / sum(1 / one["rows_per_second"] for one in timings),
+        "rows_per_second_range": [1 / sum(1 / one["rows_per_second_range"][end] for one in timings) for end in (0, 1)],
+    }
+    if all("rows_per_second_bulk" in one for one in timings):
+        found["rows_per_second_bulk"] = 1 / sum(1 / one["rows_per_second_bulk"] for one in timings)
+    return found

@@ -1,0 +1,201 @@
+"""The exported folder: all of it written beside its place and compared with the model, then renamed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from understudy import __version__
+from understudy.errors import DataError, ExportError, ModelError, RunFolderError
+from understudy.evaluation.calibration import calibration
+from understudy.exporting.attention import can_fuse
+from understudy.exporting.card import card
+from understudy.exporting.graph import OPSET, model_inputs, write_graph, write_int8
+from understudy.exporting.parity import Expected, complaints, labelled_places, parity
+from understudy.files import remove, whole, write_json, write_text
+from understudy.models.origin import Origin
+from understudy.runtime import DESCRIPTION, FORMAT, Predictor, is_export, read_description
+
+if TYPE_CHECKING:
+    from understudy.models.text_model import TextModel
+    from understudy.tasks import Task
+
+Precision = Literal["float32", "int8"]
+FILES: dict[str, str] = {"float32": "model.onnx", "int8": "model.int8.onnx"}
+_FUSED = "fused.onnx"  # what is quantized, where attention can be one operator
+_VERSIONS = ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Args:
+        folder: where; None where nothing passed.
+        parity: precision → the figures of the gate, whether they `passed`, and, if not, the `complaints`. Of all that were asked for.
+    """
+
+    folder: Path | None
+    parity: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def complaints(self) -> dict[str, list[str]]:
+        """Precision → what the gate holds against it, where it does."""
+        return {name: figures["complaints"] for name, figures in self.parity.items() if not figures["passed"]}
+
+    @property
+    def kept(self) -> list[str]:
+        """The precisions that are in the folder."""
+        return [] if self.folder is None else list(read_description(self.folder)["files"])
+
+
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that cannot be written, without touching it.
+
+    Raises:
+        RunFolderError: something is there; with `overwrite`, something that is no export.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir():
+        raise RunFolderError(f"{out}: is a file; --out names a folder")
+    if not is_export(out):
+        raise RunFolderError(f"{out}: not empty, and not an export; give another --out")
+    if not overwrite:
+        raise RunFolderError(f"{out}: holds an export already; replace it with --overwrite, or give another --out")
+
+
+def write_export(
+    model: TextModel, out: Path, wanted: Expected, task: Task, *, precisions: Sequence[Precision] = ("float32", "int8"),
+    origin: Origin | None = None, allow_loss: bool = False, drop: bool = False, overwrite: bool = False, calibrate: bool = False,
+    pruning: dict[str, Any] | None = None,
+) -> Exported:  # fmt: skip
+    """Write a model as a folder that stands alone, and compare each file of it with the model.
+
+    Args:
+        model: of one text or of pairs, as the rows in `wanted` have them.
+        wanted: what the model says; see `parity.expected`.
+        precisions: which files.
+        origin: of the model, for its card.
+        allow_loss: keep a file that does not answer as the model does, marked so.
+        drop: leave such a file out, and nothing at all where none is left, rather than fail.
+        overwrite: replace an export that is there.
+        calibrate: fit a temperature on the rows in `wanted`, which the runtime then divides logits by.
+        pruning: what `pruning.effect` says of a model whose vocabulary was pruned.
+
+    Raises:
+        DataError: `calibrate` without labelled rows, or for numbers.
+        ExportError: a file does not answer as the model does; with the figures. Nothing is left behind.
+        RunFolderError: something is there already.
+        ModelError: the extra `export` is not installed, or the task is of another kind than the model.
+    """
+    check_out(out, overwrite=overwrite)
+    if (model.label_names is None) != (task.label_type == "number"):
+        raise ModelError(f"a model with {model.outputs} outputs does not fit the task {type(task).__name__.lower()}")
+    origin = origin or Origin("a model")
+    more = {"calibration": _calibration(wanted, task) if calibrate else None, "pruning": pruning}
+    with whole(out) as new:
+        new.mkdir()
+        found = Exported(None, _fill(new, model, wanted, task, precisions))
+        if found.complaints and not (allow_loss or drop):
+            raise ExportError(
+                "; ".join(
+                    f"the {precision} export does not match the model: {', and '.join(said)}"
+                    for precision, said in found.complaints.items()
+                )
+                + ". Keep it anyway with --allow-loss"
+            )
+        dropped = found.complaints if drop and not allow_loss else {}
+        kept = {precision: figures for precision, figures in found.parity.items() if precision not in dropped}
+        if not kept:
+            remove(new)
+            return found
+        for precision in dropped:
+            _remove_graph(new / FILES[precision])
+        _write_description(new, model, wanted, task, kept, **more)
+        write_card(new, origin)
+    return Exported(out, found.parity)
+
+
+def write_card(folder: Path, origin: Origin) -> None:
+    """Write the model card of an export, anew where more is known of the model now."""
+    write_text(folder / "README.md", card(read_description(folder), origin))
+
+
+def _fill(
+    new: Path, model: TextModel, wanted: Expected, task: Task, precisions: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Write the files that predictions need, and put each through the gate; returns its figures."""
+    tokenizer = copy.deepcopy(model.tokenizer.backend_tokenizer)
+    tokenizer.no_padding()  # the runtime pads and cuts, as export.json says
+    tokenizer.no_truncation()
+    (new / "tokenizer.json").write_text(tokenizer.to_str(pretty=False), "utf-8")
+    graph, pair = new / FILES["float32"], "text_pair" in wanted.rows.column_names
+    fuse = can_fuse(model.model)  # the float32 file keeps to standard operators, which any runtime has
+    if "float32" in precisions or not fuse:
+        write_graph(model, graph, pair=pair)
+    if "int8" in precisions:
+        if fuse:
+            write_graph(model, new / _FUSED, pair=pair, fused=True)
+        write_int8(new / _FUSED if fuse else graph, new / FILES["int8"])
+    _write_description(new, model, wanted, task, {precision: {} for precision in precisions})
+    found = {precision: _gate(new, precision, wanted, task) for precision in precisions}
+    if "int8" in found and not found["int8"]["passed"]:
+        write_int8(new / _FUSED if fuse else graph, new / FILES["int8"], spare=True)
+        found["int8"] = _gate(new, "int8", wanted, task) | {"spared": True}
+    _remove_graph(new / _FUSED)
+    if "float32" not in precisions:
+        _remove_graph(graph)
+    return found
+
+
+def _gate(folder: Path, precision: str, wanted: Expected, task: Task) -> dict[str, Any]:
+    """The figures of a file, and whether it may pass."""
+    figures = parity(wanted, Predictor(folder, threads=1, int8=precision == "int8"), task)
+    held = complaints(figures, precision)
+    return figures | ({"passed": False, "complaints": held} if held else {"passed": True})
+
+
+def _calibration(wanted: Expected, task: Task) -> dict[str, Any]:
+    """The temperature, and what it does to the rows that it was fitted on."""
+    which, labels = labelled_places(wanted)
+    if task.label_type != "class" or not len(which):
+        raise DataError("calibration needs rows with class labels; give some, or do not calibrate")
+    logits = wanted.logits[which]
+    return {"rows": len(which), **calibration(logits, labels, logits, labels)}
+
+
+def _write_description(
+    folder: Path, model: TextModel, wanted: Expected, task: Task, figures: dict[str, dict[str, Any]], **more: dict[str, Any] | None
+) -> None:  # fmt: skip
+    pair = "text_pair" in wanted.rows.column_names
+    about = {
+        "format": FORMAT,
+        "understudy": __version__,
+        "task": type(task).__module__.rpartition(".")[2],
+        "labels": None if model.label_names is None else list(model.label_names),
+        "pair": pair,
+        "max_length": model.max_length,
+        "truncation_side": model.tokenizer.truncation_side,
+        "pad_token_id": model.tokenizer.pad_token_id or 0,
+        "special_ids": model.special_ids,
+        "unknown_id": model.tokenizer.unk_token_id,
+        "inputs": model_inputs(model, pair=pair),
+        "files": {precision: FILES[precision] for precision in figures},
+        "opset": OPSET,
+        "parameters": model.parameters,
+        "model_type": model.model.config.model_type,
+        "versions": {"understudy": __version__} | {name: version(name) for name in _VERSIONS},
+        "parity": figures,
+        **{name: found for name, found in more.items() if found},
+    }
+    write_json(folder / DESCRIPTION, about)
+
+
+def _remove_graph(graph: Path) -> None:
+    for file in graph.parent.glob(f"{graph.name}*"):  # weights of more than 2 GB are in a file of their own
+        file.unlink()

@@ -1,0 +1,70 @@
+"""Files and folders that are whole or not there: written beside their place, then renamed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Of a run folder; what each holds, `runs/folder.py` says.
+RECIPE, FACTS, METRICS, ENVIRONMENT, INPUTS = (
+    "recipe.yaml",
+    "facts.json",
+    "metrics.jsonl",
+    "environment.json",
+    "inputs.json",
+)
+
+
+@contextmanager
+def whole(path: Path, *, writer: str = "") -> Iterator[Path]:
+    """A path beside `path` to write a file or a folder to; it takes its place where the block ends without an error.
+
+    A reader sees all of it or what was there before, which also stays where nothing was written.
+
+    Args:
+        writer: who writes, where several may write the same file at once.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}{writer and '.'}{writer}.new")
+    remove(new)
+    try:
+        yield new
+    except BaseException:
+        remove(new)
+        raise
+    if new.is_dir() and path.exists():  # a folder cannot take the place of another
+        old = path.with_name(f".{path.name}.old")
+        remove(old)
+        path.rename(old)
+        new.rename(path)
+        remove(old)
+    elif new.exists():
+        new.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, in UTF-8; a lone surrogate, which JSON may hold and UTF-8 may not, becomes a question mark."""
+    with whole(path) as new:
+        new.write_text(text, "utf-8", errors="replace")
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
+    """Write JSON whole."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, default=dict) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file."""
+    return json.loads(path.read_text("utf-8"))
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, which may be missing."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

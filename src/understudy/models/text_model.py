@@ -1,0 +1,156 @@
+"""A model and its own tokenizer: one view of a row. Teachers and students are the same type."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from understudy.errors import ModelError
+from understudy.files import whole
+from understudy.models.agreement import agree, resolve_max_length
+from understudy.models.folder import find_folder, load_network, load_tokenizer, read_config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Of a config, what changes no output: where it comes from, how it was written down, what a call may ask for; labels are kept by name.
+_NEUTRAL = {
+    "_name_or_path", "architectures", "dtype", "finetuning_task", "id2label", "label2id", "output_attentions",
+    "output_hidden_states", "problem_type", "return_dict", "task_specific_params", "torch_dtype", "transformers_version",
+    "understudy_max_length", "use_cache",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A sequence classifier (or regressor) of `transformers` with the tokenizer that feeds it.
+
+    Args:
+        model: anything that `AutoModelForSequenceClassification` loads.
+        tokenizer: a fast tokenizer; teacher and student may each have their own.
+        max_length: tokens kept of a row.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+    max_length: int
+
+    def __post_init__(self) -> None:
+        # A special token that a text spells out is text. It is written into the folder, too, so that `transformers` reads alike.
+        self.tokenizer.split_special_tokens = self.tokenizer.init_kwargs["split_special_tokens"] = True
+        self.tokenizer.backend_tokenizer.encode_special_tokens = True
+
+    @property
+    def special_ids(self) -> list[int]:
+        """Tokens that no text can hold: where a vocabulary makes one of the words of a text all the same, it becomes the unknown one."""
+        unknown = self.tokenizer.unk_token_id
+        return [] if unknown is None else sorted({*self.tokenizer.all_special_ids} - {unknown})
+
+    @classmethod
+    def load(cls, folder: str | Path, *, max_length: int | None = None, label_names: Sequence[str] | None = None,
+             outputs: int | None = None, masked_lm: bool = False, new_head: bool = False) -> TextModel:  # fmt: skip
+        """Load a folder, float32, in evaluation mode.
+
+        Args:
+            folder: a `transformers` folder with safetensors weights, or the name of a model on the hub.
+            max_length: tokens kept of a row; None takes the model's own, at most 512.
+            label_names: names for a new head (then the head may be missing in the folder); None wants a fine-tuned model.
+            outputs: width of a new head; 1 for regression.
+            masked_lm: with a masked-language head, and no labels, in place of a classifier's.
+            new_head: a head may be missing in the folder; `outputs` says so too.
+
+        Raises:
+            ModelError: no such folder, pickle weights, no tokenizer, a head never trained, a model and a tokenizer that do not fit each
+                other, no mask token for `masked_lm`, or too long a `max_length`.
+        """
+        from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
+
+        folder = find_folder(folder)
+        new_head = new_head or outputs is not None
+        config = read_config(folder, head=not (new_head or masked_lm))
+        if outputs is not None:
+            config.num_labels = outputs
+            config.problem_type = "regression" if label_names is None else "single_label_classification"
+            if label_names is not None:
+                set_label_names(config, label_names)
+        auto, kind = (
+            (AutoModelForMaskedLM, "masked language model")
+            if masked_lm
+            else (AutoModelForSequenceClassification, "sequence classifier")
+        )
+        model = load_network(folder, config, auto, kind, new_head=new_head)
+        tokenizer = load_tokenizer(folder, config)
+        if masked_lm and tokenizer.mask_token_id is None:
+            raise ModelError(f"{folder}: its tokenizer has no mask token, which a masked language model needs")
+        agree(model, tokenizer, where=str(folder))
+        return cls(model, tokenizer, resolve_max_length(model, tokenizer, max_length, where=str(folder)))
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """Names of the classes in the order of the logits; None for a regressor."""
+        config: Any = self.model.config
+        if config.num_labels == 1 or config.problem_type == "regression":
+            return None
+        return tuple(config.id2label[index] for index in range(self.outputs))
+
+    @property
+    def outputs(self) -> int:
+        """Width of the head."""
+        return int(self.model.config.num_labels or 0)
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, shared ones once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the outputs: hashes of weights, config and tokenizer, the labels, the length, how rows are cut and padded."""
+        tokenizer = copy.deepcopy(self.tokenizer.backend_tokenizer)
+        tokenizer.no_truncation()  # what a call left set says nothing of the tokenizer
+        tokenizer.no_padding()
+        weights = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            weights.update(name.encode())
+            weights.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        config = {key: value for key, value in self.model.config.to_dict().items() if key not in _NEUTRAL}
+        return {
+            "weights": weights.hexdigest(),
+            "config": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
+            "tokenizer": hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
+            "inputs": [name for name in self.tokenizer.model_input_names if name != "attention_mask"],
+            "truncation_side": self.tokenizer.truncation_side,
+            "pad_token_id": self.tokenizer.pad_token_id,
+            "labels": list(self.label_names or ()),
+            "max_length": self.max_length,
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write a `transformers` folder, whole; an older one is replaced."""
+        folder = Path(folder)
+        self.model.config.understudy_max_length = self.max_length  # also beyond what is the default for other folders
+        self.tokenizer.model_max_length = self.max_length
+        with whole(folder, writer=str(os.getpid())) as new:  # runs side by side may keep one control
+            self.model.save_pretrained(new)
+            self.tokenizer.save_pretrained(new)
+
+    def save_into(self, folder: str | Path) -> None:
+        """Save into a folder that holds other things too: complete beside it, then moved in file by file."""
+        new = Path(folder) / ".model.new"
+        self.save(new)
+        for path in sorted(new.iterdir()):
+            path.replace(Path(folder) / path.name)
+        new.rmdir()
+
+
+def set_label_names(config: Any, label_names: Sequence[str]) -> None:
+    """Write the label map into a model's config, where it travels with the model."""
+    config.id2label = dict(enumerate(label_names))
+    config.label2id = {name: index for index, name in enumerate(label_names)}

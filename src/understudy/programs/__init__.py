@@ -1,0 +1,1 @@
+"""Programs: one file a command. Each strings the rooms together."""

@@ -1,0 +1,90 @@
+"""The program `pretrain`: an encoder learns to fill in hidden words of plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from understudy import __version__
+from understudy.data.masking import MaskedRows
+from understudy.data.rows import facts_of, hashed, held_out_texts, read_texts
+from understudy.errors import RecipeError
+from understudy.exporting.model_card import write_model_card
+from understudy.machine import find_device, is_helper, main_process_first
+from understudy.models.text_model import TextModel
+from understudy.runs.folder import Run, Say, check
+from understudy.runs.inputs import files_of
+from understudy.settings.calling import pretrain_settings, silent
+from understudy.settings.finetune import PretrainSettings
+from understudy.settings.stage import make_objectives
+from understudy.students.assembly import seeded
+from understudy.training.masked_lm import METRIC, MaskedLMScores
+from understudy.training.training import check_trainable, train
+
+
+def pretrain(
+    model: str | Path | PretrainSettings, out: str | Path = "runs/pretrained", *, raw: str | Path | None = None, seed: int | None = None,
+    settings: Mapping[str, Any] | None = None, resume: bool = False, overwrite: bool = False, device: str | None = None,
+    say: Say | None = print, command: str = "",
+) -> Run:  # fmt: skip
+    """Train an encoder as a masked language model; `out` becomes a model folder for `--pretrained`.
+
+    A head that the folder lacks is drawn anew. A twentieth of the texts (1,000 at most) is held out and selects the checkpoint.
+
+    Args:
+        model: folder or hub name of an encoder; or `PretrainSettings`.
+        raw: plain text, a paragraph a line, or a table with a column `text`.
+        settings: any other setting by its dotted key, as in `{"train.epochs": 1}`. The other arguments are those of `distill`.
+        out: the folder; `AutoModelForMaskedLM.from_pretrained(out)` loads it.
+
+    Raises:
+        UserError: the input does not fit; nothing is left behind.
+    """
+    asked = pretrain_settings(model, raw=raw, seed=seed, settings=settings)
+    return _pretrain(asked, Path(out), resume or is_helper(), overwrite, find_device(device), say or silent, command)
+
+
+def _pretrain(
+    settings: PretrainSettings, out: Path, resume: bool, overwrite: bool, device: str, say: Say, command: str
+) -> Run:
+    check(out, settings.dump(), resume=resume, overwrite=overwrite)
+    if settings.data.raw is None:
+        raise RecipeError(
+            "data.raw is missing; give --raw FILE: .txt with a paragraph a line, or a table with a column text"
+        )
+    learned, held_out = held_out_texts(read_texts(settings.data.raw, settings.data))
+    with seeded(settings.seed):  # a new head is drawn while loading
+        model = TextModel.load(settings.model, max_length=settings.data.max_length, masked_lm=True, new_head=True)
+    check_trainable(model, settings.train, settings.report_to)
+    texts = {"train": learned, "validation": held_out}
+    inputs = {name: {"file": settings.data.raw, **facts_of(texts)} for name, texts in texts.items()}
+    untrained = TextModel(model.model, model.tokenizer, model.max_length)  # a fingerprint is computed once
+    inputs |= files_of(settings)
+    inputs["model"] = {"file": settings.model, "sha256": hashed(untrained.fingerprint)}
+    with main_process_first(device):
+        run = Run.start(out, settings.dump(), inputs=inputs, resume=resume, overwrite=overwrite, device=device)
+    if run.finished:
+        say(f"{out} is finished; nothing to do")
+        return run
+    say(f"Pretraining {settings.model} ({model.parameters:,} parameters) on {len(learned):,} texts")
+    rows, validation = (
+        MaskedRows(model, texts, fraction=settings.masked_lm.fraction, seed=settings.seed)
+        for texts in (learned, held_out)
+    )
+    trained = train(
+        model, rows, validation, MaskedLMScores(), settings.train, make_objectives([settings.objective]),
+        folder=run.checkpoints / "pretrain", metric=METRIC, seed=settings.seed, name="pretraining",
+        write=run.writer("teacher", "pretrain"), device=device, report_to=settings.report_to,
+    )  # fmt: skip
+    if is_helper():
+        return run
+    model.save_into(out)
+    run.record({
+        "understudy": __version__, "task": "masked_lm", "recipe": "pretrain", "seed": settings.seed, "command": command,
+        "data": {"train": {"rows": len(learned)}, "validation": {"rows": len(held_out)}}, "primary_metric": METRIC,
+        "models": {"teacher": {"parameters": model.parameters, "quality": {METRIC: {"value": trained.best}}, "seconds": trained.seconds}},
+        "best_step": trained.best_step, "precision": trained.precision,
+    })  # fmt: skip
+    write_model_card(model, out)
+    return run

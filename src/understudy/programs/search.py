@@ -1,0 +1,180 @@
+"""The program `search`: students, recipes and settings within a budget. It ends with an ordinary run of the best."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import socket
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from understudy import __version__
+from understudy.errors import RecipeError, RunFolderError, UserError
+from understudy.machine import find_device, process_count
+from understudy.programs.distill import distill
+from understudy.reporting.search import write_page
+from understudy.runs.folder import Run, Say, check
+from understudy.searching.budget import excess, parse_budget
+from understudy.searching.costs import Candidate
+from understudy.searching.ground import Ground
+from understudy.searching.space import load_space
+from understudy.searching.study import SharedStudy, need_optuna, open_storage, without_password
+from understudy.searching.trials import Trying
+from understudy.settings.calling import silent
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+DATABASE = "study.db"
+_NOISE = 0.05  # of a latency
+
+BEST = "best"  # the folder of the run of the best
+
+
+def search(
+    settings: Mapping[str, Any], budget: str, out: str | Path = "runs/search", *, space: str | Path | None = None, trials: int = 30,
+    seconds: float | None = None, storage: str | None = None, worker: bool = False, resume: bool = False,
+    overwrite: bool = False, device: str | None = None, command: str = "", say: Say | None = print,
+) -> Run:  # fmt: skip
+    """Try students, recipes and settings, and distil the best that costs no more than a budget.
+
+    Every student of the space is measured untrained; those beyond the budget are never trained. The others are tried by Optuna, for the
+    best validation metric of what ships. The best is distilled as by `distill`, into the folder `best`; only it sees the test rows.
+
+    Args:
+        settings: of every recipe, by dotted keys, as in `{"data.train": "train.csv", "teacher.models": ["runs/teacher"]}`.
+        budget: limits, as in `"latency_ms<=1, size_mib<=10"`.
+        out: the folder of the search.
+        space: a YAML file of what is chosen from; None takes the packaged one.
+        trials: of the study in all, over all its workers.
+        seconds: after which this process begins no more trials.
+        storage: a database's URL, which several workers share; None keeps the study in `out`.
+        worker: make trials only, and leave the best to another process.
+        resume: go on with a search that was stopped, or with more trials.
+        overwrite: replace a search that is there.
+        device: as in `distill`.
+        command: recorded in the facts; passwords in `storage` are left out.
+        say: takes each line that tells the user what is going on.
+
+    Raises:
+        UserError: the input does not fit, or nothing is within the budget; nothing is left behind.
+        UnderstudyError: no trial came to its end within the budget.
+    """
+    say = say or silent
+    need_optuna()
+    if trials < 1:
+        raise RecipeError(f"--trials {trials}: at least 1 is needed")
+    if worker and storage is None:
+        raise RecipeError("--worker runs trials of a shared search; name its database with --storage URL")
+    if process_count() > 1:
+        raise RecipeError("a search runs in one process; start several with one --storage instead")
+    limits, chosen_from, out = parse_budget(budget), load_space(space), Path(out)
+    database = open_storage(storage) if storage else None
+    ground = Ground.prepare(settings, limits, chosen_from, out, find_device(device), say)
+    dump = yaml.safe_dump(ground.described, sort_keys=False, allow_unicode=True, width=120)
+    there = check(out, dump, inputs=ground.inputs, resume=resume, overwrite=overwrite)
+    if there is not None and len(there.facts["trials"]) >= trials:
+        say(f"{out} is a finished search of {len(there.facts['trials'])} trials; nothing to do. For more: --trials")
+        return there
+    own = f"sqlite:///{out / DATABASE}"
+    if database is None and resume and (out / DATABASE).is_file():
+        database = open_storage(own)
+    worker_name = hashlib.sha256(f"{socket.gethostname()} {out.resolve()}".encode()).hexdigest()[:16]
+    join = partial(SharedStudy, name=ground.name, seed=ground.seed, worker=worker_name)
+    study = join(database) if database else None
+    described = study.open() if study else None
+    described = described or {"candidates": [one.record() for one in ground.candidates(say)]}
+    run = Run.start(out, dump, inputs=ground.inputs, resume=resume, overwrite=overwrite, device=ground.device)
+    try:
+        study = study or join(open_storage(own))
+        candidates = [Candidate(**one) for one in study.make(described)["candidates"]]
+        store = ground.fill_store(candidates, say)
+    except UserError:
+        run.discard()
+        raise
+    trying = Trying(ground, study, store, run, [one for one in candidates if one.within(limits)], say)
+    trying.all(trials, seconds, wait=not worker)
+    if worker:
+        return run
+    best, command = trying.best(), command.replace(storage, without_password(storage)) if storage else command
+    say(f"Trial {best.number} is the best within the budget: {trying.label(best)}. Distilling it into {out / BEST}")
+    final = _distil(trying, best, command)
+    run.record(facts_of(trying, candidates, best, final, command))
+    write_page(run.folder)
+    return run
+
+
+def facts_of(
+    trying: Trying, candidates: Sequence[Candidate], best: FrozenTrial, final: Run, command: str
+) -> dict[str, Any]:
+    """What facts.json of a search says."""
+    ground = trying.ground
+    trials = [_entry(one) for one in trying.study.trials if one.state.is_finished()]
+    metric, models = final.facts["primary_metric"], final.facts["models"]
+    shipped = models.get(f"student_{best.user_attrs['form']}") or models["student"]
+    costs = {"latency_ms": shipped["latency_ms"]["p50"], "size_mib": shipped["size_mib"]}
+    return {
+        "understudy": __version__, "program": "search", "task": ground.first.task, "seed": ground.seed, "command": command,
+        **({"reference": "teacher"} if "reference" in final.facts else {}),
+        "primary_metric": metric, "budget": dict(ground.budget), "data": ground.facts, "settings": ground.given,
+        "students": [{**one.record(), "within_budget": bool(one.within(ground.budget))} for one in candidates],
+        "trials": trials, "front": front(trials),
+        "best": {
+            "trial": best.number, "folder": BEST, **best.user_attrs["tried"], "form": best.user_attrs["form"],
+            "validation": best.value, "test": shipped["quality"][metric], "teacher_test": _quality(models.get("teacher"), metric),
+            **costs, "within_budget": excess(costs, ground.budget) <= 1,
+        },
+    }  # fmt: skip
+
+
+def front(trials: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Numbers of the trials that no other one beats: at least as good, as quick and as small, and better in one of these.
+
+    Latencies that differ by less than a twentieth count as equal: so much of them is the machine's mood.
+
+    >>> front([{"number": 0, "value": 0.9, "latency_ms": 1, "size_mib": 9}, {"number": 1, "value": 0.8, "latency_ms": 2, "size_mib": 9},
+    ...        {"number": 2, "value": 0.8, "latency_ms": 2, "size_mib": 3}, {"number": 3, "value": None}])
+    [0, 2]
+    """
+
+    def beats(other: Mapping[str, Any], one: Mapping[str, Any]) -> bool:
+        quicker = other["latency_ms"] < one["latency_ms"] * (1 - _NOISE)
+        as_quick = other["latency_ms"] <= one["latency_ms"] * (1 + _NOISE)
+        as_good, as_small = other["value"] >= one["value"], other["size_mib"] <= one["size_mib"]
+        better = quicker or other["value"] > one["value"] or other["size_mib"] < one["size_mib"]
+        return as_good and as_quick and as_small and better
+
+    done = [one for one in trials if one["value"] is not None]
+    return [one["number"] for one in done if not any(beats(other, one) for other in done)]
+
+
+def _entry(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial in the facts; `value` is null unless it came to its end within the budget."""
+    said, done = trial.user_attrs, trial.state.name == "COMPLETE"
+    return {
+        "number": trial.number, "ended": "done" if done else said.get("ended", "stopped"), "tried": said.get("tried", {}),
+        "value": trial.value if done else None,
+        "validation": [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)],
+        "form": said.get("form"), **said.get("costs", {}), "seconds": said.get("seconds"),
+    }  # fmt: skip
+
+
+def _quality(entry: Mapping[str, Any] | None, metric: str) -> Any:
+    return ((entry or {}).get("quality") or {}).get(metric)
+
+
+def _distil(trying: Trying, best: FrozenTrial, command: str) -> Run:
+    """The ordinary run of the best, with its controls and exports, measured on the test rows."""
+    recipe = trying.ground.recipe(best.user_attrs["tried"])
+    folder, shelf = trying.run.folder / BEST, trying.run.folder.parent / ".controls"
+    try:
+        check(folder, recipe.dump(), resume=True, overwrite=False)
+    except RunFolderError:  # the best of fewer trials
+        shutil.rmtree(folder)
+    return distill(
+        recipe, folder, resume=True, device=trying.ground.device, shelf=shelf, command=command, say=trying.say
+    )

@@ -1,0 +1,50 @@
+"""The program `teach`: a teacher's outputs for all rows, kept in a folder that runs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from understudy.errors import RecipeError
+from understudy.machine import find_device
+from understudy.runs.folder import Say
+from understudy.runs.preparation import prepare, resolve
+from understudy.runs.training import open_store
+from understudy.settings.calling import recipe_of, silent
+from understudy.settings.recipe import Recipe
+
+if TYPE_CHECKING:
+    pass
+
+
+def teach(
+    recipe: str | Path | Recipe,
+    store: str | Path,
+    *,
+    device: str | None = None,
+    say: Say | None = print,
+    **arguments: Any,
+) -> dict[str, int]:
+    """Fill a store with the teacher's outputs for every row of a recipe's data.
+
+    Args:
+        recipe: as in `distill`, whose other arguments are taken too.
+        store: the folder, which is made or completed.
+
+    Returns:
+        rows computed now, and rows kept in all.
+
+    Raises:
+        UserError: what `distill` would refuse, or a recipe of several tasks.
+    """
+    recipe, say = recipe_of(recipe, **arguments), say or silent
+    if recipe.tasks is not None:
+        raise RecipeError(
+            f"{recipe.name} has several tasks; fill a store for each by a recipe with one (`understudy teach` does), then give "
+            "distill --store NAME=FOLDER"
+        )
+    device = find_device(device)
+    plan = prepare(resolve(recipe), say, device=device)
+    kept = open_store(plan, Path(store))
+    computed = sum(kept.fill(plan.teacher, rows, device=device) for rows in plan.taught_rows())
+    return {"computed": computed, "kept": len(kept)}

@@ -1,0 +1,422 @@
+"""What a reader of a run should do, the most important first: from facts.json alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from understudy.evaluation.summary import metric_value
+from understudy.reporting.agreement import by_teacher, test_rows, validation_name
+from understudy.reporting.speeds import between, devices, rough, times
+from understudy.reporting.table import (
+    called,
+    figure_name,
+    gain_is_shown,
+    listed,
+    metric_name,
+    model_name,
+    p_value,
+    points,
+    worse_scaled,
+)
+
+Facts = Mapping[str, Any]
+Finding = dict[str, Any]
+
+_FORMS = ("student_onnx_int8", "student_onnx", "student")
+_CONTROLS = {"student_alone": "gain_over_alone", "student_pseudo_labels": "gain_over_pseudo_labels"}
+_USEFUL = 0.02  # of the primary metric: a smaller lead is not worth a network, or a teacher
+_REFIT = (
+    "The baseline is not saved; scikit-learn fits it again in seconds: TfidfVectorizer, LinearSVC (numbers: Ridge), "
+    "see docs/choosing.md."
+)
+_FEW = 0.01  # of the labelled texts: so many with several labels are worth a warning, but not the first word
+
+
+def findings(facts: Facts) -> list[Finding]:
+    """What to know before the model of a run is used, the most important first.
+
+    Returns:
+        of each its `kind`; `headline`, what it means in a few words; `text`, what was found; `advice`, what to do, with the setting to
+        change where there is one; `good`, False for what should be put right before anything is shipped.
+    """
+    checks: tuple[Callable[[Facts], list[Finding]], ...] = (
+        _several_labels, _ngrams, _weak_teacher, _too_easy, _below_control, _still_rising, _unlearned_classes, _no_gain,
+        _worse_calibration, _ship, _control_rising,
+    )  # fmt: skip
+    if by_teacher(facts):  # agreement tells neither which model is right nor whether the teacher helped
+        checks = (_still_rising, _ship, _control_rising)
+    return [finding for check in checks for finding in check(facts)]
+
+
+def headline(facts: Facts) -> str:
+    """The run in a few words: what to do with it.
+
+    >>> headline({"primary_metric": "accuracy", "models": {"teacher": {"quality": {"accuracy": {"value": 0.9}}}}})
+    'The teacher reaches accuracy 0.900.'
+    """
+    if by_teacher(facts):
+        value = metric_value((facts.get("models") or {}).get("student"), facts["primary_metric"])
+        name = figure_name(facts, facts["primary_metric"])
+        return (
+            "Nothing was measured."
+            if value is None
+            else f"{name[0].upper()}{name[1:]}: {value:.3f}. Quality is unknown."
+        )
+    found = findings(facts)
+    if found:
+        return found[0]["headline"]
+    who = _who(facts)
+    value = metric_value((facts.get("models") or {}).get(who), facts["primary_metric"])
+    return (
+        "Nothing was measured."
+        if value is None
+        else f"The {called(facts, who)} reaches {figure_name(facts, facts['primary_metric'])} {value:.3f}."
+    )
+
+
+def figures(facts: Facts) -> list[dict[str, str]]:
+    """Quality kept, speed and size of the form that ships beside the teacher, as `value` and `label`; the unknown are left out."""
+    form, metric, models = ships(facts), facts["primary_metric"], facts.get("models") or {}
+    if form is None:
+        return []
+    name, own = model_name(form), models[form]
+    value, teacher = (metric_value(models.get(one), metric) for one in (form, "teacher"))
+    found = []
+    if value is not None and teacher is not None and 0 < value <= teacher:
+        found.append(
+            {
+                "value": f"{100 * value / teacher:.0f} %",
+                "label": f"of the teacher's {figure_name(facts, metric)} ({name})",
+            }
+        )
+    elif value is not None:
+        beside = "" if teacher is None else f" (the teacher: {teacher:.3f})"
+        of = f" ({name})" if by_teacher(facts) else f" of the {name}{beside}"
+        found.append({"value": f"{value:.3f}".replace("-", "−"), "label": f"{figure_name(facts, metric)}{of}"})
+    fact = "times_faster" if form == "student" else "times_faster_exported"
+    if facts.get(fact):
+        number, word = times(facts[fact]).split(" ")
+        label = f"{word} than the teacher{devices(facts, fact)}{between(facts, fact)}"
+        found.append({"value": f"≈ {number}" if rough(facts, fact) else number, "label": label})
+    teacher_mib, own_mib = ((models.get(one) or {}).get("size_mib") for one in ("teacher", form))
+    if teacher_mib and own_mib:
+        number, word = times(teacher_mib / own_mib, "smaller", "larger").split(" ")
+        found.append({"value": number, "label": f"{word} on disk ({own['size_mib']:.1f} MiB)"})
+    return found
+
+
+def lines(facts: Facts) -> list[str]:
+    """Headline, figures and findings as lines of text."""
+    shown = " · ".join(f"{one['value']} {one['label']}" for one in figures(facts))
+    return [
+        headline(facts),
+        *filter(None, [shown]),
+        *(f"- {one['text']} {one['advice']}".rstrip() for one in findings(facts)),
+    ]
+
+
+def ships(facts: Facts) -> str | None:
+    """The form of the student that a run ships: the smallest that was measured."""
+    models = facts.get("models") or {}
+    return next((form for form in _FORMS if metric_value(models.get(form), facts["primary_metric"]) is not None), None)
+
+
+def _several_labels(facts: Facts) -> list[Finding]:
+    """Before all else: labels that contradict each other, which no model can learn and no figure can be trusted on."""
+    found = (facts.get("data") or {}).get("several_labels") or {"texts": 0, "of": 1}
+    if found["texts"] <= _FEW * found["of"]:
+        return []
+    return [_finding(
+        "several_labels", "Clean the labels first: the same texts have different labels.",
+        f"{found['texts']:,} of {found['of']:,} labelled texts have several labels; at most one of them is right, so no model can reach "
+        "high quality, and the figures of this run say little.",
+        "Keep one label for each text, then run again.",
+    )]  # fmt: skip
+
+
+def _too_easy(facts: Facts) -> list[Finding]:
+    """Where not even a perfect model could be shown to be better than the cheapest ones."""
+    who, tied = _who(facts), [other for other, gain in _cheaper(facts) if _is_tied(facts, other, gain)]
+    if not tied:
+        return []
+    metric = figure_name(facts, facts["primary_metric"])
+    beside = facts.get(f"teacher_gain_over_{tied[-1].removeprefix('student_')}")
+    teacher = ["teacher"] if beside and not gain_is_shown(beside) else []
+    values = ", ".join(
+        f"{called(facts, name)} {_value(facts, name):.3f}" for name in dict.fromkeys([*teacher, who, *tied])
+    )
+    cheapest = {
+        "ngrams": "the n-gram baseline, which needs neither teacher nor network",
+        "student_alone": "student_alone/, which needs no teacher",
+    }[tied[-1]]
+    smallest = max(_smallest(facts, gain) for other, gain in _cheaper(facts) if other in tied)
+    return [_finding(
+        "too_easy", "The test rows are too few or too easy to tell these models apart.",
+        f"{metric[0].upper()}{metric[1:]} of {_rows(facts)}: {values}; on so few or so easy rows, no difference below "
+        f"{100 * smallest:.1f} points can be significant, and not even a perfect model would be that much better.",
+        f"Measure on more or harder test rows (--test); until then take the cheapest: {cheapest}."
+        + (f" {_REFIT}" if tied[-1] == "ngrams" else ""),
+    )]  # fmt: skip
+
+
+def _ngrams(facts: Facts) -> list[Finding]:
+    """The n-gram baseline, where it is not shown to be worse: it needs no network at all."""
+    who = _who(facts)
+    gain = facts.get("gain_over_ngrams" if who == "student" else "teacher_gain_over_ngrams")
+    if gain is None or (gain_is_shown(gain) and gain["value"] > 0) or _is_tied(facts, "ngrams", gain):
+        return []
+    values, name = _against(facts, "ngrams", who), called(facts, who)
+    other = {
+        "student": "try more text (--transfer) or a better teacher",
+        "teacher": f"before distilling, fine-tune longer ({_longer(facts, who)}), at a higher rate (--learning-rate), or another encoder",
+        "model": f"train longer ({_longer(facts, who)}), at a higher rate (--learning-rate), or on more rows",
+    }[name]
+    advice = f"Use the baseline, or {other}. {_REFIT}"
+    if gain_is_shown(gain):
+        return [_finding("ngrams", f"The n-gram baseline is better than the {name}.",
+                         f"The n-gram baseline, without teacher or network, is better than the {name} ({values}, "
+                         f"{p_value(gain['p_value'])}).",
+                         advice)]  # fmt: skip
+    values = _against(facts, who, "ngrams")
+    if _has_no_lead(gain):
+        return [_finding("ngrams", f"The {name} is hardly better than the n-gram baseline, if at all.",
+                         f"The {name} is at most {max(100 * gain['ci95'][1], 0):.1f} points better than the n-gram baseline, without "
+                         f"teacher or network ({values}; {points(gain)}, {p_value(gain['p_value'])}).", advice)]  # fmt: skip
+    return [_finding("ngrams", f"The test rows do not show whether the {name} is better than the n-gram baseline.",
+                     f"The test rows cannot tell the {name} from the n-gram baseline, without teacher or network ({values}; "
+                     f"{points(gain)}, {p_value(gain['p_value'])}).{_limit(facts, gain)}",
+                     f"Measure on more test rows (--test). Until then, use the baseline where it is good enough"
+                     f"{_costs(facts, ships(facts) or who)}. {_REFIT}")]  # fmt: skip
+
+
+def _weak_teacher(facts: Facts) -> list[Finding]:
+    """A teacher that is worse than what needs none; than the student alone also where that is not significant and no gain is shown."""
+    if "student" not in (facts.get("models") or {}):
+        return []
+    helped = _helped(facts, "gain_over_alone")
+    for fact, other, words in (
+        ("teacher_gain_over_alone", "student_alone", "the same student without it"),
+        ("teacher_gain_over_ngrams", "ngrams", "the n-gram baseline"),
+    ):
+        gain = facts.get(fact)
+        if gain is None or gain["value"] >= 0:
+            continue
+        longer = f"fine-tune it longer ({_longer(facts, 'teacher')}) or at a higher rate (--learning-rate), or take a better one"
+        values = _against(facts, "teacher", other)
+        if gain_is_shown(gain):
+            return [_finding(
+                "weak_teacher", "Fine-tune the teacher longer first.",
+                f"The teacher is worse than {words} ({values}; {p_value(gain['p_value'])}).",
+                f"{longer[0].upper()}{longer[1:]}, then distil again.",
+            )]  # fmt: skip
+        if other == "student_alone" and not helped and _has_no_lead(gain) and not _is_tied(facts, other, gain):
+            return [_finding(
+                "weak_teacher", "The teacher is not better than the student alone.",
+                f"The teacher is not better than {words} ({values}; not significant, {p_value(gain['p_value'])}): there is little that it "
+                "could teach.",
+                f"Before distilling again, {longer}.",
+            )]  # fmt: skip
+    return []
+
+
+def _below_control(facts: Facts) -> list[Finding]:
+    gain = facts.get("gain_over_alone")
+    if gain is None or gain["value"] >= 0 or not gain_is_shown(gain):
+        return []
+    return [_finding(
+        "below_control", "Ship the student alone: it is better than the distilled one.",
+        f"The distilled student is {abs(100 * gain['value']):.1f} points worse than the same student without a teacher "
+        f"({_against(facts, 'student', 'student_alone')}, {p_value(gain['p_value'])}).",
+        f"Ship student_alone/, or distil with recipe hinton or for longer ({_longer(facts, 'student')}).",
+    )]  # fmt: skip
+
+
+def _still_rising(facts: Facts) -> list[Finding]:
+    return [
+        _finding(
+            "still_rising", f"Train the {called(facts, name)} longer: it still improved at the end.", _rise(facts, name, stage),
+            f"Train longer: {_longer(facts, name, stage)}.",
+        )
+        for name, stage in _rising(facts) if name not in _CONTROLS
+    ]  # fmt: skip
+
+
+def _control_rising(facts: Facts) -> list[Finding]:
+    """A control that still rose, where a longer training could take away what the student gains over it."""
+    rising = _rising(facts)
+    return [
+        _finding(
+            "control_rising", f"The gain over the {called(facts, name)} may be smaller after a longer training.", _rise(facts, name, stage),
+            f"The student's gain over it may be smaller after a longer training of both ({_longer(facts, name, stage)}).", good=True,
+        )
+        for name, stage in rising
+        if name in _CONTROLS and "student" not in dict(rising) and _helped(facts, _CONTROLS[name])
+    ]  # fmt: skip
+
+
+def _rising(facts: Facts) -> list[tuple[str, str]]:
+    """Model and stage of every training that still rose at its end."""
+    trained = (facts.get("trainings") or {}).items()
+    return [(name, stage) for name, stages in trained for stage, one in stages.items() if one.get("rising")]
+
+
+def _rise(facts: Facts, name: str, stage: str) -> str:
+    by, metric = (facts.get("data") or {}).get("labelled_by_teacher", ()), facts["primary_metric"]
+    one, shown = facts["trainings"][name][stage], validation_name(by, metric, metric_name(metric))
+    return (
+        f"Validation {shown} of the {called(facts, name)} was still rising at the end of its {one['steps']:,} updates "
+        f"(best {one['best']:.3f})."
+    )
+
+
+def _helped(facts: Facts, fact: str) -> bool:
+    """Whether the student is shown to be better than what this gain is over."""
+    gain = facts.get(fact)
+    return bool(gain and gain_is_shown(gain) and gain["value"] > 0)
+
+
+def _unlearned_classes(facts: Facts) -> list[Finding]:
+    models = facts.get("models") or {}
+    who = _who(facts)
+    classes = (models.get(who) or {}).get("per_class") or []
+    never = [
+        f"{one['label']} ({one['support']} test row{'s' if one['support'] != 1 else ''})"
+        for one in classes if one["support"] and one["f1"] == 0
+    ]  # fmt: skip
+    if not never:
+        return []
+    stage = next(reversed((facts.get("trainings") or {}).get(who) or {}), None)
+    return [_finding(
+        "unlearned_classes", f"The {called(facts, who)} never predicts {len(never)} of {len(classes)} classes correctly.",
+        f"F1 of the {called(facts, who)} is 0 for {len(never)} of {len(classes)} classes: {listed(never, 5)}.",
+        f"Give more rows of them, train longer, or draw classes equally often: --set {_place(who, stage)}balanced_sampling=true.",
+    )]  # fmt: skip
+
+
+def _no_gain(facts: Facts) -> list[Finding]:
+    gain = facts.get("gain_over_alone")
+    if gain is None or gain_is_shown(gain) or _is_tied(facts, "student_alone", gain):
+        return []
+    return [_finding(
+        "no_gain", "No significant gain from the teacher.",
+        f"The student is not significantly better than the same student without a teacher ({points(gain)}, {p_value(gain['p_value'])})."
+        f"{_limit(facts, gain)}",
+        "Both cost the same to run, and student_alone/ needs no teacher when it is trained again; what helps most often is more text for "
+        "the teacher to label (--transfer).", good=True,
+    )]  # fmt: skip
+
+
+def _worse_calibration(facts: Facts) -> list[Finding]:
+    worse = []
+    for name, entry in (facts.get("models") or {}).items():
+        one = (entry or {}).get("calibration") or {}
+        if worse_scaled(one) and one.get("fitted_on") != "test":
+            worse.append(f"{model_name(name)}: {one['nll']:.3f} to {one['nll_scaled']:.3f}")
+    if not worse:
+        return []
+    return [_finding(
+        "worse_calibration", "The fitted temperature does not help.",
+        f"The temperature fitted on validation rows makes the negative log-likelihood of test rows worse ({'; '.join(worse)}).",
+        "Give more validation rows, and export without --calibrate.", good=True,
+    )]  # fmt: skip
+
+
+def _ship(facts: Facts) -> list[Finding]:
+    form, gain = ships(facts), facts.get("gain_over_alone")
+    if form is None or (form == "student" and not gain):
+        return []
+    if gain and gain_is_shown(gain) and gain["value"] < 0:
+        return []  # the student alone ships
+    name = {"student_onnx_int8": "int8 student", "student_onnx": "exported student"}.get(form, "student")
+    folder = "student/" if form == "student" else "export/"
+    value = metric_value(facts["models"][form], facts["primary_metric"])
+    size = facts["models"][form].get("size_mib")
+    about = f"{figure_name(facts, facts['primary_metric'])} {value:.3f}" + (f", {size:.1f} MiB" if size else "")
+    passed = "; it passed the comparison with the student" if form != "student" else ""
+    return [_finding("ship", f"Ship the {name}.", f"The {name} is in {folder} ({about}{passed}).", "", good=True)]
+
+
+def _finding(kind: str, headline: str, text: str, advice: str, *, good: bool = False) -> Finding:
+    return {"kind": kind, "headline": headline, "text": text, "advice": advice, "good": good}
+
+
+def _who(facts: Facts) -> str:
+    """The model of a run that its findings are about."""
+    return "student" if "student" in (facts.get("models") or {}) else "teacher"
+
+
+def _cheaper(facts: Facts) -> list[tuple[str, Mapping[str, Any]]]:
+    """What is cheaper than the model of a run, with the gain over it where that was measured; the cheapest last."""
+    gains = {"student_alone": "gain_over_alone", "ngrams": "gain_over_ngrams"}
+    if _who(facts) == "teacher":
+        gains = {"ngrams": "teacher_gain_over_ngrams"}
+    return [(other, gain) for other, fact in gains.items() if (gain := facts.get(fact))]
+
+
+def _has_no_lead(gain: Mapping[str, Any]) -> bool:
+    """Whether a test excludes a useful lead: without that, no significant difference is no reason to change anything."""
+    return gain["ci95"][1] < _USEFUL
+
+
+def _costs(facts: Facts, name: str) -> str:
+    """Latency and size of the n-gram baseline beside another model's, as far as they were measured."""
+    found, models = [], facts.get("models") or {}
+    device = len({models[one]["device"] for one in ("ngrams", name) if (models.get(one) or {}).get("device")}) > 1
+    for one in ("ngrams", name):
+        entry = models.get(one) or {}
+        latency, size = (entry.get("latency_ms") or {}).get("p50"), entry.get("size_mib")
+        where = f" on {entry['device']}" if device and entry.get("device") else ""
+        parts = [f"{latency:.2f} ms a row{where}" if latency else "", f"{size:.1f} MiB" if size else ""]
+        if any(parts):
+            found.append(f"{called(facts, one)} {' and '.join(filter(None, parts))}")
+    return f" ({'; '.join(found)})" if len(found) == 2 else ""
+
+
+def _is_tied(facts: Facts, other: str, gain: Mapping[str, Any]) -> bool:
+    """Whether no model at all could have been shown to be better than another: 1 is less than what can be shown away from it."""
+    value = _value(facts, other)
+    return value is not None and not gain_is_shown(gain) and 1 - value < _smallest(facts, gain)
+
+
+def _smallest(facts: Facts, gain: Mapping[str, Any]) -> float:
+    """The smallest difference that a test of these rows could have shown: half the gain's interval, and of accuracy six rows at least."""
+    low, high = gain["ci95"]
+    rows = test_rows(facts) if facts["primary_metric"] == "accuracy" else None
+    return max((high - low) / 2, 6 / rows if rows else 0.0)
+
+
+def _limit(facts: Facts, gain: Mapping[str, Any]) -> str:
+    rows = test_rows(facts)
+    return (
+        f" On these {rows:,} test rows no difference below {100 * _smallest(facts, gain):.1f} points can be significant."
+        if rows
+        else ""
+    )
+
+
+def _rows(facts: Facts) -> str:
+    rows = test_rows(facts)
+    return f"the {rows:,} test rows" if rows else "the test rows"
+
+
+def _value(facts: Facts, name: str) -> float | None:
+    return metric_value((facts.get("models") or {}).get(name), facts["primary_metric"])
+
+
+def _against(facts: Facts, name: str, other: str) -> str:
+    return f"{_value(facts, name) or 0:.3f} against {_value(facts, other) or 0:.3f}".replace("-", "−")
+
+
+def _longer(facts: Facts, name: str, stage: str | None = None) -> str:
+    """The option that doubles the updates of a model's training, and gives it as many as its kind needs."""
+    stages = (facts.get("trainings") or {}).get(name) or {}
+    stage = stage or next(reversed(stages), None)
+    made = stages.get(stage or "") or {}
+    steps = max(2 * made["steps"], made.get("least") or 0) if made.get("steps") else "N"
+    return f"--set {_place(name, stage)}max_steps={steps}"
+
+
+def _place(name: str, stage: str | None = None) -> str:
+    """Where the settings of a model's training are: of a fine-tuning at the top, of a student in its stage."""
+    return "train." if name == "teacher" else f"stages.{stage or 'N'}.train."

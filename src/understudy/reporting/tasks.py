@@ -1,0 +1,77 @@
+"""What a run of several tasks found: a table for the terminal and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from understudy.reporting.table import MODEL_NAMES, gain_is_shown, metric_name, model_name, p_value, short_count
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_UNKNOWN = "–"
+
+
+def table(facts: Mapping[str, Any]) -> Table:
+    """A rich table: a row for each task with its metric for each model and the gain over the student alone; the means come last."""
+    from rich import box
+    from rich.table import Table
+
+    header, *rows = table_cells(facts)
+    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for place, name in enumerate(header):
+        drawn.add_column(name, justify="left" if place < 2 else "right", vertical="bottom")
+    for row in rows:
+        drawn.add_row(*row, style="bold" if row is rows[-1] else None)
+    return drawn
+
+
+def table_cells(facts: Mapping[str, Any]) -> list[list[str]]:
+    """The table as text: a header, a row for each task, and the mean."""
+    measured = {model for one in facts["tasks"].values() for model in one["value"]}
+    models = [model for model in MODEL_NAMES if model in measured]
+    cells = [["", "", *map(model_name, models), "gain over alone", "p"]]
+    for task, one in facts["tasks"].items():
+        gain = one["gain_over_alone"]
+        cells.append([
+            task, metric_name(one["primary_metric"]), *(_number(one["value"].get(model)) for model in models),
+            _gain(gain and gain["value"]), p_value(gain["p_value"]).removeprefix("p ").removeprefix("= ") if gain else _UNKNOWN,
+        ])  # fmt: skip
+    mean = facts["mean"]
+    cells.append(["mean", "", *(_number(mean.get(model)) for model in models), _gain(facts["gain_over_alone"]), ""])
+    return cells
+
+
+def warnings(facts: Mapping[str, Any]) -> list[str]:
+    """What should be put right first, task by task, as the page of each says it."""
+    return [
+        f"{task}: {one['text']} {one['advice']}"
+        for task, own in facts["tasks"].items()
+        for one in own.get("findings") or []
+        if not one["good"]
+    ]
+
+
+def verdict(facts: Mapping[str, Any]) -> str:
+    """How large the student is, and on which tasks the teachers are shown to have helped or harmed."""
+    tasks = facts["tasks"]
+    said = f"One student of {short_count(facts['parameters'])} parameters for {len(tasks)} tasks"
+    gains = {task: one["gain_over_alone"] for task, one in tasks.items() if one["gain_over_alone"]}
+    if not gains:
+        return f"{said}; whether the teachers helped is unknown, as no student was trained without them."
+    better = [task for task, gain in gains.items() if gain_is_shown(gain) and gain["value"] > 0]
+    worse = [task for task, gain in gains.items() if gain_is_shown(gain) and gain["value"] < 0]
+    found = [f"{word} on {', '.join(which)}" for word, which in (("better", better), ("worse", worse)) if which]
+    other = "than the same student on the labels alone"
+    if not found:
+        return f"{said}; no statistically significant gain over the same student on the labels alone on any of them."
+    return f"{said}; it is {' and '.join(found)} {other}."
+
+
+def _number(value: float | None) -> str:
+    return _UNKNOWN if value is None else f"{value:.3f}".replace("-", "−")
+
+
+def _gain(value: float | None) -> str:
+    return _UNKNOWN if value is None else f"{value:+.3f}".replace("-", "−")

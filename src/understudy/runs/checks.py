@@ -1,0 +1,192 @@
+"""What a run refuses before anything is spent or written."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from understudy.data.batches import Tokens
+from understudy.data.rows import (
+    labelled,
+)  # fmt: skip
+from understudy.errors import ModelError, RecipeError
+from understudy.models import encoder
+from understudy.runs.folder import Say
+from understudy.runs.plan import Plan
+from understudy.settings.base import StudentPart
+from understudy.settings.recipe import Recipe
+from understudy.settings.stage import Stage, make_objectives
+from understudy.teachers.file import FileTeacher
+from understudy.training.masked_lm import with_head
+from understudy.training.training import check_trainable
+
+if TYPE_CHECKING:
+    pass
+
+
+def check(plan: Plan, device: str) -> None:
+    """Refuse a plan whose teacher does not know its task, or whose stages cannot be trained.
+
+    Raises:
+        UserError: with what does not fit.
+    """
+    check_teacher(plan, device)
+    check_stages(plan)
+
+
+def check_stages(plan: Plan) -> None:
+    """Refuse a plan whose stages cannot be trained on its student.
+
+    Raises:
+        UserError: with what does not fit.
+    """
+    unlabelled = not len(labelled(plan.rows.train))
+    for number, stage in enumerate(plan.recipe.stages):
+        plan.stage_rows(stage)
+        taught = any(weight and one.hears_teacher for weight, one in make_objectives(stage.objectives))
+        if unlabelled and stage.masked_lm is None and not taught:
+            raise RecipeError(
+                f"stage {stage.name} learns from labels only, but no training row has one; give labelled rows with --train, or have "
+                f"it learn from the teacher, as with --set stages.{number}.objectives.0.target=teacher"
+            )
+        if stage.augment is not None and isinstance(plan.teacher, FileTeacher):
+            raise RecipeError(
+                f"stage {stage.name} augments rows for the teacher to label, but the teacher is a file of outputs; "
+                f"give the teacher's folder, or set stages.{number}.augment=null"
+            )
+        _check_inside(plan.at(stage), stage)
+        check_trainable(plan.at(stage).student, stage.train, plan.recipe.report_to)
+
+
+def check_teacher(plan: Plan, device: str) -> None:
+    """Refuse a teacher that knows less of the validation rows than the most frequent answer does; a black box may not know them.
+
+    Raises:
+        ModelError: with both figures.
+    """
+    validation = labelled(plan.rows.validation)
+    if "validation" in plan.rows.labelled_by_teacher or not plan.teacher_knows(validation):
+        return
+    logits, labels = plan.teacher.logits(validation, device=device), np.asarray(validation["label"])
+    found = plan.task.metrics(plan.task.predictions(logits), labels)
+    name = plan.recipe.teacher.models[0]
+    if plan.task.label_type == "number":
+        if found["pearson"] <= 0:
+            raise ModelError(
+                f"{name}: its Pearson correlation on the validation rows is {found['pearson']:.3f}; it was not trained for this task"
+            )
+        return
+    majority = float(np.bincount(labels).max() / len(labels))
+    if found["accuracy"] < majority:
+        raise ModelError(
+            f"{name}: its accuracy on the validation rows is {found['accuracy']:.3f}, below that of always predicting the most frequent "
+            f"label ({majority:.3f}). Is it fine-tuned on this task, with the labels "
+            f"{', '.join(plan.rows.label_names or ())} in this order?"
+        )
+
+
+def _check_inside(plan: Plan, stage: Stage) -> None:
+    """Refuse a stage that compares what goes on inside models where it cannot be compared.
+
+    Raises:
+        UserError: more than one teacher, or none but its outputs; attention that is not found; texts cut into other tokens.
+    """
+    objectives = [one for mixed in (False, True) for _, one in plan.objectives(stage, mixed=mixed)]
+    if stage.masked_lm is not None:
+        _check_language(plan, stage)
+    for objective in objectives:
+        for layer in objective.student_needs.attention:
+            encoder.projections(plan.student.model, layer)
+    if stage.mixup is not None and "inputs_embeds" not in inspect.signature(plan.student.model.forward).parameters:
+        raise RecipeError(
+            f"stage {stage.name} uses mixup of word embeddings, which student {plan.recipe.student.kind} does not support; "
+            "use teacher_layers, narrow or pretrained"
+        )
+    if not plan.asks_live(stage):
+        return
+    if len(plan.teacher.models) != 1:
+        many = f"{len(plan.teacher.models)} teachers" if plan.teacher.models else "a file of outputs"
+        raise RecipeError(
+            f"stage {stage.name} uses hidden states, attention or mixup, which need one teacher model; given are {many}"
+        )
+    teacher = plan.teacher.models[0]
+    for objective in objectives:
+        for layer in objective.needs.attention:
+            encoder.projections(teacher.model, layer)
+    if not (stage.mixup or stage.masked_lm or any(objective.compares_tokens for objective in objectives)):
+        return
+    rows = plan.stage_rows(stage)
+    own, other = Tokens(plan.student, rows).lengths, Tokens(teacher, rows).lengths
+    apart = np.flatnonzero(own != other)
+    if apart.size:
+        row = int(apart[0])
+        short = min(plan.student.max_length, teacher.max_length)
+        if plan.student.max_length != teacher.max_length and max(own[row], other[row]) > short:
+            raise RecipeError(
+                f"stage {stage.name} compares tokens, but the teacher reads at most {teacher.max_length} tokens of a row and the student "
+                f"{plan.student.max_length}: set data.max_length={short}"
+            )
+        raise RecipeError(
+            f"stage {stage.name} compares tokens, but teacher and student tokenize texts differently: row {row + 1} "
+            f"({rows['text'][row]!r:.50}) has {other[row]} for the teacher, {own[row]} for the student. "
+            "Give the student the teacher's vocabulary"
+        )
+
+
+def _check_language(plan: Plan, stage: Stage) -> None:
+    """Refuse a stage with a masked-language head where student or teacher cannot have one, or count other tokens.
+
+    Raises:
+        UserError: with what to give instead.
+    """
+    teacher = plan.pretrained.models[0] if plan.pretrained else None
+    with_head(plan.student, plan.recipe.seed, teacher)
+    if not plan.needs(stage).logits:
+        return
+    if teacher is None:
+        raise RecipeError(
+            f"stage {stage.name} learns the predictions of a masked language model; give one with --pretrained FOLDER "
+            "(the teacher before fine-tuning; `understudy pretrain` makes one)"
+        )
+    if teacher.tokenizer.get_vocab() != plan.student.tokenizer.get_vocab():
+        raise RecipeError(
+            f"stage {stage.name} compares probabilities of tokens, so student and --pretrained need one vocabulary; they have "
+            f"{len(plan.student.tokenizer):,} and {len(teacher.tokenizer):,} tokens. Set student.vocabulary=teacher"
+        )
+
+
+def warn_of_few_updates(recipe: Recipe, updates: Sequence[int], say: Say, *, tasks: int = 1) -> None:
+    """Say where a student, or an assistant, makes in all its stages fewer than half of the updates that its kind has at the least.
+
+    Args:
+        tasks: for each of which the least number is.
+    """
+    least = least_updates(recipe, tasks=tasks)
+    totals: dict[str, tuple[StudentPart, int, str]] = {}
+    for stage, count in zip(recipe.stages, updates, strict=True):
+        who, part = (
+            ("the student", recipe.student)
+            if stage.student is None
+            else (f"the assistant of stage {stage.name}", stage.student)
+        )
+        totals[who] = part, totals.get(who, (part, 0, ""))[1] + count, stage.name
+    for who, (part, count, last) in totals.items():
+        few_updates(count, least[last], f"{who} ({part.kind})", f"stages.{last}.train", say)
+
+
+def least_updates(recipe: Recipe, *, tasks: int = 1) -> dict[str, int]:
+    """Stage → the fewest updates that the kind of its student, or assistant, needs in all its stages; 0 where it names none."""
+    return {
+        stage.name: ((stage.student or recipe.student).make().defaults().get("min_updates") or 0) * tasks
+        for stage in recipe.stages
+    }
+
+
+def few_updates(updates: int, least: int | None, who: str, place: str, say: Say) -> None:
+    """Say where a training is so short that it may well end before it has learned the task."""
+    if least and updates < least / 2:
+        say(f"Warning: {updates:,} updates are few for {who}; about {least:,} are needed. Leave {place}.epochs and max_steps "
+            f"out, or give {place}.min_updates={least}")  # fmt: skip

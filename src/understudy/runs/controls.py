@@ -1,0 +1,215 @@
+"""The controls: the same student from the same start, the same maximum number of updates and the same selection, taught otherwise.
+
+Each training stops by its own validation, so that one may make fewer updates than the other.
+
+`alone` is the recipe without its teacher, and tells whether the teacher helped: what needs none stays (masked language modelling,
+blended rows with their labels, changed rows whose label survives). `pseudo_labels` has the teacher's most likely label in the place of
+all else that it gives, and tells whether softness, and what goes on inside the teacher, helped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from understudy import __version__
+from understudy.data.rows import facts_of, labelled
+from understudy.machine import process_count
+from understudy.objectives import LayerObjective
+from understudy.runs.inputs import contents
+from understudy.runs.made_rows import augmented_rows
+from understudy.runs.plan import Plan
+from understudy.settings.base import ObjectivePart
+from understudy.settings.recipe import Recipe
+from understudy.settings.stage import Stage
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Terms = tuple[ObjectivePart, ...]
+
+
+def stages_of(control: str, plan: Plan) -> list[tuple[Stage, Dataset]]:
+    """What a control trains on: its stages, each with its rows."""
+    make = MAKE[control]
+    stages = [make(stage, plan.recipe, plan.updates(stage)) for stage in trained_stages(control, plan.recipe)]
+    return [(stage, rows_of(control, stage, plan)) for stage in stages]
+
+
+def trained_stages(control: str, recipe: Recipe) -> Sequence[Stage]:
+    """The recipe's stages that a control goes through; alone has no use for assistants, and the student begins after the last one."""
+    if control != "alone":
+        return recipe.stages
+    first = max((place for place, stage in enumerate(recipe.stages, 1) if stage.student is not None), default=0)
+    return recipe.stages[first:]
+
+
+def rows_of(control: str, stage: Stage, plan: Plan) -> Dataset:
+    """The rows that a stage of a control learns from: for alone those with a label, and those changed from them."""
+    from datasets import concatenate_datasets
+
+    if control != "alone" or stage.masked_lm is not None:
+        return plan.stage_rows(stage)
+    rows = labelled(plan.rows.train)
+    if stage.augment is None:
+        return rows
+    return concatenate_datasets([rows, augmented_rows(plan, stage, rows, keep_labels=True)])
+
+
+def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: str) -> str:
+    """A name for what decides a control's weights, so that none is trained twice.
+
+    The teacher counts only where the control uses it; the rows that were made count as what they are.
+    """
+    import torch
+    import transformers
+
+    recipe = plan.recipe
+    described = {
+        "control": control, "processes": process_count(), "device": device, "seed": recipe.seed,
+        "versions": [__version__, torch.__version__, transformers.__version__],
+        "task": recipe.task, "metric": recipe.selection_metric,
+        "student": [recipe.student.model_dump(mode="json"), plan.student.fingerprint, plan.autocast],
+        "stages": [stage.model_dump(mode="json") for stage, _ in stages],
+        "files": contents([recipe.student, *(stage for stage, _ in stages)]),
+        "rows": [facts_of(rows) for _, rows in stages], "validation": facts_of(plan.rows.validation),
+        "held_out": [facts_of(plan.texts[stage.name][1]) for stage, _ in stages if stage.masked_lm],
+        "assistants": [plan.assistants[stage.name].fingerprint for stage, _ in stages if stage.student],
+        "pretrained": plan.pretrained.fingerprint if plan.pretrained and any(stage.masked_lm for stage, _ in stages) else None,
+        "teacher": None if control == "alone" else plan.teacher.fingerprint,
+    }  # fmt: skip
+    return f"{control}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def alone(stage: Stage, recipe: Recipe, updates: int) -> Stage:
+    """The stage without the teacher, for at most as many updates: what is left of its terms, or the labels where nothing is.
+
+    The weights are scaled so that those of the stage sum to 1.
+    """
+    terms = _without_teacher(stage.objectives)
+    language = stage.masked_lm is not None and stage.masked_lm.fraction > 0 and bool(terms)
+    terms = terms or (_labels(1.0, _label_settings(recipe)),)
+    mixed = _without_teacher(stage.mixup.objectives) if stage.mixup else ()
+    steps = tuple(step for step in stage.augment.steps if step.make().keeps_label) if stage.augment else ()
+    total = sum(term.weight for term in terms)
+    return stage.model_copy(
+        update={
+            "rows": stage.rows if language else ("train",),
+            "augment": stage.augment.model_copy(update={"steps": steps}) if stage.augment and steps else None,
+            "mixup": stage.mixup.model_copy(update={"objectives": _scaled(mixed, total)})
+            if stage.mixup and mixed
+            else None,
+            "masked_lm": stage.masked_lm if language else None,
+            "teacher": "given",
+            "self_average": None,
+            "objectives": _scaled(terms, total),
+            "train": stage.train.model_copy(update={"max_steps": updates}),
+        }
+    )
+
+
+def pseudo_labelled(stage: Stage, recipe: Recipe, updates: int) -> Stage:
+    """The stage with the teacher's most likely label in the place of its other answers, and nothing from inside it.
+
+    A stage on plain text that is left without a term learns the task, on the rows of the last stage, for at most as many updates.
+    """
+    terms = _hardened(stage.objectives)
+    mixed = _hardened(stage.mixup.objectives) if stage.mixup else ()
+    changes: dict[str, Any] = {
+        "objectives": terms or (_labels(1.0, {"target": "teacher"}),),
+        "mixup": stage.mixup.model_copy(update={"objectives": mixed}) if stage.mixup and mixed else None,
+    }
+    if stage.masked_lm is not None and not terms:
+        changes |= {"masked_lm": None, "rows": recipe.stages[-1].rows,
+                    "train": stage.train.model_copy(update={"max_steps": updates})}  # fmt: skip
+    return stage.model_copy(update=changes)
+
+
+MAKE: dict[str, Callable[[Stage, Recipe, int], Stage]] = {"alone": alone, "pseudo_labels": pseudo_labelled}
+
+
+def kept(control: str, recipe: Recipe) -> list[str]:
+    """What a control has of the recipe beside labels, for the reader of a report.
+
+    >>> from understudy.settings.loading import load_recipe
+    >>> kept("alone", load_recipe("well_read")), kept("alone", load_recipe("hinton"))
+    (['masked language modelling (stage pretraining)'], [])
+    """
+    found = []
+    for stage in (MAKE[control](stage, recipe, 1) for stage in trained_stages(control, recipe)):
+        what = []
+        if stage.student is not None:
+            what += [f"an assistant, {stage.student.kind}"]
+        if stage.masked_lm is not None:
+            what += ["masked language modelling"]
+        if stage.augment is not None:
+            what += [f"rows changed by {', '.join(step.kind for step in stage.augment.steps)}"]
+        if stage.mixup is not None:
+            what += ["mixup of labels"]
+        found += [f"{one} (stage {stage.name})" for one in what]
+    return found
+
+
+def start(plan: Plan) -> str:
+    """What the first weights of the student, and so of its controls, hold of another model; empty: nothing.
+
+    Empty as well where only outputs of the teacher are known.
+    """
+    copied = plan.recipe.student.make().copied
+    if not copied or not (plan.recipe.teacher.pretrained or plan.teacher.model):
+        return ""
+    return f"{copied} of the {'pretrained model' if plan.recipe.teacher.pretrained else 'teacher'}"
+
+
+def described(control: str, recipe: Recipe, first: str) -> str:
+    """A sentence on what a control has beside the labels, for the terminal.
+
+    >>> from understudy.settings.loading import load_recipe
+    >>> described("alone", load_recipe("well_read"), "")
+    "The control 'alone' keeps masked language modelling (stage pretraining)"
+    """
+    has = [*kept(control, recipe), *([f"the student's start ({first})"] if first else [])]
+    return f"The control '{control}' keeps {', '.join(has) or 'nothing but labels'}"
+
+
+def _without_teacher(terms: Terms) -> Terms:
+    """The terms that need no teacher; of labels only those of the rows."""
+    found = []
+    for term in terms:
+        if term.weight and term.kind == "labels" and term.settings["target"] != "teacher":
+            found.append(_labels(term.weight, {**term.settings, "target": "gold"}))
+        elif term.weight and not term.make().hears_teacher:
+            found.append(term)
+    return tuple(found)
+
+
+def _hardened(terms: Terms) -> Terms:
+    """The terms with the teacher's most likely label in the place of its other answers, without those on what goes on inside."""
+    found = []
+    for term in terms:
+        made = term.make()
+        if term.kind == "annealed_targets":
+            found.append(ObjectivePart(kind=term.kind, weight=term.weight, **{**term.settings, "hard": True}))
+        elif term.kind == "labels" or not made.hears_teacher:
+            found.append(term)
+        elif not isinstance(made, LayerObjective):
+            found.append(_labels(term.weight, {"target": "teacher"}))
+    return tuple(found) if any(term.weight for term in found) else ()
+
+
+def _label_settings(recipe: Recipe) -> dict[str, Any]:
+    """Of the recipe's last term on labels; the defaults where it has none."""
+    terms = [
+        term for stage in recipe.stages if stage.masked_lm is None for term in stage.objectives if term.kind == "labels"
+    ]
+    return {**(terms[-1].settings if terms else {}), "target": "gold"}
+
+
+def _labels(weight: float, settings: dict[str, Any]) -> ObjectivePart:
+    return ObjectivePart(kind="labels", weight=weight, **settings)
+
+
+def _scaled(terms: Terms, total: float) -> Terms:
+    return tuple(term.model_copy(update={"weight": term.weight / total}) for term in terms)

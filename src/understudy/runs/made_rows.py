@@ -1,0 +1,79 @@
+"""Rows that a stage makes out of others, made once and kept in the run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from understudy import __version__
+from understudy.augmenters.augmentation import augmented
+from understudy.data.rows import (
+    facts_of,
+    read_rows,
+    write_rows,
+)  # fmt: skip
+from understudy.errors import RecipeError
+from understudy.runs.folder import Say
+from understudy.runs.inputs import contents
+from understudy.runs.plan import Plan
+from understudy.settings.stage import Stage
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def made_rows(plan: Plan, run_folder: Path | None, say: Say) -> dict[str, Dataset]:
+    """Stage → the rows made for it, now or before; stages that do alike share them."""
+    made: dict[str, Dataset] = {}
+    stages: dict[str, Dataset] = {}
+    for stage in plan.recipe.stages:
+        if stage.augment is None:
+            continue
+        rows, key = plan.stage_rows(stage), _made_rows_key(plan, stage)
+        if key not in made:
+            file = _made_rows_file(run_folder, key) if run_folder else None
+            made[key] = read_rows(file, rows) if file and file.is_file() else augmented_rows(plan, stage, rows)
+            if not len(made[key]):
+                raise RecipeError(f"stage {stage.name}: augment changes none of {len(rows):,} rows; give other steps")
+            say(f"Stage {stage.name}: {len(made[key]):,} rows made from {len(rows):,}")
+        stages[stage.name] = made[key]
+    return stages
+
+
+def augmented_rows(plan: Plan, stage: Stage, rows: Dataset, *, keep_labels: bool = False) -> Dataset:
+    """The rows that a stage makes out of others.
+
+    Args:
+        keep_labels: each has the label of the row that it was made from; else none has, and the teacher labels them.
+    """
+    assert stage.augment is not None
+    return augmented(
+        rows, [step.make() for step in stage.augment.steps], copies=stage.augment.copies, seed=plan.recipe.seed,
+        teacher=plan.teacher.model, words=stage.augment.words, keep_labels=keep_labels,
+        leave_out={*plan.rows.validation["identity"], *plan.rows.test["identity"]},
+    )  # fmt: skip
+
+
+def keep_made_rows(plan: Plan, run_folder: Path) -> None:
+    """Write augmented rows into the run's folder: `prepare` reads them there when the run goes on."""
+    for name, made in plan.augmented.items():
+        stage = next(stage for stage in plan.recipe.stages if stage.name == name)
+        file = _made_rows_file(run_folder, _made_rows_key(replace(plan, augmented={}), stage))
+        if not file.is_file():
+            write_rows(file, made)
+
+
+def _made_rows_file(run_folder: Path, key: str) -> Path:
+    return run_folder / "made_rows" / f"{key}.parquet"
+
+
+def _made_rows_key(plan: Plan, stage: Stage) -> str:
+    """A name for what decides which rows a stage makes."""
+    assert stage.augment is not None
+    described = [__version__, plan.recipe.seed, plan.teacher.fingerprint, stage.augment.model_dump(mode="json"),
+                 contents([stage.augment]), facts_of(plan.stage_rows(stage)), facts_of(plan.rows.validation),
+                 facts_of(plan.rows.test)]  # fmt: skip
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,111 @@
+"""What a run proves: every model on the test rows, and all that is written of it."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from understudy import __version__
+from understudy.data.rows import Rows, labelled
+from understudy.evaluation.measure import Measured, compare
+from understudy.evaluation.ngrams import fit_ngrams
+from understudy.evaluation.predictions import PREDICTIONS, predictions, write_predictions
+from understudy.evaluation.reference import as_agreement
+from understudy.exporting.model_card import write_model_card
+from understudy.files import read_json
+from understudy.models.text_model import TextModel
+from understudy.reporting.advice import findings
+from understudy.reporting.page import write_page
+from understudy.runs import controls
+from understudy.runs.checks import least_updates
+from understudy.runs.folder import Run, Say
+from understudy.runs.plan import Plan
+from understudy.runs.shipping import Shipped
+from understudy.settings.finetune import FinetuneSettings
+from understudy.settings.recipe import Recipe
+from understudy.teachers.store import Store
+
+if TYPE_CHECKING:
+    from understudy.tasks import Task
+
+
+def prove(
+    run: Run, plan: Plan, models: Mapping[str, Measured], store: Store | None, shipped: Shipped, *, device: str, command: str, say: Say
+) -> None:  # fmt: skip
+    """Measure all models on the test rows, and write what was found: every answer, then the facts, the card and the page.
+
+    Without a store there is no teacher.
+    """
+    say("Measuring on the test rows")
+    recipe, names, test = plan.recipe, plan.rows.label_names, labelled(plan.rows.test)
+    validation = test if plan.rows.test_is_validation else labelled(plan.rows.validation)
+    if store is not None:
+        said = [store.logits(rows) if plan.teacher_knows(rows) else None for rows in (test, validation)]
+        teacher = Measured(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders), *said)
+        models = {"teacher": teacher, **models}
+    models = {**models, **ngram_baseline(plan.rows, plan.task, recipe, say)}
+    models = {name: one.answered(test, validation, device) for name, one in {**models, **shipped.models}.items()}
+    by_teacher = plan.rows.labelled_by_teacher
+    compared = compare(models, test, plan.task, metric=recipe.selection_metric, label_names=names, device=device, seed=recipe.seed,
+                       validation=None if "validation" in by_teacher else validation)  # fmt: skip
+    if "test" in by_teacher:
+        compared = as_agreement(compared)
+    write_predictions(run.folder / PREDICTIONS, predictions(test, models, names, compared["models"]))
+    facts = {
+        "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
+        "command": command, "label_names": names, "data": plan.rows.facts(),
+        "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.at(stage).layer_maps(stage))},
+        **compared, "trainings": _trainings(run, plan, models), "exports": shipped.parity,
+        "controls": {
+            name: {"kept": controls.kept(name, recipe), "start": controls.start(plan)}
+            for name in controls.MAKE if f"student_{name}" in models
+        },
+    }  # fmt: skip
+    run.record({**facts, "findings": findings(facts)})
+    shipped.tell_card(run.facts)
+    for name, (model, *_) in ((name, measured.models) for name, measured in models.items() if measured.models):
+        if isinstance(model, TextModel) and (run.folder / name / "config.json").is_file():
+            write_model_card(model, run.folder / name, pair=plan.rows.pair)
+    write_page(run.folder)
+
+
+def _trainings(run: Run, plan: Plan, models: Container[str]) -> dict[str, Any]:
+    """How the training of every model that was measured went, and the teacher's, where `understudy finetune` made it alone."""
+    rows, least = len(labelled(plan.rows.validation)), least_updates(plan.recipe, tasks=plan.tasks)
+    every = run.trainings(plan.recipe.selection_metric, rows=rows, least=least)
+    found = {model: stages for model, stages in every.items() if model in models}  # one may be asked for no more
+    facts = list(map(_facts_of, plan.teacher_folders))
+    if len(facts) == 1:
+        found |= facts[0].get("trainings") or {}
+    return found
+
+
+def ngram_baseline(rows: Rows, task: Task, settings: Recipe | FinetuneSettings, say: Say) -> dict[str, Measured]:
+    """The n-gram baseline of a run as `ngrams`, fitted now; nothing where it is not asked for or has nothing to learn from."""
+    if not settings.baseline:
+        return {}
+    if not len(labelled(rows.train)):
+        say("No n-gram baseline: it learns from labels, and no training row has one")
+        return {}
+    outputs = task.outputs(rows.label_names)
+    model = fit_ngrams(labelled(rows.train), labelled(rows.validation), task, settings.selection_metric, outputs)
+    if model is None:
+        say("No n-gram baseline: the labelled training rows have no n-grams, or only one class")
+        return {}
+    return {"ngrams": Measured((model,), seconds=model.seconds)}
+
+
+def _seconds_of(teachers: Sequence[Path]) -> float | None:
+    """Seconds of the teachers' training, where `understudy finetune` made them all."""
+    found = [_facts_of(folder).get("models", {}).get("teacher", {}).get("seconds") for folder in teachers]
+    return None if not found or None in found else sum(found)
+
+
+def _facts_of(teacher: Path) -> dict[str, Any]:
+    """What `understudy finetune` wrote beside a teacher; empty where another program made it, or the file is damaged."""
+    try:
+        found = read_json(teacher / "facts.json")
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("models", {}), dict) else {}

@@ -1,0 +1,163 @@
+"""The trials of one process: draw, train, export, measure; and the run of the best."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from understudy.data.rows import labelled
+from understudy.errors import TrainingError, UnderstudyError
+from understudy.evaluation.measure import answers_of
+from understudy.models.text_model import TextModel
+from understudy.reporting.search import FORMS, words_of
+from understudy.runs.folder import Run, Say
+from understudy.runs.plan import Plan
+from understudy.runs.training import train_stage
+from understudy.searching.budget import shown
+from understudy.searching.costs import Candidate, shippable, teachable
+from understudy.searching.ground import Ground
+from understudy.searching.study import SharedStudy
+from understudy.teachers.store import Store
+
+if TYPE_CHECKING:
+    from optuna import Trial
+    from optuna.trial import FrozenTrial
+
+
+@dataclass(frozen=True)
+class Trying:
+    """The trials of this process.
+
+    Args:
+        candidates: within the budget.
+    """
+
+    ground: Ground
+    study: SharedStudy
+    store: Store
+    run: Run
+    candidates: list[Candidate]
+    say: Say
+
+    def all(self, total: int, seconds: float | None, *, wait: bool) -> None:
+        """Make trials until the study has `total`, or the time is over; then wait for those of other workers.
+
+        The bar on stderr counts the trials of all workers.
+        """
+        from tqdm.auto import tqdm
+
+        ends = time.monotonic() + seconds if seconds is not None else math.inf
+        waiting = False
+        self.study.recover()
+        with tqdm(desc="search", total=total, unit="trial", leave=False, dynamic_ncols=True) as bar:
+            while time.monotonic() < ends:
+                self.study.revive()
+                bar.n = self.study.count("COMPLETE", "PRUNED")
+                bar.set_postfix_str(
+                    "" if self.study.best is None else f"best {self.ground.metric} {self.study.best:.4f}"
+                )
+                if self.study.count("WAITING") or len(self.study.trials) < total:
+                    self.study.run_one(total, self._try)
+                    continue
+                if not wait or not self.study.count("RUNNING"):
+                    break
+                if not waiting:
+                    self.say(f"Waiting for {self.study.count('RUNNING')} trials of other workers")
+                waiting = True
+                time.sleep(1)
+        self.say(f"{self.study.count('COMPLETE', 'PRUNED')} of {total} trials are done")
+
+    def _try(self, trial: Trial) -> float:
+        """One trial: draw, train, export; the validation metric of what would ship."""
+        from optuna import TrialPruned
+
+        ground, started = self.ground, time.perf_counter()
+        tried = ground.used(ground.space.draw(trial, teachable(self.candidates), hot=ground.hot))
+        one = self._candidate(tried)
+        trial.set_user_attr("tried", tried)
+        trial.set_user_attr("kind", one.kind)
+        trial.set_user_attr("parameters", one.parameters)
+        trial.set_user_attr("costs", one.forms[one.within(ground.budget)[0]])
+        try:
+            value, form = self._value(trial, ground.plan(tried), one)
+        except TrainingError as error:
+            self._stopped(trial, "broken", str(error))
+            raise TrialPruned(str(error)) from error
+        except TrialPruned as pruned:
+            self._stopped(trial, "stopped", str(pruned))
+            raise
+        finally:
+            trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
+        if form is None:
+            why = "no export within the budget matches the student"
+            self._stopped(trial, "over budget", why)
+            raise TrialPruned(why)
+        trial.set_user_attr("form", form)
+        trial.set_user_attr("costs", one.forms[form])
+        costs = f"{FORMS[form]}: {shown(one.forms[form])}"
+        self.say(f"Trial {trial.number}: {self.label(trial)}: {ground.metric} {value:.4f}, {costs}")
+        return value
+
+    def _value(self, trial: Trial, plan: Plan, one: Candidate) -> tuple[float, str | None]:
+        """Train the student of a trial; the metric of the form that ships, and which one that is."""
+        ground, (stage,) = self.ground, plan.recipe.stages
+        student = TextModel(copy.deepcopy(plan.student.model), plan.student.tokenizer, plan.student.max_length)
+        rows = plan.stage_rows(stage)
+        key = hashlib.sha256(plan.recipe.dump().encode()).hexdigest()[:16]
+        folder = self.run.checkpoints / key  # a trial that was killed goes on where it was
+        write = self.run.writer(f"trial {trial.number}", stage.name)
+        every = max(plan.updates(stage) // stage.train.evaluations, 1)
+
+        def heard(line: dict[str, Any]) -> None:
+            write(line)
+            if "validation" in line:
+                self.study.report(trial, line["validation"][ground.metric], line["step"] // every)
+
+        kept = self.store.logits(rows) if plan.keeps_logits(stage) else None
+        train_stage(plan, student, stage, rows, kept, folder, f"trial {trial.number}", ground.device, write=heard)
+        validation = labelled(plan.rows.validation)
+        with tempfile.TemporaryDirectory() as exports:
+            student.save(Path(exports) / "student")
+            student = TextModel.load(Path(exports) / "student")  # in bf16, training leaves its casts in the model
+            ships = shippable(plan, student, validation, Path(exports), trained=True, device=ground.device)
+            form = next((form for form in one.within(ground.budget) if form in ships), None)
+            logits = answers_of(ships[form] if form else student, validation, ground.device)
+        shutil.rmtree(folder, ignore_errors=True)
+        return plan.task.metrics(plan.task.predictions(logits), np.asarray(validation["label"]))[ground.metric], form
+
+    def _stopped(self, trial: Trial, state: str, why: str) -> None:
+        trial.set_user_attr("ended", state)
+        self.say(f"Trial {trial.number}: {self.label(trial)}: {state}: {why}")
+
+    def _candidate(self, tried: Mapping[str, Any]) -> Candidate:
+        return next(one for one in self.candidates if (one.kind, one.shape) == (tried["student"], tried["shape"]))
+
+    def label(self, trial: Trial | FrozenTrial) -> str:
+        """What a trial tries, in words."""
+        return ", ".join(words_of(trial.user_attrs["tried"]))
+
+    def best(self) -> FrozenTrial:
+        """The trial with the best validation metric; of equal ones the cheapest.
+
+        Raises:
+            UnderstudyError: none came to its end within the budget.
+        """
+        done = [one for one in self.study.trials if one.state.name == "COMPLETE"]
+        if not done:
+            raise UnderstudyError(
+                f"none of {len(self.study.trials)} trials finished within the budget; try more with --resume and a higher "
+                "--trials, or raise the budget"
+            )
+        return max(
+            done, key=lambda one: (one.value, *(-cost for cost in one.user_attrs["costs"].values()), -one.number)
+        )

@@ -1,0 +1,160 @@
+"""A recipe is data, whole and sourced: what to distil, from what, how."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, Self
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from understudy import parts
+from understudy.errors import RecipeError, did_you_mean
+from understudy.settings.base import Frozen, StudentPart, dump_yaml, is_default, is_empty, plain
+from understudy.settings.data import DataSettings
+from understudy.settings.stage import Stage
+from understudy.settings.teacher import TeacherSettings
+
+_TASK_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_TAKEN = ("checkpoints", "tensorboard", "mean")  # folders of a run of several tasks, and its metric
+# What only one task can have: beside `tasks`, these are told apart from what counts for all of them.
+_OF_ONE_TASK = {"data": ("train", "validation", "test", "transfer", "raw"), "teacher": ("models", "weights", "store")}
+
+
+class TaskSettings(Frozen):
+    """One of the tasks that a student learns side by side."""
+
+    name: str = Field(description="of its folder in the run")
+    task: str = "classification"
+    metric: str | None = Field(default=None, description="as of a recipe; selection takes the mean over tasks")
+    data: DataSettings = DataSettings()
+    teacher: TeacherSettings = Field(default=TeacherSettings(), description="no models: trained on its labels only")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        check_task_name(self.name)
+        check_metric(self.task, self.metric)
+        return self
+
+
+class Recipe(Frozen):
+    """Everything that a run depends on."""
+
+    name: str
+    task: str = "classification"
+    metric: str | None = Field(default=None, description="selects on validation; null: the task's primary metric")
+    seed: int = Field(default=0, ge=0)
+    data: DataSettings = DataSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    tasks: tuple[TaskSettings, ...] | None = Field(
+        default=None,
+        description="one student for several tasks, each with its data and teacher; null: one task, as the settings above say",
+    )
+    student: StudentPart
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    control: tuple[Literal["alone", "pseudo_labels"], ...] = ("alone",)
+    export: tuple[Literal["onnx", "onnx_int8"], ...] = Field(
+        default=("onnx", "onnx_int8"),
+        description="forms of the student that are written and measured beside it; [] for none",
+    )
+    calibrate: bool = Field(
+        default=False,
+        description="scale the probabilities of exports by a temperature fitted on the validation rows",
+    )
+    baseline: bool = Field(
+        default=True,
+        description="fit a linear model of n-grams on the labelled rows, without teacher or network, and measure it beside the others",
+    )
+    report_to: tuple[str, ...] = Field(default=(), description="tensorboard, mlflow, … as in transformers")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_for_all_tasks(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Beside tasks, `data` and `teacher` hold what counts for every task that does not say otherwise; it is moved there."""
+        if not isinstance(values.get("tasks"), list | tuple) or not values["tasks"]:
+            return values
+        for place, own in _OF_ONE_TASK.items():
+            there = plain(values.get(place)) or {}
+            given = [f"{place}.{name}" for name in own if not is_empty(there.get(name))]
+            if given:
+                raise ValueError(f"{given[0]}: a recipe with tasks has it in each task, as tasks.0.{given[0]}")
+        if values.get("metric"):
+            raise ValueError("metric: a recipe with tasks has it in each task, as tasks.0.metric")
+        tasks = [plain(task) for task in values["tasks"]]
+        moved: dict[str, Any] = {"data": {}, "teacher": {}}
+        for place, model in (("data", DataSettings), ("teacher", TeacherSettings)):
+            shared = plain(values.get(place)) or {}
+            if place == "teacher" and "pretrained" in shared:  # students are cut from it, and there is one student
+                moved[place] = {"pretrained": shared.pop("pretrained")}
+            for task in tasks:
+                if isinstance(task, dict) and isinstance(task.get(place) or {}, dict):
+                    given_here = (task.get(place) or {}).items()
+                    task[place] = shared | {
+                        name: value for name, value in given_here if not is_default(model, name, value)
+                    }
+        return {**values, **moved, "tasks": tasks}
+
+    @model_validator(mode="after")
+    def _tasks_fit(self) -> Recipe:
+        if self.tasks is None:
+            return self
+        names = [task.name for task in self.tasks]
+        if len(set(names)) != len(names):
+            raise ValueError(f"task names must be different; got {', '.join(names)}")
+        for task in self.tasks:
+            for key, given in (("data.raw", task.data.raw), ("teacher.pretrained", task.teacher.pretrained)):
+                if given is not None:
+                    raise ValueError(f"task {task.name}: {key} has no effect in a recipe with several tasks; remove it")
+        for number, stage in enumerate(self.stages):
+            for key in ("augment", "mixup", "masked_lm", "student"):
+                if getattr(stage, key) is not None:
+                    raise ValueError(f"stages.{number}.{key}: not supported in a recipe with tasks; remove it")
+            if stage.teacher != "given":
+                raise ValueError(
+                    f"stages.{number}.teacher is '{stage.teacher}', but each task of a recipe has its own teacher; remove it"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _metric_known(self) -> Recipe:
+        check_metric(self.task, self.metric)
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError(f"stage names must be different; got {', '.join(names)}")
+        if self.stages[0].teacher == "previous":
+            raise ValueError(f"stages.0.teacher is 'previous', but no stage comes before {names[0]}")
+        if self.stages[-1].student is not None:
+            raise ValueError(
+                f"stages.{len(names) - 1}.student: the last stage trains the recipe's student; remove it there"
+            )
+        if self.stages[-1].masked_lm is not None:
+            raise ValueError(f"stages.{len(names) - 1}.masked_lm: the last stage trains the task; remove it there")
+        return self
+
+    @property
+    def selection_metric(self) -> str:
+        return self.metric or parts.part("tasks", self.task).primary_metric
+
+    def dump(self) -> str:
+        """YAML that loads to an equal recipe."""
+        return dump_yaml(self)
+
+
+def check_task_name(name: str) -> None:
+    """Refuse a name of a task that cannot be a folder beside the other things of a run."""
+    if not _TASK_NAME.fullmatch(name):
+        raise ValueError(f"task name '{name}' is invalid: use lower-case letters, digits and _, starting with a letter")
+    if name in _TAKEN:
+        raise ValueError(f"task name '{name}' is used by the run folder; choose another")
+
+
+def check_metric(task: str, metric: str | None) -> None:
+    """Refuse a metric that the task does not have."""
+    try:
+        known = parts.part("tasks", task).metric_names
+    except RecipeError as error:
+        raise ValueError(str(error)) from error
+    if metric is not None and metric not in known:
+        raise ValueError(f"metric '{metric}' is unknown for {task}; {did_you_mean(metric, known)}")

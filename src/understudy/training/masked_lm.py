@@ -1,0 +1,86 @@
+"""A masked-language head on a student's encoder, and what is measured under it."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from understudy.errors import ModelError
+from understudy.models import encoder
+from understudy.models.text_model import TextModel
+from understudy.students.assembly import seeded
+
+METRIC = "masked_accuracy"
+
+
+class MaskedLMScores:
+    """Metrics of a masked language model, made of the sums that `token_scores` gives for each row."""
+
+    def predictions(self, scores: np.ndarray) -> np.ndarray:
+        return scores
+
+    def metrics(self, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Share of the hidden tokens that come first, and exp of their mean −log probability."""
+        loss, right, count = scores.sum(axis=0).tolist()
+        return {METRIC: right / max(count, 1.0), "perplexity": math.exp(min(loss / max(count, 1.0), 700.0))}
+
+
+def token_scores(
+    logits: Float[Tensor, "rows positions tokens"], labels: Int[Tensor, "rows positions"]
+) -> Float[Tensor, "rows 3"]:
+    """Of each row: the sum of −log probability (nats) of its labels, how many came first, how many there are; -100 counts nowhere.
+
+    >>> logits = torch.tensor([[[0.0, 0.0], [9.0, 0.0]]])
+    >>> [round(one, 2) for one in token_scores(logits, torch.tensor([[-100, 0]]))[0].tolist()]
+    [0.0, 1.0, 1.0]
+    """
+    counted = labels != -100
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+    right = (logits.argmax(-1) == labels) & counted
+    return torch.stack([loss.sum(1), right.sum(1).to(loss), counted.sum(1).to(loss)], dim=1)
+
+
+def with_head(student: TextModel, seed: int, teacher: TextModel | None = None) -> TextModel:
+    """The student's own encoder under a masked-language head: what trains the one trains the other.
+
+    The head starts from the teacher's where the shapes agree, its output is tied to the word embeddings.
+
+    Raises:
+        ModelError: the student has no encoder, or its family no masked-language head.
+    """
+    from transformers import AutoModelForMaskedLM
+
+    config: Any = copy.deepcopy(student.model.config)
+    if not encoder.has_layers(student.model):
+        raise ModelError(
+            f"a stage with masked_lm needs a transformer, but this student is {config.model_type}; "
+            "take teacher_layers, narrow or pretrained"
+        )
+    if student.tokenizer.mask_token_id is None:
+        raise ModelError("a stage with masked_lm masks tokens, but the student's tokenizer has no mask token")
+    try:
+        with seeded(seed):
+            model: PreTrainedModel = AutoModelForMaskedLM.from_config(config, dtype="float32")
+    except ValueError as error:
+        raise ModelError(f"{config.model_type}: `transformers` has no masked-language head for this family") from error
+    if teacher is not None:
+        own, given, base = model.state_dict(), teacher.model.state_dict(), f"{model.base_model_prefix}."
+        model.load_state_dict(
+            {
+                name: weight
+                for name, weight in given.items()
+                if not name.startswith(base) and name in own and own[name].shape == weight.shape
+            },
+            strict=False,
+        )
+    setattr(model, model.base_model_prefix, student.model.base_model)
+    model.tie_weights()
+    return TextModel(model.eval(), student.tokenizer, student.max_length)

@@ -1,0 +1,69 @@
+"""The house as docs/architecture.md draws it: one file a program, rooms without a circle, files that one can read."""
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import understudy
+
+SOURCE = Path(understudy.__file__).parent
+COMMANDS = [path.stem for path in sorted((SOURCE / "cli").glob("[a-z]*.py"))]
+LONG = {
+    "rows.py": 590,
+    "multitask.py": 490,
+    "folder.py": 440,
+    "advice.py": 425,
+}  # to be split with the one training and the one way in
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_a_program_and_a_function(name):
+    assert name in understudy.__all__
+    program = importlib.import_module(f"understudy.programs.{name}")
+    assert getattr(understudy, name) is getattr(program, name)
+
+
+def test_every_program_has_a_command():
+    assert {path.stem for path in (SOURCE / "programs").glob("[a-z]*.py")} == set(COMMANDS)
+
+
+def test_rooms_import_each_other_in_no_circle():
+    arrows: dict[str, set[str]] = {}
+    for room, other in _imports():
+        arrows.setdefault(room, set()).add(other)
+    while leaves := {room for others in arrows.values() for room in others} - arrows.keys():
+        arrows = {room: left for room, others in arrows.items() if (left := others - leaves)}
+    assert not arrows, f"rooms in a circle, or above one: {arrows}"
+
+
+def test_files_are_short():
+    lines = {path: path.read_text("utf-8").count("\n") for path in SOURCE.rglob("*.py")}
+    assert not {path: count for path, count in lines.items() if count > LONG.get(path.name, 400)}
+
+
+def _imports() -> Iterator[tuple[str, str]]:
+    """Every import of one room (a folder, or a file beside the folders) by another, also those inside functions."""
+    for path in SOURCE.rglob("*.py"):
+        room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        tree = ast.parse(path.read_text("utf-8"))
+        unseen = {id(inner) for node in ast.walk(tree) if _is_for_types(node) for inner in ast.walk(node)}
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.ImportFrom)
+                and id(node) not in unseen
+                and (node.module or "").startswith("understudy")
+            ):
+                modules = (
+                    [node.module] if node.module != "understudy" else [f"understudy.{name.name}" for name in node.names]
+                )
+                others = {module.split(".")[1] for module in modules} - {room, "__version__"}
+                yield from (
+                    (room, other) for other in others if (SOURCE / other).is_dir() or (SOURCE / f"{other}.py").exists()
+                )
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
