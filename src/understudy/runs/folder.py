@@ -114,7 +114,7 @@ class Run:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def trainings(self, metric: str, *, rows: int, least: Mapping[str, int | None]) -> dict[str, Any]:
-        """How every training of the run went: model → stage → updates, the best value of validation; see `train/curves.py`."""
+        """How every training of the run went: model → stage → updates, the best value of validation; see `training/curves.py`."""
         path = self.folder / METRICS
         lines = path.read_text("utf-8").splitlines() if path.is_file() else []
         return trainings(map(json.loads, lines), metric, rows=rows, least=least)
