@@ -37,6 +37,21 @@ def _full_length(request, monkeypatch):
 
 
 @pytest.fixture
+def sent(monkeypatch) -> list[str]:
+    """Every row that is sent to a teacher model, by its identity."""
+    from understudy.teachers.teacher import ModelTeacher
+
+    rows_sent, whole = [], ModelTeacher.logits
+
+    def logits(self, rows, *, device):
+        rows_sent.extend(rows["identity"])
+        return whole(self, rows, device=device)
+
+    monkeypatch.setattr(ModelTeacher, "logits", logits)
+    return rows_sent
+
+
+@pytest.fixture
 def teacher() -> TextModel:
     return tiny_teacher()
 

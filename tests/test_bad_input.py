@@ -583,7 +583,15 @@ def truncated_store(one):
 
     store = one.folder / "outputs"
     Store(store, TextModel.load(one.world.teacher).fingerprint, 2)
-    (store / "shard-0.npy").write_bytes(b"\x93NUMPY")
+    (store / "shard-0.arrow").write_bytes(b"ARROW1")
+    one.more = ["--store", str(store)]
+
+
+@case("teacher outputs in format 1, of another version of understudy", "Delete the folder", "--store")
+def older_store(one):
+    store = one.folder / "outputs"
+    store.mkdir()
+    (store / "store.json").write_text('{"format": 1, "dtype": "float32", "outputs": 2, "teacher": {}}')
     one.more = ["--store", str(store)]
 
 

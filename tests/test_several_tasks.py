@@ -442,6 +442,14 @@ def test_stages_follow_one_another(recipe, tmp_path, trainings):
     assert all(torch.equal(alone[0]["before"]["mood"][key], value) for key, value in soft["before"]["mood"].items())
 
 
+def test_law_each_row_is_sent_to_its_teacher_once(recipe, tmp_path, sent):
+    run = distill(recipe(control=["pseudo_labels"]), tmp_path / "run")
+    assert len(sent) == len(set(sent)) == 2 * (60 + 30 + 30)
+    run.folder.joinpath("facts.json").unlink()
+    distill(recipe(control=["pseudo_labels"]), tmp_path / "run", resume=True)
+    assert len(sent) == 240
+
+
 def test_a_store_for_each_task(recipe, tmp_path, world, monkeypatch):
     single = load_recipe("hinton", world.keys)
     assert teach(single, tmp_path / "outputs") == {"computed": 120, "kept": 120}
@@ -621,5 +629,5 @@ def test_plan_says_what_distill_would_do_and_writes_nothing(words, tmp_path, und
         80,
     )
     assert found["updates_of_the_student"] == max(steps) == 52 and found["trainings"] == 2
-    assert found["rows_to_teach"] == 320 and found["store_mib"] == pytest.approx(160 * (2 * 16 + 3 * 4) / 2**20)
+    assert found["rows_to_teach"] == 320 and found["store_mib"] == pytest.approx(160 * (2 * 20 + 3 * 4) / 2**20)
     assert found["student_parameters"] == said.json["parameters"] and found["total_minutes"] > 0

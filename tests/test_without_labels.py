@@ -75,6 +75,11 @@ def test_a_model_teaches_text_alone_and_all_figures_are_agreement(world, tmp_pat
     assert "| agreement with the teacher |" in card and "accuracy" not in card
 
 
+def test_law_each_row_is_sent_to_the_teacher_once(world, tmp_path, sent):
+    distill(recipe(world, tmp_path, control=["pseudo_labels"]), tmp_path / "run")
+    assert len(sent) == len(set(sent)) == 160
+
+
 @pytest.mark.parametrize(
     "form",
     [

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import Dataset, concatenate_datasets
 
@@ -68,7 +69,7 @@ def test_every_order_and_split_finds_its_rows(folder):
         np.testing.assert_array_equal(
             open_store(folder).logits(rows.select(order)), truth(rows.select(order)).reshape(-1, 2)
         )
-    assert len(list(folder.glob("shard-*.npy"))) == 4 == len(list(folder.iterdir())) - 1
+    assert len(list(folder.glob("shard-*.arrow"))) == 4 == len(list(folder.iterdir())) - 1
 
 
 def test_nothing_is_asked_twice(folder):
@@ -87,12 +88,12 @@ def test_a_killed_filling_goes_on(folder):
         open_store(folder).fill(impatient, rows)
     assert len(impatient.asked) == 16
     # A kill while a shard is written leaves a file that no reader takes for one; in time it is removed.
-    for name, age in ((".shard-1.npy.17.new", 7200), (".shard-2.npy.18.new", 0)):
-        (folder / name).write_bytes(b"\x93NUMPY half a sh")
+    for name, age in ((".shard-1.arrow.17.new", 7200), (".shard-2.arrow.18.new", 0)):
+        (folder / name).write_bytes(b"ARROW1 half a sh")
         os.utime(folder / name, (time.time() - age,) * 2)
     kept, teacher = open_store(folder), Counting()
     assert len(kept) == 16
-    assert [path.name for path in folder.glob(".*.new")] == [".shard-2.npy.18.new"]  # another run may be writing it
+    assert [path.name for path in folder.glob(".*.new")] == [".shard-2.arrow.18.new"]  # another run may be writing it
     assert kept.fill(teacher, rows) == 14
     assert not set(teacher.asked) & set(impatient.asked)
     np.testing.assert_array_equal(kept.logits(rows), truth(rows))
@@ -128,8 +129,12 @@ def test_float16_halves_and_rounds(folder, tmp_path):
     kept = open_store(folder, dtype="float16").logits(rows)
     assert kept.dtype == np.float32
     np.testing.assert_allclose(kept, truth(rows), rtol=1e-3)
-    for where, dtype, size in ((folder, "float16", 30 * (16 + 4)), (tmp_path / "full", "float32", 30 * (16 + 8))):
-        assert sum(np.load(path).nbytes for path in where.glob("shard-*")) == size == bytes_needed(30, 2, dtype)
+    for where, dtype, size in (
+        (folder, "float16", 30 * (16 + 4 + 4)),
+        (tmp_path / "full", "float32", 30 * (16 + 4 + 8)),
+    ):
+        shards = [pa.ipc.open_file(path).read_all() for path in where.glob("shard-*")]
+        assert sum(shard.nbytes for shard in shards) == size == bytes_needed(30, 2, dtype)
 
 
 def test_values_that_float16_cannot_hold_are_refused(folder):
@@ -183,10 +188,13 @@ def test_of_another_teacher_or_setting(folder, changed, named):
 
 
 def test_of_an_older_format(folder, monkeypatch):
-    open_store(folder)
-    monkeypatch.setattr(store_module, "FORMAT", 2)
-    with pytest.raises(StoreError, match="these differ: format"):
+    open_store(folder).fill(Counting(), rows_of(4))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(store_module, "FORMAT", 3)
+    with pytest.raises(StoreError, match=r"in format 2, .*Delete the folder.* or name another with --store") as caught:
         open_store(folder)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("cut", [0, 10, 100, -1])
@@ -195,7 +203,7 @@ def test_a_truncated_shard_is_named(folder, cut):
     shard = sorted(folder.glob("shard-*"))[1]
     shard.write_bytes(shard.read_bytes()[:cut])
     with pytest.raises(StoreError, match=rf"{shard.name}: truncated or damaged.*delete this file"):
-        open_store(folder)
+        open_store(folder).missing(rows_of(16))
     shard.unlink()  # as it says
     kept = open_store(folder)
     assert kept.fill(Counting(), rows_of(16)) == 8
@@ -215,16 +223,37 @@ def test_a_deleted_shard_is_computed_again_and_no_other_is_lost(folder, deleted)
 
 def test_a_shard_of_something_else(folder):
     open_store(folder)
-    np.save(folder / "shard-0.npy", np.zeros(3))
+    table = pa.table({"identity": ["a"]})
+    with pa.ipc.new_file(folder / "shard-0.arrow", table.schema) as shard:
+        shard.write_table(table)
     with pytest.raises(StoreError, match="not a shard of this store"):
-        open_store(folder)
+        len(open_store(folder))
 
 
-def test_pickles_are_not_opened(folder):
-    open_store(folder)
-    np.save(folder / "shard-0.npy", np.array([print], dtype=object), allow_pickle=True)
-    with pytest.raises(StoreError, match="truncated or damaged"):
-        open_store(folder)
+def test_opening_reads_no_shard_and_filling_reads_each_once(folder, monkeypatch):
+    """However many shards there are and come: what is known is never gone through again to keep more."""
+    open_store(folder).fill(Counting(), rows_of(20))
+    read, opened = [], Store._read
+    monkeypatch.setattr(
+        Store, "_read", lambda self, path, column: read.append((path, column)) or opened(self, path, column)
+    )
+    kept = open_store(folder)
+    assert not read
+    more = rows_of(60)
+    assert kept.fill(Counting(), more) == len(set(more["identity"]) - set(rows_of(20)["identity"]))
+    assert sorted(read) == [(path, "identity") for path in kept._paths] and len(kept._identities) > len(kept._paths)
+    np.testing.assert_array_equal(kept.logits(more), truth(more))
+
+
+def test_what_a_teacher_remembers_is_kept_and_not_computed_again(folder):
+    rows, teacher = rows_of(30), Counting()
+    some = rows.select([3, 4, 3, 29])
+    np.testing.assert_array_equal(teacher.first_logits(some, device="cpu"), truth(some))
+    np.testing.assert_array_equal(teacher.first_logits(some, device="cpu"), truth(some))
+    kept = open_store(folder)
+    assert kept.fill(teacher, rows) == 30
+    assert sorted(teacher.asked) == sorted(rows["text"])
+    np.testing.assert_array_equal(open_store(folder).logits(rows), truth(rows))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '"x"', '{"format": 1}'])

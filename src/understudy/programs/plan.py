@@ -16,12 +16,12 @@ from understudy.runs.multitask import Together, copies, prepare_tasks, resolve_t
 from understudy.runs.multitask import train_stage as train_stage_of_tasks
 from understudy.runs.plan import Plan
 from understudy.runs.preparation import prepare, resolve
-from understudy.runs.training import open_store, train_stage
+from understudy.runs.training import train_stage
 from understudy.settings.calling import recipe_of, silent
 from understudy.settings.recipe import Recipe
 from understudy.settings.stage import Stage
 from understudy.teachers.capture import logits_of
-from understudy.teachers.store import bytes_needed
+from understudy.teachers.store import MARKER, bytes_needed
 from understudy.teachers.teacher import ModelTeacher
 
 STEPS = 8  # measured of each training
@@ -104,8 +104,8 @@ def _plan_of_tasks(recipe: Recipe, device: str, say: Say) -> dict[str, Any]:
 def _rows_to_teach(found: Plan) -> int:
     """Rows whose outputs are not kept yet, each text once."""
     store = Path(found.recipe.teacher.store or "")
-    if (store / "store.json").is_file():
-        kept = open_store(found, store)
+    if (store / MARKER).is_file():
+        kept = found.store(store)
         return len({rows[place]["identity"] for rows in found.taught_rows() for place in kept.missing(rows)})
     return len({identity for rows in found.taught_rows() for identity in rows["identity"]})
 

@@ -9,7 +9,6 @@ from understudy.errors import RecipeError
 from understudy.machine import find_device
 from understudy.runs.folder import Say
 from understudy.runs.preparation import prepare, resolve
-from understudy.runs.training import open_store
 from understudy.settings.calling import recipe_of, silent
 from understudy.settings.recipe import Recipe
 
@@ -45,6 +44,6 @@ def teach(
         )
     device = find_device(device)
     plan = prepare(resolve(recipe), say, device=device)
-    kept = open_store(plan, Path(store))
+    kept = plan.store(Path(store))
     computed = sum(kept.fill(plan.teacher, rows, device=device) for rows in plan.taught_rows())
     return {"computed": computed, "kept": len(kept)}

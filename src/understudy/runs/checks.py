@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,13 +28,16 @@ if TYPE_CHECKING:
     pass
 
 
-def check(plan: Plan, device: str) -> None:
+def check(plan: Plan, device: str, run_folder: Path | None = None) -> None:
     """Refuse a plan whose teacher does not know its task, or whose stages cannot be trained.
+
+    Args:
+        run_folder: of the run, which may hold outputs of the teacher.
 
     Raises:
         UserError: with what does not fit.
     """
-    check_teacher(plan, device)
+    check_teacher(plan, device, run_folder)
     check_stages(plan)
 
 
@@ -61,7 +65,7 @@ def check_stages(plan: Plan) -> None:
         check_trainable(plan.at(stage).student, stage.train, plan.recipe.report_to)
 
 
-def check_teacher(plan: Plan, device: str) -> None:
+def check_teacher(plan: Plan, device: str, run_folder: Path | None = None) -> None:
     """Refuse a teacher that knows less of the validation rows than the most frequent answer does; a black box may not know them.
 
     Raises:
@@ -70,7 +74,7 @@ def check_teacher(plan: Plan, device: str) -> None:
     validation = labelled(plan.rows.validation)
     if "validation" in plan.rows.labelled_by_teacher or not plan.teacher_knows(validation):
         return
-    logits, labels = plan.teacher.logits(validation, device=device), np.asarray(validation["label"])
+    logits, labels = plan.known_logits(validation, device, run_folder), np.asarray(validation["label"])
     found = plan.task.metrics(plan.task.predictions(logits), labels)
     name = plan.recipe.teacher.models[0]
     if plan.task.label_type == "number":

@@ -68,7 +68,7 @@ def distill_tasks(
     with main_process_first(device):
         resume = resume or is_helper()
         check_folder(out, recipe.dump(), resume=resume, overwrite=overwrite)
-        together = prepare_tasks(recipe, say, device=device)
+        together = prepare_tasks(recipe, say, device=device, run_folder=out)
         run = Run.start(out, recipe.dump(), inputs=together.inputs, resume=resume, overwrite=overwrite, device=device)
         if run.finished:
             say(f"{out} is a finished run; nothing to do")
@@ -194,8 +194,13 @@ def resolve_tasks(recipe: Recipe) -> Recipe:
     return filled_in(recipe)
 
 
-def prepare_tasks(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu") -> Together:
+def prepare_tasks(
+    recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu", run_folder: Path | None = None
+) -> Together:
     """Read and check everything that a resolved recipe with tasks needs. Writes nothing.
+
+    Args:
+        run_folder: of the run, which may hold outputs of the teachers.
 
     Raises:
         UserError: anything that does not fit.
@@ -222,7 +227,7 @@ def prepare_tasks(recipe: Recipe, say: Say = lambda line: None, *, device: str =
                         f"stage {stage.name} uses hidden states or attention, which a recipe with tasks does not support; use objectives "
                         "on labels and logits"
                     )
-            check(plans[name], device)
+            check(plans[name], device, run_folder and run_folder / name)
     together = Together(recipe, plans)
     updates = [together.updates(number) for number in range(len(recipe.stages))]
     warn_of_few_updates(recipe, updates, say, tasks=len(plans))

@@ -18,7 +18,7 @@ from understudy.data.rows import (
     single_texts,
     texts_in,
 )  # fmt: skip
-from understudy.errors import RecipeError
+from understudy.errors import RecipeError, StoreError
 from understudy.models import encoder
 from understudy.models.text_model import TextModel
 from understudy.objectives import LayerObjective, Objective
@@ -27,11 +27,14 @@ from understudy.settings.recipe import Recipe
 from understudy.settings.stage import Stage, make_objectives
 from understudy.signals import Needs, Shape
 from understudy.tasks import Task
+from understudy.teachers.store import MARKER, Store
 from understudy.teachers.teacher import ModelTeacher, Teacher
 from understudy.training.trainer import length, names_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+TEACHER_OUTPUTS = "teacher_outputs"  # in a run folder: the store, where no other is named
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,24 @@ class Plan:
             and ("pseudo_labels" in self.recipe.control or (stage.teacher == "given" and self.keeps_logits(stage)))
         ]  # fmt: skip
         return [*map(self.stage_rows, heard), *filter(self.teacher_knows, measured)]
+
+    def store(self, folder: Path) -> Store:
+        """The store of the teacher's outputs in a folder."""
+        return Store(folder, self.teacher.fingerprint, self.outputs, dtype=self.recipe.teacher.dtype)
+
+    def known_logits(self, rows: Dataset, device: str, run_folder: Path | None = None) -> np.ndarray:
+        """The teacher's logits before a run is begun: kept ones, else computed now and remembered for the store."""
+        named = self.recipe.teacher.store
+        folder = Path(named) if named else run_folder and run_folder / TEACHER_OUTPUTS
+        if folder and (folder / MARKER).is_file():
+            try:
+                store = self.store(folder)
+                if not store.missing(rows):
+                    return store.logits(rows)
+            except StoreError:  # of a run that is replaced, perhaps; else it is refused where it is filled
+                if named:
+                    raise
+        return self.teacher.first_logits(rows, device=device)
 
 
 def _keepable(stage: Stage) -> bool:

@@ -130,7 +130,7 @@ def _labelled_by(teacher: Teacher, rows: Rows, task: Task, device: str) -> Rows:
     made, answers = {}, []
     for split in rows.labelled_by_teacher:
         part: Dataset = getattr(rows, split)
-        answers.append(task.predictions(teacher.logits(part, device=device)))
+        answers.append(task.predictions(teacher.first_logits(part, device=device)))
         made[split] = Dataset.from_dict({**part.to_dict(), "label": answers[-1]}, features=part.features)
     names, said = rows.label_names, np.concatenate(answers)
     if len(np.unique(said)) < 2:
@@ -165,7 +165,7 @@ def prepare(
     if teacher.model is not None and plan.student.parameters > teacher.model.parameters:
         sizes = f"{plan.student.parameters:,} parameters against {teacher.model.parameters:,}"
         say(f"Warning: the student is larger than the teacher: {sizes}")
-    check(plan, device)
+    check(plan, device, run_folder)
     if (
         rows.pair
         and rows.transfer is not None

@@ -23,7 +23,7 @@ from understudy.models.text_model import TextModel
 from understudy.reporting.agreement import validation_name
 from understudy.runs import controls
 from understudy.runs.folder import Run, Say
-from understudy.runs.plan import Plan
+from understudy.runs.plan import TEACHER_OUTPUTS, Plan
 from understudy.settings.stage import Stage, make_objectives
 from understudy.teachers.store import Store
 from understudy.training.masked_lm import METRIC, MaskedLMScores, with_head
@@ -65,7 +65,7 @@ class Trainings:
                     matched = ", ".join(f"{own} ← {other}" for own, other in pairs)
                     self.say(f"  {kind} matches layers {matched} (the student's ← the teacher's; 0 is the embeddings)")
                 kept = (
-                    self._kept(plan, stage, rows, checkpoints / "teacher_outputs") if plan.keeps_logits(stage) else None
+                    self._kept(plan, stage, rows, checkpoints / TEACHER_OUTPUTS) if plan.keeps_logits(stage) else None
                 )
                 found = train_stage(
                     plan, student, stage, rows, kept, checkpoints, name, self.device,
@@ -84,7 +84,7 @@ class Trainings:
         if stage.teacher == "given":
             return self.store.logits(rows)
         with main_process_first(self.device):
-            store = open_store(plan, folder)
+            store = plan.store(folder)
             store.fill(plan.teacher, rows, device=self.device)
         return store.logits(rows)
 
@@ -161,13 +161,8 @@ def train_stage(
 
 def fill_store(plan: Plan, folder: Path, device: str, say: Say) -> Store:
     """Have the teacher answer all that a run will ask; the answers are kept in the run's folder where no other is named."""
-    folder = Path(plan.recipe.teacher.store or folder / "teacher_outputs")
-    store = open_store(plan, folder)
+    folder = Path(plan.recipe.teacher.store or folder / TEACHER_OUTPUTS)
+    store = plan.store(folder)
     computed = sum(store.fill(plan.teacher, rows, device=device) for rows in plan.taught_rows())
     say(f"Teacher outputs: {computed:,} rows computed now, {len(store):,} kept in {folder}")
     return store
-
-
-def open_store(plan: Plan, folder: Path) -> Store:
-    """The store of a plan's teacher."""
-    return Store(folder, plan.teacher.fingerprint, plan.outputs, dtype=plan.recipe.teacher.dtype)

@@ -17,7 +17,6 @@ from understudy.runs.folder import Say
 from understudy.runs.inputs import files_of, teacher_input
 from understudy.runs.plan import Plan
 from understudy.runs.preparation import blueprint_of, gather, resolve
-from understudy.runs.training import open_store
 from understudy.searching.budget import Budget, excess, shown
 from understudy.searching.costs import Candidate, measure, teachable
 from understudy.searching.space import Space, check_searchable, temperatures
@@ -228,7 +227,7 @@ class Ground:
             taught = next((one for one in candidates if name in one.recipes), None)
             if taught is not None:
                 plan = self.plan(tried_of(taught.kind, taught.shape, name))
-                store = store or open_store(plan, Path(self.first.teacher.store or ""))
+                store = store or plan.store(Path(self.first.teacher.store or ""))
                 computed += sum(store.fill(self.teacher, rows, device=self.device) for rows in plan.taught_rows())
         assert store is not None, "some student can be taught"
         say(f"Teacher outputs: {computed:,} rows computed now, {len(store):,} kept in {store.folder}")

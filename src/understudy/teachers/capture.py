@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,20 +36,27 @@ def logits_of(model: TextModel, rows: datasets.Dataset, *, device: str = "cpu", 
     """
     tokens = Tokens(model, rows)
     collate = Collator(model.tokenizer.pad_token_id)
-    network = model.model.to(device).eval()  # type: ignore[arg-type]
     found = np.zeros((len(rows), model.outputs), dtype=np.float32)
     order = np.argsort(-tokens.lengths, kind="stable")
     start = 0
-    while start < len(order):
-        size = max(1, min(batch_size, TOKENS_A_BATCH // int(tokens.lengths[order[start]])))
-        indices = order[start : start + size]
-        batch = collate([tokens.row(index) for index in indices])
-        found[indices] = (
-            network(**{name: value.to(device) for name, value in batch.items()}).logits.float().cpu().numpy()
-        )
-        start += size
-    network.to("cpu")
+    with placed(model.model, device) as network:
+        while start < len(order):
+            size = max(1, min(batch_size, TOKENS_A_BATCH // int(tokens.lengths[order[start]])))
+            indices = order[start : start + size]
+            batch = collate([tokens.row(index) for index in indices])
+            outputs = network(**{name: value.to(device) for name, value in batch.items()})
+            found[indices] = outputs.logits.float().cpu().numpy()
+            start += size
     return found
+
+
+@contextmanager
+def placed(network: PreTrainedModel, device: str) -> Iterator[PreTrainedModel]:
+    """A network on a device, in evaluation mode; afterwards it is where it was."""
+    before = network.device
+    network.to(device).eval()  # type: ignore[arg-type]
+    yield network
+    network.to(before)  # type: ignore[arg-type]
 
 
 def signals_of(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +14,7 @@ from scipy.special import log_softmax, logsumexp
 
 from understudy.errors import ModelError
 from understudy.models.text_model import TextModel
-from understudy.teachers.capture import logits_of
+from understudy.teachers.capture import logits_of, placed
 
 if TYPE_CHECKING:
     import datasets
@@ -46,6 +48,27 @@ class Teacher(ABC):
     @abstractmethod
     def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
         """(rows, outputs) float32."""
+
+    @cached_property
+    def remembered(self) -> dict[str, np.ndarray]:
+        """Identity → logits of the rows that were needed before a store could keep them."""
+        return {}
+
+    def first_logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
+        """As `logits`, and remembered: the store that these rows come to takes them from here."""
+        identities = rows["identity"][:]
+        new = {key: place for place, key in enumerate(identities) if key not in self.remembered}
+        if new:
+            self.remembered.update(zip(new, self.logits(rows.select(list(new.values())), device=device), strict=True))
+        return np.stack([self.remembered[key] for key in identities])
+
+    @contextmanager
+    def at(self, device: str) -> Iterator[None]:
+        """With its models on a device for all that is asked of them in between, and moved once."""
+        with ExitStack() as stack:
+            for model in self.models:
+                stack.enter_context(placed(model.model, device))
+            yield
 
 
 class NoTeacher(Teacher):
