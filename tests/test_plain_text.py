@@ -23,6 +23,7 @@ from understudy.settings.data import DataSettings
 from understudy.settings.loading import load_recipe
 from understudy.settings.stage import SelfAverage
 from understudy.signals import Needs, Signals
+from understudy.tasks import metric_named
 from understudy.teachers.capture import signals_of
 from understudy.training.masked_lm import MaskedLMScores, token_scores, with_head
 from understudy.training.self_average import SelfAveragedTeacher
@@ -154,7 +155,7 @@ def test_scores_are_those_of_transformers():
     scores = token_scores(found.logits, batch["labels"])
     loss, _, count = scores.sum(0).tolist()
     assert loss / count == pytest.approx(found.loss.item(), rel=1e-5)
-    said = MaskedLMScores().metrics(scores.numpy(), np.zeros(len(TEXTS)))
+    said = MaskedLMScores().measure(scores.numpy(), np.zeros(len(TEXTS)))
     assert said["perplexity"] == pytest.approx(np.exp(found.loss.item()), rel=1e-5)
     counted = batch["labels"] != -100
     assert said["masked_accuracy"] == pytest.approx(
@@ -209,7 +210,10 @@ def test_distilbert_starts_from_the_pretrained_model_and_drops_the_head(world, r
     assert any("(teacher_layers" in line and "33 rows" not in line for line in said)
 
     def updates(model: str) -> dict[str, int]:
-        return {stage: found["steps"] for stage, found in run.trainings("accuracy", rows=30, least={})[model].items()}
+        return {
+            stage: found["steps"]
+            for stage, found in run.trainings(metric_named("accuracy"), rows=30, least={})[model].items()
+        }
 
     assert updates("student_alone") == updates("student")  # stage by stage
 

@@ -25,6 +25,7 @@ from understudy.searching import trials
 from understudy.searching.ground import Ground
 from understudy.searching.space import DEFAULT, load_space
 from understudy.searching.study import SharedStudy, open_storage, unpromising
+from understudy.tasks import metric_named
 
 pytestmark = pytest.mark.usefixtures("quick")
 SPACE = """
@@ -36,6 +37,7 @@ students:
 recipes: [hinton, tang]
 temperature: {low: 1.0, high: 8.0}
 """
+ACCURACY = metric_named("accuracy")
 BUDGET = "latency_ms<=1000, size_mib<=10"
 
 
@@ -335,7 +337,7 @@ def test_two_processes_share_the_trials_and_one_is_killed(whole, world, space, t
 
 
 def shared_study(url: str, worker: str = "me") -> SharedStudy:
-    found = SharedStudy(open_storage(url), "study", seed=0, worker=worker)
+    found = SharedStudy(open_storage(url), "study", seed=0, worker=worker, metric=ACCURACY)
     found.make({})
     return found
 
@@ -368,7 +370,9 @@ def test_a_trial_of_a_killed_worker_is_tried_again_by_others(tmp_path, monkeypat
 
 def test_what_is_drawn_hangs_on_seed_and_place(tmp_path):
     def draws(name: str, seed: int, stop: int | None) -> list[float]:
-        study = SharedStudy(open_storage(f"sqlite:///{tmp_path / name}.db"), "study", seed=seed, worker="me")
+        study = SharedStudy(
+            open_storage(f"sqlite:///{tmp_path / name}.db"), "study", seed=seed, worker="me", metric=ACCURACY
+        )
         study.make({})
 
         def work(trial):
@@ -398,13 +402,13 @@ def test_a_trial_is_stopped_when_its_like_were_better():
         )  # fmt: skip
 
     others = [trial("bilstm", 10, [0.1, 0.5, value, 0.9]) for value in (0.6, 0.7, 0.8)]
-    assert unpromising(trial("bilstm", 10, [0.1, 0.5, 0.69]), others)
-    assert not unpromising(trial("bilstm", 10, [0.1, 0.5, 0.7]), others)
-    assert not unpromising(trial("bilstm", 10, [0.1, 0.75, 0.6]), others)  # its best weights are kept
-    assert not unpromising(trial("bilstm", 10, [0.1, 0.2]), others)  # too early
-    assert not unpromising(trial("bilstm", 9, [0.1, 0.5, 0.6]), others)  # smaller than they
-    assert not unpromising(trial("narrow", 10, [0.1, 0.5, 0.6]), others)
-    assert not unpromising(trial("bilstm", 10, [0.1, 0.5, 0.6]), others[:2])
+    assert unpromising(trial("bilstm", 10, [0.1, 0.5, 0.69]), others, ACCURACY)
+    assert not unpromising(trial("bilstm", 10, [0.1, 0.5, 0.7]), others, ACCURACY)
+    assert not unpromising(trial("bilstm", 10, [0.1, 0.75, 0.6]), others, ACCURACY)  # its best weights are kept
+    assert not unpromising(trial("bilstm", 10, [0.1, 0.2]), others, ACCURACY)  # too early
+    assert not unpromising(trial("bilstm", 9, [0.1, 0.5, 0.6]), others, ACCURACY)  # smaller than they
+    assert not unpromising(trial("narrow", 10, [0.1, 0.5, 0.6]), others, ACCURACY)
+    assert not unpromising(trial("bilstm", 10, [0.1, 0.5, 0.6]), others[:2], ACCURACY)
 
 
 # --- PostgreSQL

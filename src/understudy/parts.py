@@ -13,11 +13,12 @@ import importlib.util
 import inspect
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, create_model
+from typing import TYPE_CHECKING, Any
 
 from understudy.errors import RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 FOLDERS = ("augmenters", "objectives", "students", "tasks")
 _HERE = Path(__file__).parent
@@ -85,6 +86,8 @@ def settings_of(cls: type) -> type[BaseModel]:
     Types come from the signature; unknown keys are refused.
     """
     import typing
+
+    from pydantic import ConfigDict, create_model
 
     hints = typing.get_type_hints(getattr(cls, "__init__"))  # noqa: B009 (mypy: unsound on an instance; this is a class)
     fields: dict[str, Any] = {

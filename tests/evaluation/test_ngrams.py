@@ -21,8 +21,7 @@ def fit(train, validation, task=None, metric="accuracy", outputs=2):
 
 def scored(model, rows, task, metric):
     pairs = list(rows["text_pair"]) if "text_pair" in rows.column_names else None
-    predictions = task.predictions(model.logits(list(rows["text"]), pairs))
-    return task.metrics(predictions, np.asarray(rows["label"]))[metric]
+    return task.measure(model.logits(list(rows["text"]), pairs), np.asarray(rows["label"]))[metric]
 
 
 @pytest.mark.parametrize("pair", [False, True])

@@ -8,9 +8,18 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest, multinomial, norm
 
 from understudy.errors import DataError
-from understudy.evaluation.significance import bootstrap_test, gain, mcnemar_p_value, paired_interval
+from understudy.evaluation.significance import bootstrap_test, mcnemar_p_value, paired_interval
+from understudy.evaluation.significance import gain as gain_of_outputs
+from understudy.tasks import Metric
 from understudy.tasks.classification import Classification
 from understudy.tasks.similarity import Similarity
+
+
+def gain(task, metric, predictions, others, labels, **settings):
+    """Of models that predict these classes, or numbers."""
+    classes = int(max(np.max(predictions), np.max(others), np.max(labels))) + 1
+    outputs = [one[:, None] if task.label_type == "number" else np.eye(classes)[one] for one in (predictions, others)]
+    return gain_of_outputs(task, metric, *outputs, labels, **settings)
 
 
 def test_accuracy_by_hand():
@@ -186,3 +195,18 @@ def test_the_interval_leaves_out_zero_exactly_when_p_is_below_five_percent():
             differences = np.round(random.normal(size=count) + shift, 1)
             p, (low, high) = bootstrap_test(np.append(differences, np.nan))
             assert (not low <= 0 <= high) == (p < 0.05) and low <= high
+
+
+def test_where_lower_is_better_the_lower_one_gains():
+    class Misses(Classification):
+        metrics = (Metric("misses", "misses", better="lower", unit="number", most=None), Metric("macro_f1", "macro F1"))
+
+        def measured(self, totals):
+            found = super().measured(totals)
+            return {"misses": 100 * (1 - found["accuracy"]), "macro_f1": found["macro_f1"]}
+
+    labels = np.repeat([0, 1], 60)
+    better, worse = (np.where(np.arange(120) % step == 0, 1 - labels, labels) for step in (10, 3))
+    found = gain(Misses(), "misses", better, worse, labels)
+    assert found["value"] == pytest.approx(100 * (40 - 12) / 120) and found["ci95"][0] > 0 and found["p_value"] < 0.01
+    assert gain(Misses(), "misses", worse, better, labels)["value"] < 0

@@ -362,23 +362,25 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_gate_looks_everywhere(fault, teacher):
     wanted = expected(teacher, rows_of(False))
-    assert not complaints(parity(wanted, Faulty(teacher, lambda texts: []), Classification()), "float32")
-    assert complaints(parity(wanted, Faulty(teacher, FAULTS[fault]), Classification()), "float32")
+    assert not complaints(
+        parity(wanted, Faulty(teacher, lambda texts: []), Classification()), "float32", Classification()
+    )
+    assert complaints(parity(wanted, Faulty(teacher, FAULTS[fault]), Classification()), "float32", Classification())
 
 
 def test_what_the_gate_allows():
     right = {"largest_logit_difference": 0.3, "agreement": 0.98, "metric": "accuracy", "model": 0.9, "export": 0.89}
-    assert not complaints(right, "int8")
+    assert not complaints(right, "int8", Classification())
     for change in (
         {"agreement": 0.979},
         {"export": 0.889},
         {"largest_logit_difference": float("nan")},
         {"agreement": float("nan")},
     ):
-        assert complaints(right | change, "int8"), change
-    assert not complaints({"largest_logit_difference": 0.001, "agreement": 1.0}, "float32")
+        assert complaints(right | change, "int8", Classification()), change
+    assert not complaints({"largest_logit_difference": 0.001, "agreement": 1.0}, "float32", Classification())
     for difference in (0.0011, float("nan"), float("inf")):
-        assert complaints({"largest_logit_difference": difference, "agreement": 1.0}, "float32")
+        assert complaints({"largest_logit_difference": difference, "agreement": 1.0}, "float32", Classification())
 
 
 def test_a_model_that_is_broken_itself(teacher):

@@ -14,7 +14,10 @@ from understudy.reporting.table import footnote, verdict
 from understudy.runs.checks import least_updates, warn_of_few_updates
 from understudy.runs.preparation import filled_in
 from understudy.settings.loading import load_recipe, packaged
+from understudy.tasks import metric_named
 from understudy.training.curves import is_rising, trainings
+
+ACCURACY = metric_named("accuracy")
 
 
 def model(value, size=8.0, speed=4000.0):
@@ -45,7 +48,7 @@ def facts(**changes):
         "gain_over_alone": gain(0.03, 0.001), "gain_over_ngrams": gain(0.05, 0.001),
         "teacher_gain_over_alone": gain(0.05, 0.001), "teacher_gain_over_ngrams": gain(0.07, 0.001),
         "trainings": {name: training() for name in ("teacher", "student", "student_alone")},
-        **summarise(models, "accuracy"), **changes,
+        **summarise(models, ACCURACY), **changes,
     }  # fmt: skip
 
 
@@ -71,7 +74,7 @@ def test_no_speed_from_a_busy_machine_stands_without_its_range(form, slowest):
     for name, one in found["models"].items():
         speed = one["rows_per_second"]
         one["rows_per_second_range"] = [speed / slowest, speed] if name == "teacher" else [speed, speed]
-    found |= summarise(found["models"], "accuracy")
+    found |= summarise(found["models"], ACCURACY)
     said = [figures(found)[1]["value"] + figures(found)[1]["label"], *verdict(found).split(". ")]
     places = [one for one in said if "× faster" in one or "×faster" in one]
     assert len(places) == (3 if form == "int8" else 2)
@@ -304,7 +307,7 @@ def test_who_follows_the_advice_is_not_warned_again():
         counts, least = [updates] * len(recipe.stages), least_updates(recipe, tasks=tasks)
         warn_of_few_updates(recipe, counts, said.append, tasks=tasks)
         lines = [{"model": "student", "stage": one.name, "step": updates} for one in recipe.stages]
-        found = {"primary_metric": "accuracy", "trainings": trainings(lines, "accuracy", rows=100, least=least)}
+        found = {"primary_metric": "accuracy", "trainings": trainings(lines, ACCURACY, rows=100, least=least)}
         for number, stage in enumerate(recipe.stages):
             counts[number] = int(_longer(found, "student", stage.name).rpartition("=")[2])
         again = []
@@ -314,11 +317,11 @@ def test_who_follows_the_advice_is_not_warned_again():
 
 def test_a_rise_is_one_that_the_validation_rows_can_show():
     """The newcomer's 0.945 to 0.956 of 91 rows is one row. The law: a rise counts from four rows, and from a point, on."""
-    assert not is_rising([86 / 91, 86 / 91, 87 / 91], 91)
+    assert not is_rising([86 / 91, 86 / 91, 87 / 91], 91, ACCURACY)
     for rows, more in product((10, 91, 400, 1000, 10_000), range(1, 200)):
         if rows // 2 + more <= rows:
             curve = [0.1, rows // 2 / rows, (rows // 2 + more) / rows]
-            assert is_rising(curve, rows) == (more >= 4 and 100 * more >= rows), (rows, more)
+            assert is_rising(curve, rows, ACCURACY) == (more >= 4 and 100 * more >= rows), (rows, more)
 
 
 def test_a_temperature_that_harms_is_told():

@@ -111,7 +111,7 @@ def test_a_class_without_test_rows_has_no_figures(tmp_path):
 def test_macro_averages_leave_out_classes_without_test_rows():
     labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
     f1 = [one["f1"] for one in Classification().per_class(predictions, labels, ("a", "b", "c"))]
-    assert Classification().metrics(predictions, labels)["macro_f1"] == pytest.approx((f1[0] + f1[1]) / 2)
+    assert Classification().measure(np.eye(3)[predictions], labels)["macro_f1"] == pytest.approx((f1[0] + f1[1]) / 2)
 
 
 def test_plots_of_numbers_and_of_confidence():

@@ -12,6 +12,9 @@ from understudy.reporting.plots import (
     thinned,
     trade_off,
 )
+from understudy.tasks import metric_named
+
+ACCURACY = metric_named("accuracy")
 
 
 def test_line_chart_by_hand():
@@ -60,7 +63,7 @@ def test_the_front_by_hand():
         choice("middle", 3, 0.7),
         choice("beaten", 4, 0.7),
     ]
-    assert [one.mark for one in pareto_front(there)] == ["cheap", "middle", "dear"]
+    assert [one.mark for one in pareto_front(there, ACCURACY)] == ["cheap", "middle", "dear"]
 
 
 def test_the_front_is_what_nothing_beats():
@@ -72,12 +75,14 @@ def test_the_front_is_what_nothing_beats():
         one.mark for one in there for other in there
         if other.cost <= one.cost and other.value >= one.value and (other.cost, other.value) != (one.cost, one.value)
     }  # fmt: skip
-    front = {(one.cost, one.value) for one in pareto_front(there)}
+    front = {(one.cost, one.value) for one in pareto_front(there, ACCURACY)}
     assert front == {(one.cost, one.value) for one in there if one.mark not in beaten}
 
 
 def test_trade_off_by_hand():
-    plot = trade_off("cost", [choice("a", 1, 0.5, [0.4, 0.6]), choice("b", 100, 0.9, [0.8, 1.0]), choice("c", 10, 0.4)])
+    plot = trade_off(
+        "cost", [choice("a", 1, 0.5, [0.4, 0.6]), choice("b", 100, 0.9, [0.8, 1.0]), choice("c", 10, 0.4)], ACCURACY
+    )
     marks = {mark["mark"]: mark for mark in plot["marks"]}
     assert [mark["front"] for mark in marks.values()] == [True, False, True]  # a, c, b: from cheap to dear
     assert marks["c"]["x"] == pytest.approx((marks["a"]["x"] + marks["b"]["x"]) / 2, abs=0.1)  # ten times as much each
@@ -90,15 +95,15 @@ def test_trade_off_by_hand():
 
 
 def test_marks_do_not_hide_each_other_and_stay_inside():
-    plot = trade_off("cost", [choice(str(number), 2, 0.5) for number in range(6)])
+    plot = trade_off("cost", [choice(str(number), 2, 0.5) for number in range(6)], ACCURACY)
     at = [(mark["x"], mark["y"]) for mark in plot["marks"]]
     assert all(abs(one[0] - other[0]) >= 16 for one in at for other in at if one is not other)
     assert max(x for x, _ in at) < plot["width"]
 
 
 def test_no_trade_off_of_one_or_of_what_costs_nothing():
-    assert trade_off("cost", [choice("a", 1, 0.5)]) is None
-    assert trade_off("cost", [choice("a", 1, 0.5), choice("b", 0, 0.6), choice("c", 2, float("nan"))]) is None
+    assert trade_off("cost", [choice("a", 1, 0.5)], ACCURACY) is None
+    assert trade_off("cost", [choice("a", 1, 0.5), choice("b", 0, 0.6), choice("c", 2, float("nan"))], ACCURACY) is None
 
 
 def test_a_square_by_hand():

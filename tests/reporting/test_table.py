@@ -7,6 +7,7 @@ from rich.console import Console
 
 from understudy.evaluation.summary import summarise
 from understudy.reporting.table import footnote, table, table_cells, verdict
+from understudy.tasks import metric_named
 
 
 def model(value, *, size_mib=8.0, rows_per_second=4000.0, metric="accuracy"):
@@ -36,7 +37,7 @@ def facts_with(*, teacher=0.898, student=0.871, gain=(0.021, 0.008, 0.034, 0.012
             "p_value": p_value,
             "test": "McNemar with continuity correction",
         },
-        **summarise(models, metric),
+        **summarise(models, metric_named(metric)),
     }
 
 
@@ -116,7 +117,7 @@ def exported(**rows_per_second):
     facts = facts_with()
     for name, speed in rows_per_second.items():
         facts["models"][name] = model(0.86, rows_per_second=speed)
-    return facts | summarise(facts["models"], "accuracy")
+    return facts | summarise(facts["models"], metric_named("accuracy"))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_an_export_on_a_processor_is_not_divided_by_a_teacher_on_an_accelerator_
     facts = exported(student_onnx=6000.0)
     for name, device in (("teacher", "cuda"), ("student", "cuda"), ("student_onnx", "cpu")):
         facts["models"][name]["device"] = device
-    facts |= summarise(facts["models"], "accuracy")
+    facts |= summarise(facts["models"], metric_named("accuracy"))
     assert verdict(facts).endswith("Exported, it is 60× faster than the teacher (on cpu, the teacher on cuda).")
     assert "40× faster;" in verdict(facts)
 

@@ -297,8 +297,8 @@ def test_both_tasks_are_learned_and_the_best_mean_is_kept(tmp_path):
     for (name, whole), score in zip({"mood": MOOD, "count": COUNT}.items(), scores, strict=True):
         task, metric = TASKS[name]
         held_out = whole.select(range(12))
-        found = task.predictions(logits_of(students[name], held_out))
-        assert task.metrics(found, np.asarray(held_out["label"]))[metric] == pytest.approx(score, abs=0.02)
+        found = task.measure(logits_of(students[name], held_out), np.asarray(held_out["label"]))
+        assert found[metric] == pytest.approx(score, abs=0.02)
 
 
 # --- what is logged, and what selects

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import ModelError
-from understudy.evaluation.quality import check_rows
+from understudy.tasks.base import check_rows
 
 BINS = 15
 TEMPERATURES = (0.05, 20.0)  # the search is between these; rows that a model never gets wrong drive it to the lower end

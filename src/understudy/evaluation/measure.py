@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from understudy.evaluation.calibration import calibration
-from understudy.evaluation.fidelity import agreement
 from understudy.evaluation.ngrams import NgramModel
 from understudy.evaluation.quality import quality
 from understudy.evaluation.significance import gain
@@ -103,13 +102,15 @@ def compare(
         | _in_turn([timings[f"{name} {number}"] for number, _ in enumerate(one.models) if timings])
         for name, one in models.items()
     }
-    facts: dict[str, Any] = {"primary_metric": metric, "models": entries, **summarise(entries, metric)}
-    predicted = {name: task.predictions(one.logits) for name, one in models.items() if one.logits is not None}
+    facts: dict[str, Any] = {"primary_metric": metric, "models": entries, **summarise(entries, task.metric(metric))}
+    if not type(task).__module__.startswith("understudy."):  # its file need not be there when a page is written
+        facts["metrics"] = {one.name: asdict(one) for one in task.metrics}
+    outputs = {name: one.logits for name, one in models.items() if one.logits is not None}
     for fact, (one, other) in GAINS.items():
-        known = one in predicted and other in predicted
-        facts[fact] = gain(task, metric, predicted[one], predicted[other], labels, seed=seed) if known else None
-    student, teacher = (models[name].logits if name in models else None for name in ("student", "teacher"))
-    facts["agreement_with_teacher"] = None if student is None or teacher is None else agreement(task, student, teacher)
+        known = one in outputs and other in outputs
+        facts[fact] = gain(task, metric, outputs[one], outputs[other], labels, seed=seed) if known else None
+    both = "student" in outputs and "teacher" in outputs
+    facts["agreement_with_teacher"] = task.agreement(outputs["student"], outputs["teacher"]) if both else None
     return facts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -86,11 +87,11 @@ def fit_ngrams(train: Dataset, validation: Dataset, task: Task, metric: str, out
         _STRENGTHS if pairs is None else reversed(_STRENGTHS)
     ):  # a strong penalty, the cheaper one, is best for pairs
         coefficients, intercepts = _linear(inputs, labels, strength, outputs, task.label_type == "class")
-        predicted = task.predictions(np.asarray(held_out @ coefficients.T) + intercepts)
-        value = task.metrics(predicted, known).get(metric, 0.0)
-        if best is not None and value < best[0]:
+        value = task.measure(np.asarray(held_out @ coefficients.T) + intercepts, known).get(metric, 0.0)
+        lead = math.inf if best is None else task.metric(metric).lead(value, best[0])
+        if lead < 0:
             break
-        if best is None or value > best[0]:
+        if lead > 0:
             best = value, strength, coefficients, intercepts
     assert best is not None
     _, strength, coefficients, intercepts = best

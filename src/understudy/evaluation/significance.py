@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from understudy.errors import DataError, did_you_mean
-from understudy.evaluation.quality import Z95, bounds, check_rows, resampled_metrics, with_width
+from understudy.evaluation.quality import Z95, redraws, with_width
+from understudy.tasks.base import check_rows, equal
 
 if TYPE_CHECKING:
     from understudy.tasks import Task
@@ -19,16 +20,17 @@ _LEVEL = 0.05
 def gain(
     task: Task,
     metric: str,
-    predictions: np.ndarray,
-    other_predictions: np.ndarray,
-    labels: np.ndarray,
+    outputs: np.ndarray,
+    other_outputs: np.ndarray,
+    targets: np.ndarray,
     *,
     seed: int = 0,
     resamples: int = 2000,
 ) -> dict[str, Any]:
-    """By how much a model beats another on the same rows: metric(model) − metric(other), with a paired two-sided test.
+    """By how much a model beats another on the same rows, with a paired two-sided test.
 
-    The interval is that of the test: it leaves out 0 exactly when p < 0.05. For accuracy both come from one score statistic
+    It is metric(model) − metric(other), turned round where lower is better: above 0 the model is better. The interval is that of the test:
+    it leaves out 0 exactly when p < 0.05. For a fraction of rows (accuracy) both come from one score statistic
     (`paired_interval`), at 0 McNemar's with continuity correction. For every other metric both come from one bootstrap over rows, each row
     drawn with both its predictions: p is twice the smaller share of redraws on either side of zero, the interval is cut off where p
     reaches 0.05. Redraws of a few rows claim too much: p is never below that of a sign test whose rows all point one way, 2 / 2ⁿ for n rows
@@ -37,38 +39,38 @@ def gain(
     other training seeds.
 
     Args:
-        metric: a name of `task.metric_names`.
-        predictions: of the model, (rows,), as `task.predictions` gives them.
-        other_predictions: of the model it is compared with.
-        labels: (rows,).
+        metric: a name among `task.metrics`.
+        outputs: of the model, (rows, …).
+        other_outputs: of the model it is compared with.
+        targets: (rows, …).
 
     Raises:
-        DataError: a metric that the task does not have for these labels, or arrays that are not of the same rows.
+        DataError: a metric that the task does not have for these targets, or arrays that are not of the same rows.
 
     Source: McNemar 1947; Tango 1998; Efron and Tibshirani 1993, chapter 16; Dror et al. 2018 (ACL), The Hitchhiker's Guide to Testing
     Statistical Significance in NLP.
     """
-    check_rows(labels, predictions, other_predictions)
-    ours, others = task.metrics(predictions, labels), task.metrics(other_predictions, labels)
+    check_rows(targets, outputs, other_outputs)
+    ours, others = task.measure(outputs, targets), task.measure(other_outputs, targets)
     if metric not in ours or metric not in others:
         known = [name for name in ours if name in others]
         raise DataError(f"metric '{metric}' cannot be computed for these rows; {did_you_mean(metric, known)}")
-    value = ours[metric] - others[metric]
-    if metric == "accuracy":
-        right, other_right = predictions == labels, other_predictions == labels
-        only = int((right & ~other_right).sum()), int((other_right & ~right).sum())
-        p_value, interval = mcnemar_p_value(*only), paired_interval(*only, len(labels))
+    kind, sides = task.metric(metric), [outputs, other_outputs]
+    value = kind.lead(ours[metric], others[metric])
+    if kind.counts_rows:
+        rows, counts = task.distinct(targets, *sides)
+        right, other_right = (task.measured(task.statistics(one[rows], targets[rows]))[metric] == 1 for one in sides)
+        only = int(counts[right & ~other_right].sum()), int(counts[other_right & ~right].sum())
+        p_value, interval = mcnemar_p_value(*only), paired_interval(*only, len(targets))
     else:
-        sides = [predictions, other_predictions]
-        swapped = predictions.tobytes() > other_predictions.tobytes()  # the same redraws, whichever is named first
-        found = resampled_metrics(task, labels, *(sides[::-1] if swapped else sides), seed=seed, resamples=resamples)
+        predictions, others_predictions = map(task.predictions, sides)
+        swapped = predictions.tobytes() > others_predictions.tobytes()  # the same redraws, whichever is named first
+        found = redraws(task, targets, *(sides[::-1] if swapped else sides), seed=seed, resamples=resamples)
         drawn, drawn_other = found[::-1] if swapped else found
-        p_value, interval = bootstrap_test(drawn[metric] - drawn_other[metric])
-        least, most = bounds(metric)
-        low, high = with_width(
-            metric, value, interval, task, labels, predictions, other_predictions, least=least - most, most=most - least
-        )
-        p_value = max(p_value, min(1.0, 2.0 ** (1 - int((predictions != other_predictions).sum()))))
+        p_value, interval = bootstrap_test(kind.lead(drawn[metric], drawn_other[metric]))
+        width = kind.bounds[1] - kind.bounds[0]
+        low, high = with_width(kind, value, interval, (-width, width), task, targets, *sides)
+        p_value = max(p_value, min(1.0, 2.0 ** (1 - int((~equal(predictions, others_predictions)).sum()))))
         if low <= 0 <= high:
             p_value = max(p_value, _LEVEL)
         if p_value >= _LEVEL:
@@ -78,7 +80,7 @@ def gain(
         "value": value,
         "ci95": interval,
         "p_value": p_value,
-        "test": "McNemar with continuity correction" if metric == "accuracy" else "paired bootstrap",
+        "test": "McNemar with continuity correction" if kind.counts_rows else "paired bootstrap",
     }
 
 

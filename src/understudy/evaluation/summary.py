@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from understudy.tasks import Metric, metric_named
 
-def summarise(models: Mapping[str, Mapping[str, Any] | None], primary_metric: str) -> dict[str, Any]:
+
+def summarise(models: Mapping[str, Mapping[str, Any] | None], metric: Metric) -> dict[str, Any]:
     """What the student keeps of the teacher and what it saves, from the `models` of facts.json.
 
     Speeds are rows per second in batches of one size. Each ratio is None where a side is unknown or the divisor is not above 0.
 
     Returns:
-        `kept_fraction` = student / teacher of the primary metric, `times_smaller` = teacher / student MiB on disk,
+        `kept_fraction` = student / teacher of the metric, where higher is better; `times_smaller` = teacher / student MiB on disk,
         `times_faster` = student / teacher, both in torch; `times_faster_exported`, the student's export (int8 where there is one) over the
         teacher in torch; `times_faster_int8`, the student's int8 export over the teacher's; `times_devices`: of each of these three,
         the devices of its two sides, as in `["cpu", "cuda"]`, which an export and an accelerated teacher do not share; `times_ranges`: of
         each its lowest and highest value, from the ranges of both sides over rounds.
 
-    >>> summarise({"teacher": {"size_mib": 80.0}, "student": {"size_mib": 10.0}}, "accuracy")["times_smaller"]
+    >>> summarise({"teacher": {"size_mib": 80.0}, "student": {"size_mib": 10.0}}, metric_named("accuracy"))["times_smaller"]
     8.0
     """
     teacher, student = models.get("teacher") or {}, models.get("student") or {}
-    value = {name: metric_value(model, primary_metric) for name, model in (("teacher", teacher), ("student", student))}
+    value = {name: metric_value(model, metric.name) for name, model in (("teacher", teacher), ("student", student))}
     exported = "student_onnx_int8" if models.get("student_onnx_int8") else "student_onnx"
     pairs = {
         "times_faster": ("student", "teacher"),
@@ -31,7 +33,7 @@ def summarise(models: Mapping[str, Mapping[str, Any] | None], primary_metric: st
     }
     sides = {fact: [models.get(name) or {} for name in names] for fact, names in pairs.items()}
     return {
-        "kept_fraction": _ratio(value["student"], value["teacher"]),
+        "kept_fraction": _ratio(value["student"], value["teacher"]) if metric.better == "higher" else None,
         "times_smaller": _ratio(teacher.get("size_mib"), student.get("size_mib")),
         **{fact: _ratio(*(side.get("rows_per_second") for side in both)) for fact, both in sides.items()},
         "times_devices": {
@@ -75,6 +77,13 @@ def summarise_tasks(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         for control in ("alone", "pseudo_labels")
     }
     return {"tasks": tasks, "mean": mean, **gains}
+
+
+def metric_of(facts: Mapping[str, Any], name: str | None = None) -> Metric:
+    """A metric of a run, its primary one where none is named. A task in a file of the user's is described in the facts."""
+    name = name or str(facts["primary_metric"])
+    described = (facts.get("metrics") or {}).get(name)
+    return Metric(**described) if described else metric_named(name, facts.get("task"))
 
 
 def metric_value(model: Mapping[str, Any] | None, metric: str) -> float | None:

@@ -156,7 +156,7 @@ def _fill(
 def _gate(folder: Path, precision: str, wanted: Expected, task: Task) -> dict[str, Any]:
     """The figures of a file, and whether it may pass."""
     figures = parity(wanted, Predictor(folder, threads=1, int8=precision == "int8"), task)
-    held = complaints(figures, precision)
+    held = complaints(figures, precision, task)
     return figures | ({"passed": False, "complaints": held} if held else {"passed": True})
 
 

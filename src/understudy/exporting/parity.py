@@ -9,7 +9,6 @@ import numpy as np
 
 from understudy.data.rows import labelled
 from understudy.errors import DataError, ModelError
-from understudy.evaluation.fidelity import agreement
 from understudy.evaluation.measure import answers_of
 from understudy.teachers.capture import logits_of
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 LARGEST_DIFFERENCE = 1e-3  # of a float32 export's logits
 LEAST_AGREEMENT = 0.98  # of an int8 export
-MOST_LOST = 0.01  # of the primary metric, by an int8 export
+MOST_LOST = 0.01  # of the metric (of a number: of its value), by an int8 export
 _ALONE = 64  # rows that are also asked one by one: padding and batch mates must not matter
 _CHARACTERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
@@ -78,7 +77,7 @@ def parity(wanted: Expected, export: Predictor | TextModel, task: Task, metric: 
         `rows`; `largest_logit_difference` over rows in batches, rows alone, and stretched ones; `agreement` over the real
         rows, in batches and alone (for numbers Pearson); where rows are labelled, `metric`, and its values `model` and `export`.
     """
-    metric = metric or task.primary_metric
+    metric = metric or task.metrics[0].name
     alone = np.unique(np.linspace(0, len(wanted.rows) - 1, _ALONE).astype(int))
     alone = np.argsort([len(text) for text in wanted.rows["text"]], kind="stable")[alone]  # shortest to longest
     in_batches = answers_of(export, wanted.rows)
@@ -93,7 +92,7 @@ def parity(wanted: Expected, export: Predictor | TextModel, task: Task, metric: 
     which, labels = labelled_places(wanted)
     if len(which):
         value = {
-            name: task.metrics(task.predictions(logits[which]), labels).get(metric)
+            name: task.measure(logits[which], labels).get(metric)
             for name, logits in (("model", wanted.logits), ("export", in_batches))
         }
         figures |= {"metric": metric, **value}
@@ -104,10 +103,10 @@ def _agreement(
     task: Task, in_batches: np.ndarray, alone: np.ndarray, one_by_one: np.ndarray, wanted: np.ndarray
 ) -> float:
     """The fraction of real rows that agree, those asked alone both times; for numbers the lower of the two correlations."""
-    if task.label_type == "number":
-        return min(agreement(task, in_batches, wanted), agreement(task, one_by_one, wanted[alone]))
-    agrees = task.predictions(in_batches) == task.predictions(wanted)
-    agrees[alone] &= task.predictions(one_by_one) == task.predictions(wanted[alone])
+    agrees, alone_too = task.agrees(in_batches, wanted), task.agrees(one_by_one, wanted[alone])
+    if agrees is None or alone_too is None:
+        return min(task.agreement(in_batches, wanted), task.agreement(one_by_one, wanted[alone]))
+    agrees[alone] &= alone_too
     return float(agrees.mean())
 
 
@@ -117,12 +116,14 @@ def labelled_places(wanted: Expected) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(known["row"], dtype=int), np.asarray(known["label"])
 
 
-def complaints(figures: dict[str, Any], precision: str) -> list[str]:
+def complaints(figures: dict[str, Any], precision: str, task: Task) -> list[str]:
     """What the gate holds against an export; nothing if it may pass. Only of float32 are the same logits asked.
 
-    >>> complaints({"largest_logit_difference": 0.2, "agreement": 0.97, "metric": "accuracy", "model": 0.9, "export": 0.895}, "int8")
+    >>> from understudy.tasks.classification import Classification
+    >>> int8 = {"largest_logit_difference": 0.2, "agreement": 0.97, "metric": "accuracy", "model": 0.9, "export": 0.895}
+    >>> complaints(int8, "int8", Classification())
     ['it matches the model on 97.0 % of the rows (98 % required)']
-    >>> complaints({"largest_logit_difference": 0.2, "agreement": 1.0}, "float32")
+    >>> complaints({"largest_logit_difference": 0.2, "agreement": 1.0}, "float32", Classification())
     ['its logits differ by up to 0.2 (0.001 allowed)']
     """
     difference, agreed = figures["largest_logit_difference"], figures["agreement"]
@@ -137,10 +138,12 @@ def complaints(figures: dict[str, Any], precision: str) -> list[str]:
         found.append(
             f"it matches the model on {100 * agreed:.1f} % of the rows ({100 * LEAST_AGREEMENT:.0f} % required)"
         )
-    if figures.get("model") is not None and not figures["model"] - figures["export"] <= MOST_LOST + 1e-9:
-        found.append(
-            f"{figures['metric']} falls from {figures['model']:.4f} to {figures['export']:.4f}, by more than {100 * MOST_LOST:.0f} point"
-        )
+    if figures.get("model") is not None:
+        metric, model, export = task.metric(figures["metric"]), figures["model"], figures["export"]
+        if not metric.lead(model, export) <= (MOST_LOST + 1e-9) * metric.scale(model):
+            moves = "falls" if metric.better == "higher" else "rises"
+            allowed = f"{100 * MOST_LOST:.0f} {'point' if metric.unit == 'fraction' else '%'}"
+            found.append(f"{metric.name} {moves} from {model:.4f} to {export:.4f}, by more than {allowed}")
     if not np.isfinite(difference):
         found.append("its outputs are not finite numbers")
     return found

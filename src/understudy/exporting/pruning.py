@@ -53,7 +53,7 @@ def effect(model: TextModel, small: TextModel, wanted: Expected, task: Task, *, 
         ExportError: its answers differ by more than is allowed, with the figures.
     """
     figures = parity(wanted, small, task)
-    held = complaints(figures, "pruned")
+    held = complaints(figures, "pruned", task)
     if held and not allow_loss:
         raise ExportError(
             f"the pruned model does not match the original: {' and '.join(held)}. Give --prune more text, or --allow-loss"

@@ -84,7 +84,7 @@ def benchmark(
     return {
         "understudy": __version__,
         "task": type(task).__module__.rpartition(".")[2],
-        "primary_metric": task.primary_metric,
+        "primary_metric": task.metrics[0].name,
         "threads": threads,
         "batch_size": 32,
         "data": {"rows": len(rows), "file": data},

@@ -67,7 +67,7 @@ def evaluate(
         name: Measured((one,), (Path(folders[name]),) if Path(folders[name]).is_dir() else ())
         for name, one in loaded.items()
     }
-    facts = compare(measured, rows, kind, metric=kind.primary_metric, label_names=names, device=device)
+    facts = compare(measured, rows, kind, metric=kind.metrics[0].name, label_names=names, device=device)
     return Facts(
         {
             "understudy": __version__,

@@ -105,9 +105,9 @@ def _finetune(
         "understudy": __version__, "task": settings.task, "recipe": "finetune", "seed": settings.seed, "command": command,
         **({"student": settings.student.kind} if settings.student else {}),
         "label_names": rows.label_names, "data": rows.facts(), "primary_metric": settings.selection_metric,
-        **{key: facts[key] for key in ("models", "teacher_gain_over_ngrams")}, "best_validation": trained.best,
+        **{key: facts[key] for key in ("models", "teacher_gain_over_ngrams", "metrics") if key in facts}, "best_validation": trained.best,
         "best_step": trained.best_step, "precision": trained.precision,
-        "trainings": run.trainings(settings.selection_metric, rows=len(labelled(rows.validation)), least={"finetune": least}),
+        "trainings": run.trainings(task.metric(settings.selection_metric), rows=len(labelled(rows.validation)), least={"finetune": least}),
     }  # fmt: skip
     run.record({**found, "findings": findings(found)})
     write_model_card(model, out, pair=rows.pair)

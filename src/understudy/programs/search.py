@@ -29,6 +29,8 @@ from understudy.settings.calling import silent
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+    from understudy.tasks import Metric
+
 DATABASE = "study.db"
 _NOISE = 0.05  # of a latency
 
@@ -84,7 +86,8 @@ def search(
     if database is None and resume and (out / DATABASE).is_file():
         database = open_storage(own)
     worker_name = hashlib.sha256(f"{socket.gethostname()} {out.resolve()}".encode()).hexdigest()[:16]
-    join = partial(SharedStudy, name=ground.name, seed=ground.seed, worker=worker_name)
+    metric = ground.task.metric(ground.metric)
+    join = partial(SharedStudy, name=ground.name, seed=ground.seed, worker=worker_name, metric=metric)
     study = join(database) if database else None
     described = study.open() if study else None
     described = described or {"candidates": [one.record() for one in ground.candidates(say)]}
@@ -122,7 +125,7 @@ def facts_of(
         **({"reference": "teacher"} if "reference" in final.facts else {}),
         "primary_metric": metric, "budget": dict(ground.budget), "data": ground.facts, "settings": ground.given,
         "students": [{**one.record(), "within_budget": bool(one.within(ground.budget))} for one in candidates],
-        "trials": trials, "front": front(trials),
+        "trials": trials, "front": front(trials, trying.study.metric),
         "best": {
             "trial": best.number, "folder": BEST, **best.user_attrs["tried"], "form": best.user_attrs["form"],
             "validation": best.value, "test": shipped["quality"][metric], "teacher_test": _quality(models.get("teacher"), metric),
@@ -131,22 +134,23 @@ def facts_of(
     }  # fmt: skip
 
 
-def front(trials: Sequence[Mapping[str, Any]]) -> list[int]:
+def front(trials: Sequence[Mapping[str, Any]], metric: Metric) -> list[int]:
     """Numbers of the trials that no other one beats: at least as good, as quick and as small, and better in one of these.
 
     Latencies that differ by less than a twentieth count as equal: so much of them is the machine's mood.
 
+    >>> from understudy.tasks import Metric
     >>> front([{"number": 0, "value": 0.9, "latency_ms": 1, "size_mib": 9}, {"number": 1, "value": 0.8, "latency_ms": 2, "size_mib": 9},
-    ...        {"number": 2, "value": 0.8, "latency_ms": 2, "size_mib": 3}, {"number": 3, "value": None}])
+    ...        {"number": 2, "value": 0.8, "latency_ms": 2, "size_mib": 3}, {"number": 3, "value": None}], Metric("f1", "F1"))
     [0, 2]
     """
 
     def beats(other: Mapping[str, Any], one: Mapping[str, Any]) -> bool:
         quicker = other["latency_ms"] < one["latency_ms"] * (1 - _NOISE)
         as_quick = other["latency_ms"] <= one["latency_ms"] * (1 + _NOISE)
-        as_good, as_small = other["value"] >= one["value"], other["size_mib"] <= one["size_mib"]
-        better = quicker or other["value"] > one["value"] or other["size_mib"] < one["size_mib"]
-        return as_good and as_quick and as_small and better
+        lead, as_small = metric.lead(other["value"], one["value"]), other["size_mib"] <= one["size_mib"]
+        better = quicker or lead > 0 or other["size_mib"] < one["size_mib"]
+        return lead >= 0 and as_quick and as_small and better
 
     done = [one for one in trials if one["value"] is not None]
     return [one["number"] for one in done if not any(beats(other, one) for other in done)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from understudy.evaluation.summary import metric_value
+from understudy.evaluation.summary import metric_of, metric_value
 from understudy.reporting.agreement import by_teacher, test_rows, validation_name
 from understudy.reporting.speeds import between, devices, rough, times
 from understudy.reporting.table import (
@@ -13,10 +13,10 @@ from understudy.reporting.table import (
     figure_name,
     gain_is_shown,
     listed,
-    metric_name,
     model_name,
     p_value,
     points,
+    size_of,
     worse_scaled,
 )
 
@@ -25,7 +25,7 @@ Finding = dict[str, Any]
 
 _FORMS = ("student_onnx_int8", "student_onnx", "student")
 _CONTROLS = {"student_alone": "gain_over_alone", "student_pseudo_labels": "gain_over_pseudo_labels"}
-_USEFUL = 0.02  # of the primary metric: a smaller lead is not worth a network, or a teacher
+_USEFUL = 0.02  # of the metric (of a number: of its value): a smaller lead is not worth a network, or a teacher
 _REFIT = (
     "The baseline is not saved; scikit-learn fits it again in seconds: TfidfVectorizer, LinearSVC (numbers: Ridge), "
     "see docs/choosing.md."
@@ -67,12 +67,9 @@ def headline(facts: Facts) -> str:
     if found:
         return found[0]["headline"]
     who = _who(facts)
-    value = metric_value((facts.get("models") or {}).get(who), facts["primary_metric"])
-    return (
-        "Nothing was measured."
-        if value is None
-        else f"The {called(facts, who)} reaches {figure_name(facts, facts['primary_metric'])} {value:.3f}."
-    )
+    value = _value(facts, who)
+    reached = f"The {called(facts, who)} reaches {figure_name(facts, facts['primary_metric'])}"
+    return "Nothing was measured." if value is None else f"{reached} {value:.3f}."
 
 
 def figures(facts: Facts) -> list[dict[str, str]]:
@@ -83,13 +80,9 @@ def figures(facts: Facts) -> list[dict[str, str]]:
     name, own = model_name(form), models[form]
     value, teacher = (metric_value(models.get(one), metric) for one in (form, "teacher"))
     found = []
-    if value is not None and teacher is not None and 0 < value <= teacher:
-        found.append(
-            {
-                "value": f"{100 * value / teacher:.0f} %",
-                "label": f"of the teacher's {figure_name(facts, metric)} ({name})",
-            }
-        )
+    if value is not None and teacher is not None and 0 < value <= teacher and metric_of(facts).better == "higher":
+        label = f"of the teacher's {figure_name(facts, metric)} ({name})"
+        found.append({"value": f"{100 * value / teacher:.0f} %", "label": label})
     elif value is not None:
         beside = "" if teacher is None else f" (the teacher: {teacher:.3f})"
         of = f" ({name})" if by_teacher(facts) else f" of the {name}{beside}"
@@ -154,7 +147,7 @@ def _too_easy(facts: Facts) -> list[Finding]:
     return [_finding(
         "too_easy", "The test rows are too few or too easy to tell these models apart.",
         f"{metric[0].upper()}{metric[1:]} of {_rows(facts)}: {values}; on so few or so easy rows, no difference below "
-        f"{100 * smallest:.1f} points can be significant, and not even a perfect model would be that much better.",
+        f"{size_of(smallest, metric_of(facts))} can be significant, and not even a perfect model would be that much better.",
         f"Measure on more or harder test rows (--test); until then take the cheapest: {cheapest}."
         + (f" {_REFIT}" if tied[-1] == "ngrams" else ""),
     )]  # fmt: skip
@@ -166,7 +159,7 @@ def _ngrams(facts: Facts) -> list[Finding]:
     gain = facts.get("gain_over_ngrams" if who == "student" else "teacher_gain_over_ngrams")
     if gain is None or (gain_is_shown(gain) and gain["value"] > 0) or _is_tied(facts, "ngrams", gain):
         return []
-    values, name = _against(facts, "ngrams", who), called(facts, who)
+    values, name, metric = _against(facts, "ngrams", who), called(facts, who), metric_of(facts)
     other = {
         "student": "try more text (--transfer) or a better teacher",
         "teacher": f"before distilling, fine-tune longer ({_longer(facts, who)}), at a higher rate (--learning-rate), or another encoder",
@@ -179,13 +172,13 @@ def _ngrams(facts: Facts) -> list[Finding]:
                          f"{p_value(gain['p_value'])}).",
                          advice)]  # fmt: skip
     values = _against(facts, who, "ngrams")
-    if _has_no_lead(gain):
+    if _has_no_lead(facts, "ngrams", gain):
         return [_finding("ngrams", f"The {name} is hardly better than the n-gram baseline, if at all.",
-                         f"The {name} is at most {max(100 * gain['ci95'][1], 0):.1f} points better than the n-gram baseline, without "
-                         f"teacher or network ({values}; {points(gain)}, {p_value(gain['p_value'])}).", advice)]  # fmt: skip
+                         f"The {name} is at most {size_of(max(gain['ci95'][1], 0), metric)} better than the n-gram baseline, without "
+                         f"teacher or network ({values}; {points(gain, metric)}, {p_value(gain['p_value'])}).", advice)]  # fmt: skip
     return [_finding("ngrams", f"The test rows do not show whether the {name} is better than the n-gram baseline.",
                      f"The test rows cannot tell the {name} from the n-gram baseline, without teacher or network ({values}; "
-                     f"{points(gain)}, {p_value(gain['p_value'])}).{_limit(facts, gain)}",
+                     f"{points(gain, metric)}, {p_value(gain['p_value'])}).{_limit(facts, gain)}",
                      f"Measure on more test rows (--test). Until then, use the baseline where it is good enough"
                      f"{_costs(facts, ships(facts) or who)}. {_REFIT}")]  # fmt: skip
 
@@ -210,7 +203,12 @@ def _weak_teacher(facts: Facts) -> list[Finding]:
                 f"The teacher is worse than {words} ({values}; {p_value(gain['p_value'])}).",
                 f"{longer[0].upper()}{longer[1:]}, then distil again.",
             )]  # fmt: skip
-        if other == "student_alone" and not helped and _has_no_lead(gain) and not _is_tied(facts, other, gain):
+        if (
+            other == "student_alone"
+            and not helped
+            and _has_no_lead(facts, other, gain)
+            and not _is_tied(facts, other, gain)
+        ):
             return [_finding(
                 "weak_teacher", "The teacher is not better than the student alone.",
                 f"The teacher is not better than {words} ({values}; not significant, {p_value(gain['p_value'])}): there is little that it "
@@ -226,7 +224,7 @@ def _below_control(facts: Facts) -> list[Finding]:
         return []
     return [_finding(
         "below_control", "Ship the student alone: it is better than the distilled one.",
-        f"The distilled student is {abs(100 * gain['value']):.1f} points worse than the same student without a teacher "
+        f"The distilled student is {size_of(gain['value'], metric_of(facts))} worse than the same student without a teacher "
         f"({_against(facts, 'student', 'student_alone')}, {p_value(gain['p_value'])}).",
         f"Ship student_alone/, or distil with recipe hinton or for longer ({_longer(facts, 'student')}).",
     )]  # fmt: skip
@@ -262,10 +260,11 @@ def _rising(facts: Facts) -> list[tuple[str, str]]:
 
 
 def _rise(facts: Facts, name: str, stage: str) -> str:
-    by, metric = (facts.get("data") or {}).get("labelled_by_teacher", ()), facts["primary_metric"]
-    one, shown = facts["trainings"][name][stage], validation_name(by, metric, metric_name(metric))
+    by, metric = (facts.get("data") or {}).get("labelled_by_teacher", ()), metric_of(facts)
+    one, shown = facts["trainings"][name][stage], validation_name(by, metric, metric.title)
+    moving = "rising" if metric.better == "higher" else "falling"
     return (
-        f"Validation {shown} of the {called(facts, name)} was still rising at the end of its {one['steps']:,} updates "
+        f"Validation {shown} of the {called(facts, name)} was still {moving} at the end of its {one['steps']:,} updates "
         f"(best {one['best']:.3f})."
     )
 
@@ -300,8 +299,8 @@ def _no_gain(facts: Facts) -> list[Finding]:
         return []
     return [_finding(
         "no_gain", "No significant gain from the teacher.",
-        f"The student is not significantly better than the same student without a teacher ({points(gain)}, {p_value(gain['p_value'])})."
-        f"{_limit(facts, gain)}",
+        f"The student is not significantly better than the same student without a teacher ({points(gain, metric_of(facts))}, "
+        f"{p_value(gain['p_value'])}).{_limit(facts, gain)}",
         "Both cost the same to run, and student_alone/ needs no teacher when it is trained again; what helps most often is more text for "
         "the teacher to label (--transfer).", good=True,
     )]  # fmt: skip
@@ -354,9 +353,9 @@ def _cheaper(facts: Facts) -> list[tuple[str, Mapping[str, Any]]]:
     return [(other, gain) for other, fact in gains.items() if (gain := facts.get(fact))]
 
 
-def _has_no_lead(gain: Mapping[str, Any]) -> bool:
+def _has_no_lead(facts: Facts, other: str, gain: Mapping[str, Any]) -> bool:
     """Whether a test excludes a useful lead: without that, no significant difference is no reason to change anything."""
-    return gain["ci95"][1] < _USEFUL
+    return gain["ci95"][1] < _USEFUL * metric_of(facts).scale(_value(facts, other) or 0.0)
 
 
 def _costs(facts: Facts, name: str) -> str:
@@ -374,22 +373,22 @@ def _costs(facts: Facts, name: str) -> str:
 
 
 def _is_tied(facts: Facts, other: str, gain: Mapping[str, Any]) -> bool:
-    """Whether no model at all could have been shown to be better than another: 1 is less than what can be shown away from it."""
-    value = _value(facts, other)
-    return value is not None and not gain_is_shown(gain) and 1 - value < _smallest(facts, gain)
+    """Whether no model at all could have been shown to be better than another: the perfect value is too near for that."""
+    value, metric = _value(facts, other), metric_of(facts)
+    return value is not None and not gain_is_shown(gain) and metric.lead(metric.perfect, value) < _smallest(facts, gain)
 
 
 def _smallest(facts: Facts, gain: Mapping[str, Any]) -> float:
     """The smallest difference that a test of these rows could have shown: half the gain's interval, and of accuracy six rows at least."""
     low, high = gain["ci95"]
-    rows = test_rows(facts) if facts["primary_metric"] == "accuracy" else None
+    rows = test_rows(facts) if metric_of(facts).counts_rows else None
     return max((high - low) / 2, 6 / rows if rows else 0.0)
 
 
 def _limit(facts: Facts, gain: Mapping[str, Any]) -> str:
     rows = test_rows(facts)
     return (
-        f" On these {rows:,} test rows no difference below {100 * _smallest(facts, gain):.1f} points can be significant."
+        f" On these {rows:,} test rows no difference below {size_of(_smallest(facts, gain), metric_of(facts))} can be significant."
         if rows
         else ""
     )

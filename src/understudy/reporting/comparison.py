@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import RunFolderError
-from understudy.evaluation.summary import metric_value
+from understudy.evaluation.summary import metric_of, metric_value
 from understudy.reporting.advice import ships
 from understudy.reporting.page import COSTS, cost_of, read_environment, read_facts, read_recipe, read_teacher, write
 from understudy.reporting.plots import Choice, pareto_front, trade_off
-from understudy.reporting.table import figure_name, gain_is_shown, model_name, p_value, short_count, signed_points
+from understudy.reporting.table import (
+    figure_name,
+    gain_is_shown,
+    model_name,
+    p_value,
+    short_count,
+    signed_points,
+    size_of,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,7 +95,7 @@ def read_runs(folders: Sequence[Path]) -> list[Compared]:
             raise RunFolderError(
                 f"{first.name} measures {measured[0]}, {other.name} {measured[1]}; compare runs of one task with one metric"
             )
-    return sorted(runs, key=lambda one: (-one.value, one.name))
+    return sorted(runs, key=lambda one: (-metric_of(one.facts).signed(one.value), one.name))
 
 
 def write_comparison(runs: Sequence[Compared], page: Path) -> Path:
@@ -100,14 +108,16 @@ def write_comparison(runs: Sequence[Compared], page: Path) -> Path:
     Returns:
         the page.
     """
-    metric = runs[0].facts["primary_metric"]
+    metric = metric_of(runs[0].facts)
     different = differences(runs)
     write(page, "runs.html", {
         "title": f"{len(runs)} runs · {runs[0].facts.get('task')}",
         "verdict": verdict(runs),
-        "metric": figure_name(runs[0].facts, metric),
+        "metric": figure_name(runs[0].facts, metric.name),
+        "upwards": metric.better == "higher",
+        "in_points": metric.unit == "fraction",
         "table": table_cells(runs),
-        "trade_offs": list(filter(None, (trade_off(title, choices(runs, cost)) for cost, title in COSTS.items()))),
+        "trade_offs": list(filter(None, (trade_off(title, choices(runs, cost), metric) for cost, title in COSTS.items()))),
         "names": [one.name for one in runs],
         "differences": different,
         "notes": notes(runs),
@@ -149,8 +159,8 @@ def verdict(runs: Sequence[Compared]) -> str:
         one for one in runs if (gain := one.facts.get("gain_over_alone")) and gain["value"] < 0 and gain_is_shown(gain)
     ]
     for one in worse:
-        lost = abs(100 * one.facts["gain_over_alone"]["value"])
-        said += f" {one.name} is {lost:.1f} points worse than its own student without a teacher: ship that one instead."
+        lost = size_of(one.facts["gain_over_alone"]["value"], metric_of(one.facts))
+        said += f" {one.name} is {lost} worse than its own student without a teacher: ship that one instead."
     return said
 
 
@@ -201,12 +211,13 @@ def front_by(runs: Sequence[Compared], cost: str) -> list[Compared]:
     ranked = [
         Choice(mark, one.name, one.form, cost_of(one.shipped, cost) or 0.0, one.value) for mark, one in known.items()
     ]
-    return [known[one.mark] for one in pareto_front(ranked)]
+    return [known[one.mark] for one in pareto_front(ranked, metric_of(runs[0].facts))]
 
 
 def table_cells(runs: Sequence[Compared]) -> list[list[str]]:
     """The table as text: a header, then a row for each run, the best first."""
-    metric = runs[0].facts["primary_metric"]
+    described = metric_of(runs[0].facts)
+    metric = described.name
     fronts = [front_by(runs, cost) for cost in COSTS]
     cells = [[
         "run", "ships", figure_name(runs[0].facts, metric), "95 % interval", "of the teacher", "gain over alone", "p", "params", "MiB",
@@ -219,8 +230,8 @@ def table_cells(runs: Sequence[Compared]) -> list[list[str]]:
         cells.append([
             one.name, model_name(one.form), f"{one.value:.3f}".replace("-", "−"),
             "–".join(f"{end:.3f}" for end in interval) if interval else _UNKNOWN,
-            f"{100 * one.value / teacher:.0f} %" if teacher and teacher > 0 else _UNKNOWN,
-            signed_points(gain["value"]) if gain else _UNKNOWN,
+            f"{100 * one.value / teacher:.0f} %" if teacher and teacher > 0 and described.better == "higher" else _UNKNOWN,
+            signed_points(gain["value"], described) if gain else _UNKNOWN,
             p_value(gain["p_value"]).removeprefix("p ").removeprefix("= ") if gain else _UNKNOWN,
             short_count(one.shipped.get("parameters")), _number(one.shipped.get("size_mib"), 1),
             _number(cost_of(one.shipped, "latency"), 2), _number(one.shipped.get("rows_per_second"), 0),

@@ -15,6 +15,7 @@ from typing import Any
 
 from understudy.errors import RunFolderError, near_folder
 from understudy.evaluation.predictions import PREDICTIONS, read_predictions
+from understudy.evaluation.summary import metric_of
 from understudy.files import write_text
 from understudy.reporting import advice, rows, tasks
 from understudy.reporting.agreement import by_teacher
@@ -26,7 +27,6 @@ from understudy.reporting.table import (
     figure_name,
     gain_is_shown,
     measured_models,
-    metric_name,
     model_name,
     p_value,
     points,
@@ -92,7 +92,7 @@ def page_content(
     facts: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]] = (), said: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
     """What the template shows of one task, as plain values; what a run does not have is None or empty."""
-    metric, models, data = facts["primary_metric"], measured_models(facts), facts.get("data") or {}
+    metric, models, data = metric_of(facts), measured_models(facts), facts.get("data") or {}
     return {
         "title": " · ".join(str(facts[key]) for key in ("recipe", "task") if facts.get(key)),
         "headline": advice.headline(facts),
@@ -105,12 +105,13 @@ def page_content(
             for name, one in models.items() if one.get("rows_per_second_bulk")
         ),
         "busy": busy(facts),
-        "metric": figure_name(facts, metric),
+        "metric": figure_name(facts, metric.name),
+        "upwards": metric.better == "higher",
         "trade_offs": list(filter(None, (
-            trade_off(title, model_choices(models, metric, cost)) for cost, title in COSTS.items()
+            trade_off(title, model_choices(models, metric.name, cost), metric) for cost, title in COSTS.items()
         ))),
-        "charts": _charts(metrics, metric, "agreement with the teacher on validation rows"
-                          if "validation" in data.get("labelled_by_teacher", ()) else None),
+        "charts": _charts(metrics, metric.name, "agreement with the teacher on validation rows"
+                          if "validation" in data.get("labelled_by_teacher", ()) else f"{metric.title} on validation rows"),
         "classes": rows.class_table(models),
         "confusion": rows.confusion_differences(said),
         "calibration": rows.calibration_table(models),
@@ -120,7 +121,7 @@ def page_content(
         "by_teacher": by_teacher(facts),
         "predictions": PREDICTIONS,
         "gains": [
-            {"over": other, "said": f"{points(gain)}, {p_value(gain['p_value'])}", "test": gain.get("test"),
+            {"over": other, "said": f"{points(gain, metric)}, {p_value(gain['p_value'])}", "test": gain.get("test"),
              "shown": gain_is_shown(gain)}
             for fact, other in (
                 ("gain_over_alone", "the student alone"),
@@ -150,7 +151,7 @@ def tasks_content(
     """What the template shows of a run of several tasks."""
     charts = []
     for task, one in facts["tasks"].items():
-        title = f"{task}: {metric_name(one['primary_metric'])} on validation rows"
+        title = f"{task}: {metric_of(one).title} on validation rows"
         chart = _chart(title, metrics, f"validation/{task}/{one['primary_metric']}")
         charts += [chart] if chart else []
     charts += _charts(metrics, "mean", "mean of the tasks on validation rows")
@@ -181,11 +182,13 @@ def cost_of(entry: Mapping[str, Any], cost: str) -> float | None:
     return (entry.get("latency_ms") or {}).get("p50") if cost == "latency" else entry.get("size_mib")
 
 
-def _charts(metrics: Sequence[Mapping[str, Any]], metric: str, title: str | None = None) -> list[dict[str, Any]]:
+def _charts(metrics: Sequence[Mapping[str, Any]], metric: str, title: str) -> list[dict[str, Any]]:
     """Validation first, then every term of the loss; the whole loss only where no terms were logged."""
     terms = sorted({key for line in metrics for key in line if key.startswith("loss/")}) or ["loss"]
-    titles = {f"validation/{metric}": title or f"{metric_name(metric)} on validation rows"}
-    titles["validation/masked_accuracy"] = "share of hidden words found in held-out text"
+    titles = {
+        f"validation/{metric}": title,
+        "validation/masked_accuracy": "share of hidden words found in held-out text",
+    }
     titles |= {term: term.replace("/", ": ").replace("_", " ") for term in terms}
     charts = [_chart(title, metrics, key) for key, title in titles.items()]
     return [chart for chart in charts if chart]

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from understudy.reporting.table import model_name, short_count
+from understudy.tasks import Metric
 
 _WIDTH, _HEIGHT = 440, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 10, 26
@@ -36,20 +37,21 @@ class Choice:
     ci95: Sequence[float] = ()
 
 
-def pareto_front(choices: Sequence[Choice]) -> list[Choice]:
+def pareto_front(choices: Sequence[Choice], metric: Metric) -> list[Choice]:
     """Those that no other beats, in cost or quality, without being beaten in the other; from cheap to dear.
 
-    >>> [one.mark for one in pareto_front([Choice("a", "", "", 1, 0.8), Choice("b", "", "", 2, 0.7), Choice("c", "", "", 3, 0.9)])]
+    >>> choices = [Choice("a", "", "", 1, 0.8), Choice("b", "", "", 2, 0.7), Choice("c", "", "", 3, 0.9)]
+    >>> [one.mark for one in pareto_front(choices, Metric("f1", "F1"))]
     ['a', 'c']
     """
     front: list[Choice] = []
-    for one in sorted(choices, key=lambda one: (one.cost, -one.value)):
-        if not front or one.value > front[-1].value:
+    for one in sorted(choices, key=lambda one: (one.cost, -metric.signed(one.value))):
+        if not front or metric.lead(one.value, front[-1].value) > 0:
             front.append(one)
     return front
 
 
-def trade_off(title: str, choices: Sequence[Choice]) -> dict[str, Any] | None:
+def trade_off(title: str, choices: Sequence[Choice], metric: Metric) -> dict[str, Any] | None:
     """Quality over cost on a logarithmic axis, with intervals and the Pareto front; None where fewer than two can be drawn."""
     choices = [one for one in choices if one.cost > 0 and math.isfinite(one.cost) and math.isfinite(one.value)]
     if len(choices) < 2:
@@ -61,7 +63,7 @@ def trade_off(title: str, choices: Sequence[Choice]) -> dict[str, Any] | None:
     def place(cost: float) -> float:
         return scale(math.log(cost), [math.log(tick) for tick in (across[0], across[-1])], _LEFT + 12, right - 12)
 
-    front = pareto_front(choices)
+    front = pareto_front(choices, metric)
     marks: list[dict[str, Any]] = []
     for one in sorted(choices, key=lambda one: (one.cost, -one.value)):
         x, y = place(one.cost), scale(one.value, up, bottom, _TOP)
@@ -74,7 +76,7 @@ def trade_off(title: str, choices: Sequence[Choice]) -> dict[str, Any] | None:
             "said": f"{one.name}: {one.value:.3f} at {one.cost:.3g}",
         })  # fmt: skip
     steps = [(mark["x"], mark["y"]) for mark in marks if mark["front"]]
-    # Between two of the front, the dearer one cannot be had yet: over, then up.
+    # Between two of the front, the dearer one cannot be had yet: over, then to its value.
     corners = [point for (_, low), (x, y) in pairwise(steps) for point in ((x, low), (x, y))]
     line = [steps[0], *corners, (right, steps[-1][1])]
     return {

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from understudy.evaluation.summary import metric_of
 from understudy.reporting.page import PAGE, read_environment, read_facts, write
 from understudy.reporting.plots import log_ticks, nice_ticks, scale
 from understudy.reporting.table import figure_name
@@ -65,7 +66,10 @@ def words_of(tried: Mapping[str, Any]) -> tuple[str, str]:
 
 def ranked(facts: Facts) -> list[Mapping[str, Any]]:
     """All trials, the best first; those without a value come last."""
-    return sorted(facts["trials"], key=lambda one: (one["value"] is None, -(one["value"] or 0.0), one["number"]))
+    metric = metric_of(facts)
+    return sorted(
+        facts["trials"], key=lambda one: (one["value"] is None, -metric.signed(one["value"] or 0.0), one["number"])
+    )
 
 
 def verdict(facts: Facts) -> str:
@@ -123,10 +127,11 @@ def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] 
         return scale(value, up, _HEIGHT - _BOTTOM, _TOP)
 
     # The line is the best that can be had for at most so much of this one cost.
-    stairs, reached = [], -math.inf
-    for one in sorted(done, key=lambda one: (one[measure], -one["value"])):
-        if one["value"] > reached:
-            stairs += [(x(one[measure]), y(max(reached, up[0]))), (x(one[measure]), y(one["value"]))]
+    metric = metric_of(facts)
+    stairs, reached = [], up[0 if metric.better == "higher" else -1]
+    for one in sorted(done, key=lambda one: (one[measure], -metric.signed(one["value"]))):
+        if metric.lead(one["value"], reached) > 0 or not stairs:
+            stairs += [(x(one[measure]), y(reached)), (x(one[measure]), y(one["value"]))]
             reached = one["value"]
     stairs.append((_WIDTH - _RIGHT, y(reached)))
     return {

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.evaluation.summary import metric_value
-from understudy.reporting.agreement import UNKNOWN, agrees, by_teacher
+from understudy.evaluation.summary import metric_of, metric_value
+from understudy.reporting.agreement import UNKNOWN, against_teacher, agrees, by_teacher
 from understudy.reporting.speeds import between, busy, devices, faster, times
+from understudy.tasks import Metric, main_metrics
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,11 +26,6 @@ MODEL_NAMES = {
     "student_onnx": "student, ONNX",
     "student_onnx_int8": "student, int8",
 }
-_METRIC_NAMES = {
-    "macro_f1": "macro F1", "weighted_f1": "weighted F1", "f1": "F1", "matthews": "Matthews correlation",
-    "pearson": "Pearson correlation", "spearman": "Spearman correlation",
-}  # fmt: skip
-_SECOND_METRICS = ("accuracy", "macro_f1", "pearson", "spearman")  # shown beside the primary one
 _UNKNOWN = "–"
 _WORSE_NLL = 0.005  # nats
 
@@ -59,7 +55,7 @@ def benchmark_table(facts: Facts) -> Table:
     drawn = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for name in ("", "form"):
         drawn.add_column(name, overflow="fold")
-    for name in ("rows/s", "ms p50", "ms p95", "peak MiB", "MiB", metric_name(metric)):
+    for name in ("rows/s", "ms p50", "ms p95", "peak MiB", "MiB", metric_of(facts).title):
         drawn.add_column(name, justify="right")
     for one in facts["models"]:
         low, high = one["rows_per_second_range"]
@@ -85,7 +81,7 @@ def table_cells(facts: Facts, *, spread: bool = False) -> list[list[str]]:
     primary, models = facts["primary_metric"], measured_models(facts)
     second = [
         metric
-        for metric in _SECOND_METRICS
+        for metric in main_metrics(facts.get("task"))
         if metric != primary and any(metric_value(entry, metric) is not None for entry in models.values())
     ]
     names = [figure_name(facts, metric, short=True) for metric in (primary, *second)]
@@ -144,15 +140,12 @@ def verdict(facts: Facts) -> str:
     if value is None:
         return _teacher_alone(facts, metric)
     if by_teacher(facts):
-        name, over = metric_name(metric), "the same student trained on the teacher's predicted labels"
-        told = [
-            f"The student {agrees(facts, metric, name)}{_cost(facts)}",
-            _gain(facts.get("gain_over_pseudo_labels"), over),
-        ]
+        over = "the same student trained on the teacher's predicted labels"
+        told = [f"The student {agrees(facts)}{_cost(facts)}", _gain(facts, "gain_over_pseudo_labels", over)]
         return f"{'; '.join(filter(None, told))}.{_exported(facts, metric)} {UNKNOWN}"
     gains = [
-        _gain(facts.get("gain_over_alone"), "the same student without a teacher") or _why_unknown(models),
-        _gain(facts.get("gain_over_pseudo_labels"), "the same student trained on the teacher's predicted labels"),
+        _gain(facts, "gain_over_alone", "the same student without a teacher") or _why_unknown(models),
+        _gain(facts, "gain_over_pseudo_labels", "the same student trained on the teacher's predicted labels"),
         _over_ngrams(facts, metric),
     ]
     said = f"The student {_quality(facts, metric, value)}{_cost(facts)}; {', and '.join(filter(None, gains))}.{_exported(facts, metric)}"
@@ -183,25 +176,16 @@ def called(facts: Facts, name: str) -> str:
     )
 
 
-def metric_name(metric: str) -> str:
-    """A metric as a reader calls it.
-
-    >>> metric_name("macro_f1")
-    'macro F1'
-    """
-    return _METRIC_NAMES.get(metric, metric.replace("_", " "))
-
-
 def figure_name(facts: Facts, metric: str, *, short: bool = False) -> str:
     """A figure of a run as a reader calls it: without labelled rows it is agreement with the teacher.
 
     >>> figure_name({}, "pearson", short=True), figure_name({"reference": "teacher"}, "accuracy")
     ('Pearson', 'agreement with the teacher')
     """
-    name = metric_name(metric)
+    one = metric_of(facts, metric)
     if by_teacher(facts):
-        return ("agreement" if short else "agreement with the teacher") if metric == "accuracy" else f"{name} (teacher)"
-    return name.removesuffix(" correlation") if short else name
+        return "agreement" if short and one.counts_rows else against_teacher(one, one.title)
+    return one.title.removesuffix(" correlation") if short else one.title
 
 
 def short_count(count: float | None) -> str:
@@ -233,14 +217,23 @@ def listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
-def points(gain: Mapping[str, Any]) -> str:
-    """A gain and its interval in points: hundredths of the metric.
+def points(gain: Mapping[str, Any], metric: Metric) -> str:
+    """A gain and its interval, of a fraction in points.
 
-    >>> points({"value": 0.021, "ci95": [-0.0012, 0.034]})
+    >>> points({"value": 0.021, "ci95": [-0.0012, 0.034]}, Metric("f1", "F1"))
     '+2.1 points, 95 % interval −0.1 to +3.4'
     """
-    value, low, high = map(signed_points, (gain["value"], *gain["ci95"]))
-    return f"{value} points, 95 % interval {low} to {high}"
+    value, low, high = (signed_points(one, metric) for one in (gain["value"], *gain["ci95"]))
+    return f"{value}{' points' if metric.unit == 'fraction' else ''}, 95 % interval {low} to {high}"
+
+
+def size_of(difference: float, metric: Metric) -> str:
+    """A difference without its sign.
+
+    >>> size_of(-0.021, Metric("f1", "F1")), size_of(-1.234, Metric("perplexity", "perplexity", "lower", "number"))
+    ('2.1 points', '1.23')
+    """
+    return f"{abs(100 * difference):.1f} points" if metric.unit == "fraction" else f"{abs(difference):.3g}"
 
 
 def p_value(p: float) -> str:
@@ -269,18 +262,20 @@ def _teacher_alone(facts: Facts, metric: str) -> str:
     value = _number(found["value"], 3)
     more = " No student was trained." if called(facts, "teacher") == "teacher" else ""
     return (
-        f"The {called(facts, 'teacher')} reaches {metric_name(metric)} {value} (95 % interval {low} to {high})." + more
+        f"The {called(facts, 'teacher')} reaches {metric_of(facts).title} {value} (95 % interval {low} to {high})."
+        + more
     )
 
 
 def _quality(facts: Facts, metric: str, value: float) -> str:
     """What is kept, as in "keeps 97 % of the teacher's accuracy (0.871 of 0.898)"."""
-    name, teacher, kept = metric_name(metric), (facts.get("models") or {}).get("teacher"), facts.get("kept_fraction")
+    described, teacher, kept = metric_of(facts), (facts.get("models") or {}).get("teacher"), facts.get("kept_fraction")
+    name = described.title
     teacher_value = metric_value(teacher, metric)
     if teacher_value is None:
         return f"reaches {name} {_number(value, 3)}"
     alone = metric_value((facts.get("models") or {}).get("student_alone"), metric)
-    if alone is not None and teacher_value < alone:
+    if alone is not None and described.lead(teacher_value, alone) < 0:
         # No praise beside a teacher that the labels alone beat.
         return f"reaches {name} {_number(value, 3)} (its teacher {_number(teacher_value, 3)}, less than the same student without it)"
     if kept is None or kept < 0:
@@ -325,13 +320,14 @@ def _exported(facts: Facts, metric: str) -> str:
     return f"{said}."
 
 
-def _gain(gain: Mapping[str, Any] | None, other: str) -> str | None:
+def _gain(facts: Facts, fact: str, other: str) -> str | None:
+    gain, metric = facts.get(fact), metric_of(facts)
     if gain is None:
         return None
     if not gain_is_shown(gain):
-        return f"no statistically significant gain over {other} ({points(gain)}, {p_value(gain['p_value'])})"
+        return f"no statistically significant gain over {other} ({points(gain, metric)}, {p_value(gain['p_value'])})"
     word = "better" if gain["value"] > 0 else "worse"
-    return f"{abs(100 * gain['value']):.1f} points {word} than {other} ({p_value(gain['p_value'])})"
+    return f"{size_of(gain['value'], metric)} {word} than {other} ({p_value(gain['p_value'])})"
 
 
 def _over_ngrams(facts: Facts, metric: str) -> str | None:
@@ -340,7 +336,7 @@ def _over_ngrams(facts: Facts, metric: str) -> str | None:
         return None
     sign = "better" if gain["value"] > 0 else "worse"
     shown = (
-        f"the student is {abs(100 * gain['value']):.1f} points {sign}"
+        f"the student is {size_of(gain['value'], metric_of(facts))} {sign}"
         if gain_is_shown(gain)
         else "no significant difference"
     )
@@ -366,10 +362,10 @@ def _number(value: float | None, digits: int) -> str:
     return _UNKNOWN if value is None else f"{value:,.{digits}f}".replace("-", "−")
 
 
-def signed_points(value: float) -> str:
-    """A difference in points: hundredths of the metric.
+def signed_points(value: float, metric: Metric) -> str:
+    """A difference, of a fraction in points: its hundredths.
 
-    >>> signed_points(-0.0012)
+    >>> signed_points(-0.0012, Metric("f1", "F1"))
     '−0.1'
     """
-    return f"{100 * value:+.1f}".replace("-", "−")
+    return (f"{100 * value:+.1f}" if metric.unit == "fraction" else f"{value:+.3g}").replace("-", "−")

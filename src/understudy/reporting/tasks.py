@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from understudy.reporting.table import MODEL_NAMES, gain_is_shown, metric_name, model_name, p_value, short_count
+from understudy.evaluation.summary import metric_of
+from understudy.reporting.table import MODEL_NAMES, gain_is_shown, model_name, p_value, short_count
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +36,7 @@ def table_cells(facts: Mapping[str, Any]) -> list[list[str]]:
     for task, one in facts["tasks"].items():
         gain = one["gain_over_alone"]
         cells.append([
-            task, metric_name(one["primary_metric"]), *(_number(one["value"].get(model)) for model in models),
+            task, metric_of(one).title, *(_number(one["value"].get(model)) for model in models),
             _gain(gain and gain["value"]), p_value(gain["p_value"]).removeprefix("p ").removeprefix("= ") if gain else _UNKNOWN,
         ])  # fmt: skip
     mean = facts["mean"]

@@ -75,7 +75,7 @@ def check_teacher(plan: Plan, device: str, run_folder: Path | None = None) -> No
     if "validation" in plan.rows.labelled_by_teacher or not plan.teacher_knows(validation):
         return
     logits, labels = plan.known_logits(validation, device, run_folder), np.asarray(validation["label"])
-    found = plan.task.metrics(plan.task.predictions(logits), labels)
+    found = plan.task.measure(logits, labels)
     name = plan.recipe.teacher.models[0]
     if plan.task.label_type == "number":
         if found["pearson"] <= 0:

@@ -21,12 +21,15 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from understudy.errors import RunFolderError
 from understudy.files import ENVIRONMENT, FACTS, INPUTS, METRICS, RECIPE, read_json, write_json, write_text
 from understudy.machine import environment
 from understudy.training.curves import trainings
+
+if TYPE_CHECKING:
+    from understudy.tasks import Metric
 
 MEASURING = (
     "control",
@@ -113,7 +116,7 @@ class Run:
         if self.fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def trainings(self, metric: str, *, rows: int, least: Mapping[str, int | None]) -> dict[str, Any]:
+    def trainings(self, metric: Metric, *, rows: int, least: Mapping[str, int | None]) -> dict[str, Any]:
         """How every training of the run went: model → stage → updates, the best value of validation; see `training/curves.py`."""
         path = self.folder / METRICS
         lines = path.read_text("utf-8").splitlines() if path.is_file() else []

@@ -73,7 +73,7 @@ def prove(
 def _trainings(run: Run, plan: Plan, models: Container[str]) -> dict[str, Any]:
     """How the training of every model that was measured went, and the teacher's, where `understudy finetune` made it alone."""
     rows, least = len(labelled(plan.rows.validation)), least_updates(plan.recipe, tasks=plan.tasks)
-    every = run.trainings(plan.recipe.selection_metric, rows=rows, least=least)
+    every = run.trainings(plan.task.metric(plan.recipe.selection_metric), rows=rows, least=least)
     found = {model: stages for model, stages in every.items() if model in models}  # one may be asked for no more
     facts = list(map(_facts_of, plan.teacher_folders))
     if len(facts) == 1:

@@ -149,13 +149,14 @@ def train_stage(
             learner, learned, held_out, MaskedLMScores(), stage.train, make_objectives(stage.objectives), metric=METRIC,
             teacher=live, **shared,
         )  # fmt: skip
+    metric = plan.recipe.selection_metric
     own = SelfAveragedTeacher(student.model, stage.self_average) if stage.self_average else None
     mixup = Mixup(stage.mixup.alpha, make_objectives(stage.mixup.objectives)) if stage.mixup else None
     return train(
         student, tokenized(student, rows, teacher_logits, teacher=live, balanced=stage.train.balanced_sampling),
         by_length(student, labelled(plan.rows.validation)), plan.task, stage.train, make_objectives(stage.objectives),
-        metric=plan.recipe.selection_metric, teacher=live, self_average=own, mixup=mixup,
-        metric_name=validation_name(plan.rows.labelled_by_teacher, plan.recipe.selection_metric, plan.recipe.selection_metric), **shared,
+        metric=metric, teacher=live, self_average=own, mixup=mixup,
+        metric_name=validation_name(plan.rows.labelled_by_teacher, plan.task.metric(metric), metric), **shared,
     )  # fmt: skip
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
+    from understudy.tasks import Metric
+
 HEARTBEAT_SECONDS, DEAD_AFTER_SECONDS = 10, 60  # a trial without a beat for so long was killed, and is tried again
 _RETRIES = 3  # of a trial that takes its process down
 _WARM_UP, _PEERS = 3, 3  # evaluations, and trials to compare with, before one may be stopped
@@ -113,10 +115,11 @@ class SharedStudy:
         name: of the study in it.
         seed: of what is drawn.
         worker: who makes the trials here; those that it left running were killed.
+        metric: whose values trials have.
     """
 
-    def __init__(self, storage: RDBStorage, name: str, *, seed: int, worker: str) -> None:
-        self.storage, self.name, self.seed, self.worker = storage, name, seed, worker
+    def __init__(self, storage: RDBStorage, name: str, *, seed: int, worker: str, metric: Metric) -> None:
+        self.storage, self.name, self.seed, self.worker, self.metric = storage, name, seed, worker, metric
         self._study: Study | None = None
 
     @property
@@ -149,9 +152,9 @@ class SharedStudy:
 
         try:
             with _quietly():
-                optuna.create_study(study_name=self.name, storage=self.storage, direction="maximize").set_user_attr(
-                    _DESCRIPTION, described
-                )
+                direction = "maximize" if self.metric.better == "higher" else "minimize"
+                made = optuna.create_study(study_name=self.name, storage=self.storage, direction=direction)
+                made.set_user_attr(_DESCRIPTION, described)
         except optuna.exceptions.DuplicatedStudyError:
             pass
         found = self.open()
@@ -173,7 +176,7 @@ class SharedStudy:
     def best(self) -> float | None:
         """The best value so far."""
         done = [one.value for one in self.trials if one.state.name == "COMPLETE" and one.value is not None]
-        return max(done, default=None)
+        return max(done, key=self.metric.signed, default=None)
 
     def recover(self) -> None:
         """Have the trials that this worker left running tried again."""
@@ -224,7 +227,9 @@ class SharedStudy:
             step not in self._trial(trial.number).intermediate_values
         ):  # one that was killed comes again with what it had said
             trial.report(value, step)
-        if unpromising(self._trial(trial.number), (one for one in self.trials if one.state.name == "COMPLETE")):
+        if unpromising(
+            self._trial(trial.number), (one for one in self.trials if one.state.name == "COMPLETE"), self.metric
+        ):
             raise optuna.TrialPruned("below the median of trials with students of this kind and at most this size")
 
     def _taken_over(self, number: int) -> bool:
@@ -260,7 +265,7 @@ def _failed() -> Any:
     return TrialState.FAIL
 
 
-def unpromising(trial: FrozenTrial, others: Iterable[FrozenTrial]) -> bool:
+def unpromising(trial: FrozenTrial, others: Iterable[FrozenTrial], metric: Metric) -> bool:
     """Whether a trial is worse, at the same part of its training, than the median of those with the same kind of student, no larger.
 
     Larger ones are no measure: a small student that is worse than a large one may still be the best of its size. Nor is latency, which
@@ -271,7 +276,7 @@ def unpromising(trial: FrozenTrial, others: Iterable[FrozenTrial]) -> bool:
         return False
 
     def best(one: FrozenTrial) -> float:
-        return max(value for at, value in one.intermediate_values.items() if at <= step)
+        return max(metric.signed(value) for at, value in one.intermediate_values.items() if at <= step)
 
     kind, parameters = trial.user_attrs["kind"], trial.user_attrs["parameters"]
     peers = [

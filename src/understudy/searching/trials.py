@@ -133,7 +133,7 @@ class Trying:
             form = next((form for form in one.within(ground.budget) if form in ships), None)
             logits = answers_of(ships[form] if form else student, validation, ground.device)
         shutil.rmtree(folder, ignore_errors=True)
-        return plan.task.metrics(plan.task.predictions(logits), np.asarray(validation["label"]))[ground.metric], form
+        return plan.task.measure(logits, np.asarray(validation["label"]))[ground.metric], form
 
     def _stopped(self, trial: Trial, state: str, why: str) -> None:
         trial.set_user_attr("ended", state)
@@ -158,6 +158,8 @@ class Trying:
                 f"none of {len(self.study.trials)} trials finished within the budget; try more with --resume and a higher "
                 "--trials, or raise the budget"
             )
+        signed = self.study.metric.signed
         return max(
-            done, key=lambda one: (one.value, *(-cost for cost in one.user_attrs["costs"].values()), -one.number)
+            done,
+            key=lambda one: (signed(one.value), *(-cost for cost in one.user_attrs["costs"].values()), -one.number),
         )

@@ -61,7 +61,7 @@ class FinetuneSettings(Frozen):
 
     @property
     def selection_metric(self) -> str:
-        return self.metric or parts.part("tasks", self.task).primary_metric
+        return self.metric or parts.part("tasks", self.task).metrics[0].name
 
     def dump(self) -> str:
         return dump_yaml(self)

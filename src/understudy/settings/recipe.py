@@ -135,7 +135,7 @@ class Recipe(Frozen):
 
     @property
     def selection_metric(self) -> str:
-        return self.metric or parts.part("tasks", self.task).primary_metric
+        return self.metric or parts.part("tasks", self.task).metrics[0].name
 
     def dump(self) -> str:
         """YAML that loads to an equal recipe."""
@@ -153,7 +153,7 @@ def check_task_name(name: str) -> None:
 def check_metric(task: str, metric: str | None) -> None:
     """Refuse a metric that the task does not have."""
     try:
-        known = parts.part("tasks", task).metric_names
+        known = [one.name for one in parts.part("tasks", task).metrics]
     except RecipeError as error:
         raise ValueError(str(error)) from error
     if metric is not None and metric not in known:

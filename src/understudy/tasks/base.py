@@ -2,32 +2,175 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+
+from understudy.errors import DataError, ModelError
+
+Answer = dict[str, Any]  # what is said of one row, as JSON
+Fitted = Mapping[str, Any]  # what was fitted on validation rows, as JSON: it travels with an export
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that tells how good predictions are.
+
+    Args:
+        name: in settings and facts.json.
+        title: as a reader calls it.
+        better: which values are.
+        unit: differences of a `fraction` are read in points, its hundredths; those of a `number` as they are.
+        least: the lowest value that it can have; None: there is none.
+        most: the highest, likewise.
+        counts_rows: it is the fraction of rows that are right. Then it has tests of its own, and is agreement where the teacher labels.
+        hub: what the model hub calls it, where that is another name.
+    """
+
+    name: str
+    title: str
+    better: Literal["higher", "lower"] = "higher"
+    unit: Literal["fraction", "number"] = "fraction"
+    least: float | None = 0.0
+    most: float | None = 1.0
+    counts_rows: bool = False
+    hub: str = ""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest value."""
+        return -math.inf if self.least is None else self.least, math.inf if self.most is None else self.most
+
+    @property
+    def perfect(self) -> float:
+        """The value of perfect predictions."""
+        return self.bounds[self.better == "higher"]
+
+    def signed(self, value: Any) -> Any:
+        """Values, or an array of them, such that greater is better."""
+        return value if self.better == "higher" else -value
+
+    def lead(self, value: Any, other: Any) -> Any:
+        """By how much a value is better than another, or values of arrays; below 0 it is worse."""
+        return self.signed(value) - self.signed(other)
+
+    def scale(self, value: float) -> float:
+        """What differences are small or large beside: 1, or of a number, which may be of any size, a value of it."""
+        return 1.0 if self.unit == "fraction" else abs(value)
 
 
 class Task(ABC):
-    """What the rows mean: the type of a label, the width of the head, the metrics.
+    """What the rows mean: the type of a label, the width of the head, the metrics, what a prediction looks like.
 
-    A task holds no data and no model. Arrays come in as numpy: `logits` is (rows, outputs) and `labels` is (rows,).
+    A task holds no data and no model, and needs no torch. Arrays are of numpy, with a row first: `outputs` is (rows, outputs), and
+    `targets` is (rows,).
+
+    Args:
+        names: of the classes, in the order of the outputs; None where there are none.
     """
 
     label_type: ClassVar[Literal["class", "number"]]
-    primary_metric: ClassVar[str]
-    metric_names: ClassVar[tuple[str, ...]]
+    metrics: ClassVar[
+        tuple[Metric, ...]
+    ]  # the first selects, where a recipe names none; the first two are in the table
     example: ClassVar[dict[str, Any]]
+
+    def __init__(self, names: Sequence[str] | None = None) -> None:
+        self.names = tuple(names or ())
+
+    @classmethod
+    def metric(cls, name: str) -> Metric:
+        """The metric of this name.
+
+        Raises:
+            KeyError: the task has none.
+        """
+        return {one.name: one for one in cls.metrics}[name]
 
     @abstractmethod
     def outputs(self, label_names: tuple[str, ...] | None) -> int:
         """Width of the head."""
 
     @abstractmethod
-    def predictions(self, logits: np.ndarray) -> np.ndarray:
-        """What the model says of each row, comparable with the labels: (rows,)."""
+    def predictions(self, outputs: np.ndarray) -> np.ndarray:
+        """What the model says of each row, comparable with the targets: (rows,)."""
 
     @abstractmethod
-    def metrics(self, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Every metric of `metric_names` that applies; 1.0 is perfect for each."""
+    def statistics(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """What each row adds to the sums that metrics are made of: (rows, sums). Only those of one call are of one scale."""
+
+    @abstractmethod
+    def measured(self, totals: np.ndarray) -> dict[str, np.ndarray]:
+        """Every metric that applies, of totals of statistics, (draws, sums): name → (draws,)."""
+
+    def alike(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Columns, (rows, …), in which two rows are equal only where their statistics are. Few columns are fast to compare."""
+        return self.statistics(outputs, targets)
+
+    def alternatives(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Outputs that any row might have had instead, two or more, evenly over what occurs: how a metric could move is tried with them."""
+        return outputs[np.linspace(0, len(outputs) - 1, 11).astype(int)]
+
+    def redrawn(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Every metric on redraws of the rows: name → (draws,). A metric that is no function of sums is computed here.
+
+        Args:
+            weights: how often each draw has each row, (draws, rows).
+        """
+        return self.measured(weights @ self.statistics(outputs, targets))
+
+    def distinct(self, targets: np.ndarray, *outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places of rows that stand for all rows, and how many each stands for: rows that are alike are interchangeable."""
+        columns = np.column_stack([self.alike(one, targets) for one in outputs])
+        _, places, counts = np.unique(columns, axis=0, return_index=True, return_counts=True)
+        return places, counts
+
+    def measure(self, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """Every metric that applies, over all rows."""
+        places, counts = self.distinct(targets, outputs)
+        values = self.redrawn(outputs[places], targets[places], counts[None].astype(float))
+        return {name: float(value[0]) for name, value in values.items()}
+
+    def agrees(self, outputs: np.ndarray, others: np.ndarray) -> np.ndarray | None:
+        """Which rows have equal predictions, (rows,); None where predictions are hardly ever equal, as numbers."""
+        return equal(self.predictions(outputs), self.predictions(others))
+
+    def agreement(self, outputs: np.ndarray, others: np.ndarray) -> float:
+        """How closely predictions follow others: the fraction of rows on which they are equal.
+
+        Accuracy cannot tell a student that copies the teacher's mistakes from one that makes its own; this can.
+
+        Source: Stanton et al. 2021 (NeurIPS), arXiv:2106.05945, section 3 (average top-1 agreement).
+        """
+        return float(equal(self.predictions(outputs), self.predictions(others)).mean())
+
+
+def equal(predictions: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which rows are equal in all their positions, (rows,)."""
+    return (predictions == others).reshape(len(predictions), -1).all(axis=1)
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below, and 0 where below is 0."""
+    return np.divide(above, below, out=np.zeros_like(above, dtype=float), where=below > 0)
+
+
+def check_rows(targets: np.ndarray, *outputs: np.ndarray) -> None:
+    """Refuse what cannot be measured.
+
+    Raises:
+        DataError: no rows, or not as many targets as outputs.
+        ModelError: outputs that are not finite numbers.
+    """
+    if not len(targets):
+        raise DataError("no rows to measure on; give a file with at least one labelled row")
+    for one in outputs:
+        if len(one) != len(targets):
+            raise DataError(f"{len(one)} model outputs for {len(targets)} labels; both must be of the same rows")
+        if not np.isfinite(one).all():
+            row = int(np.argwhere(~np.isfinite(one))[0][0]) + 1
+            raise ModelError(f"output for row {row} is not a finite number; the model is damaged or diverged")

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from understudy.tasks.base import Task
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
+from understudy.tasks.base import Metric, Task, ratio
 
 
 class Similarity(Task):
-    """Regression on a pair of texts, or on one text. Metrics by scipy."""
+    """Regression on a pair of texts, or on one text. Metrics as scipy has them; 0 where a constant makes them undefined."""
 
     label_type = "number"
-    primary_metric = "pearson"
-    metric_names = ("pearson", "spearman")
+    metrics = (
+        Metric("pearson", "Pearson correlation", least=-1.0, hub="pearsonr"),
+        Metric("spearman", "Spearman correlation", least=-1.0, hub="spearmanr"),
+    )
     example: ClassVar[dict[str, Any]] = {
         "text": "A man is playing a guitar.",
         "text_pair": "A man plays the guitar.",
@@ -25,17 +26,65 @@ class Similarity(Task):
     def outputs(self, label_names: tuple[str, ...] | None) -> int:
         return 1
 
-    def predictions(self, logits: np.ndarray) -> np.ndarray:
-        return logits[:, 0]
+    def predictions(self, outputs: np.ndarray) -> np.ndarray:
+        return outputs[:, 0]
 
-    def metrics(self, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Pearson and Spearman correlation; 0 where a constant makes them undefined."""
-        import numpy as np
-        from scipy.stats import pearsonr, spearmanr
+    def alike(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return np.column_stack([targets, self.predictions(outputs)])
 
-        if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
-            return {"pearson": 0.0, "spearman": 0.0}
-        return {
-            "pearson": float(pearsonr(predictions, labels).statistic),
-            "spearman": float(spearmanr(predictions, labels).statistic),
-        }
+    def alternatives(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return np.quantile(outputs, np.linspace(0, 1, 11), axis=0)
+
+    def statistics(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """1, the label, the prediction, their squares and their product, both standardised: then squares lose no digits."""
+        return np.stack(_moments(_standardised(targets), _standardised(self.predictions(outputs))), axis=1)
+
+    def measured(self, totals: np.ndarray) -> dict[str, np.ndarray]:
+        return {"pearson": _correlation(*totals.T)}
+
+    def redrawn(self, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Spearman is Pearson of ranks, and a row's rank depends on the other rows of the draw."""
+        ranks = (_ranks(one, weights) for one in (targets, self.predictions(outputs)))
+        totals = [(weights * part).sum(axis=1) for part in _moments(*ranks)]
+        return super().redrawn(outputs, targets, weights) | {"spearman": _correlation(*totals)}
+
+    def agrees(self, outputs: np.ndarray, others: np.ndarray) -> None:
+        return None
+
+    def agreement(self, outputs: np.ndarray, others: np.ndarray) -> float:
+        """Pearson correlation of the predictions."""
+        left, right = self.predictions(outputs), self.predictions(others)
+        if (left == right).all():
+            return 1.0
+        return 0.0 if np.ptp(left) == 0 or np.ptp(right) == 0 else float(np.corrcoef(left, right)[0, 1])
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    values = values.astype(float)
+    return (values - values.mean()) / (values.std() or 1.0)
+
+
+def _moments(left: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
+    return [np.ones_like(left), left, right, left * left, right * right, left * right]
+
+
+def _correlation(
+    rows: np.ndarray, left: np.ndarray, right: np.ndarray, left_squares: np.ndarray, right_squares: np.ndarray,
+    products: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Pearson's, of sums over rows; 0 where a side is constant, which leaves rounding dust instead of zero."""
+    left_spread, right_spread = left_squares - left**2 / rows, right_squares - right**2 / rows
+    varies = (left_spread > 1e-12 * left_squares) & (right_spread > 1e-12 * right_squares)
+    correlation = ratio(products - left * right / rows, np.sqrt(np.where(varies, left_spread * right_spread, 0.0)))
+    return np.clip(correlation, -1.0, 1.0)
+
+
+def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean ranks of the values within each redraw: (draws, rows). Ties share the middle of their ranks."""
+    order = np.argsort(values, kind="stable")
+    _, first, inverse = np.unique(values[order], return_index=True, return_inverse=True)
+    size = np.add.reduceat(weights[:, order], first, axis=1)
+    middle = np.cumsum(size, axis=1) - (size - 1) / 2
+    ranks = np.empty((len(weights), len(values)))
+    ranks[:, order] = middle[:, inverse]
+    return ranks

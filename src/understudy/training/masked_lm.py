@@ -17,6 +17,7 @@ from understudy.errors import ModelError
 from understudy.models import encoder
 from understudy.models.text_model import TextModel
 from understudy.students.assembly import seeded
+from understudy.tasks import metric_named
 
 METRIC = "masked_accuracy"
 
@@ -24,10 +25,9 @@ METRIC = "masked_accuracy"
 class MaskedLMScores:
     """Metrics of a masked language model, made of the sums that `token_scores` gives for each row."""
 
-    def predictions(self, scores: np.ndarray) -> np.ndarray:
-        return scores
+    metric = staticmethod(metric_named)
 
-    def metrics(self, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    def measure(self, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Share of the hidden tokens that come first, and exp of their mean −log probability."""
         loss, right, count = scores.sum(axis=0).tolist()
         return {METRIC: right / max(count, 1.0), "perplexity": math.exp(min(loss / max(count, 1.0), 700.0))}

@@ -330,4 +330,4 @@ def length_together(rows: Sequence[int], settings: TrainSettings) -> Length:
 
 
 def _measure(task: Task) -> Callable[[Any], dict[str, float]]:
-    return lambda found: task.metrics(task.predictions(found.predictions), found.label_ids)
+    return lambda found: task.measure(found.predictions, found.label_ids)

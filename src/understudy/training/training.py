@@ -119,13 +119,13 @@ def train(
     selects = any(objective.student_needs.logits for weight, objective in objectives if weight)
     arguments = arguments_for(
         settings, planned, folder=folder, seed=seed, device=device, precision=precision, metric=metric if selects else None,
-        report_to=report_to,
+        report_to=report_to, greater_is_better=task.metric(metric).better == "higher" if selects else None,
     )  # fmt: skip
     progress = Progress(name, write, metric_name or metric)
     trainer = DistillationTrainer(
         student.model, arguments, objectives=objectives, teacher=teacher.model if teacher else None, mixup=mixup, self_average=self_average,
         train_dataset=rows, eval_dataset=validation, processing_class=student.tokenizer, data_collator=_collator(student, teacher),
-        compute_metrics=lambda found: task.metrics(task.predictions(found.predictions), found.label_ids),
+        compute_metrics=lambda found: task.measure(found.predictions, found.label_ids),
         callbacks=callbacks_for(progress, planned.patience if selects else None, folder, report_to),
     )  # fmt: skip
     return run(trainer, progress, folder, precision)
