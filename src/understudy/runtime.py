@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.errors import DataError, ModelError, near_folder
+from understudy.errors import DataError, ModelError, RecipeError, near_folder
 from understudy.installation import install_command
+from understudy.tasks import Answer, Task, task_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +31,7 @@ def is_export(folder: str | Path) -> bool:
 
 
 class Predictor:
-    """An exported model: texts in, labels with probabilities out (numbers for a similarity).
+    """An exported model: texts in, answers of its task out.
 
     Pick it wherever predictions are all that is wanted: it starts in a fraction of a second, and needs neither torch nor
     transformers. For training or for measuring a model that was not exported take `TextModel`.
@@ -38,13 +40,16 @@ class Predictor:
         folder: what `understudy export` wrote.
         threads: that compute; None takes all cores at hand.
         int8: True for the quantized model, False for the float32 one; None takes the quantized one where there is one.
+        task: kind of task, where it is in a file of yours; an export names it, but what it names is not run.
 
     Raises:
         ModelError: not an export, one of a newer format, a file that is missing or damaged, or onnxruntime not installed.
     """
 
-    def __init__(self, folder: str | Path, *, threads: int | None = None, int8: bool | None = None) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self, folder: str | Path, *, threads: int | None = None, int8: bool | None = None, task: str | None = None
+    ) -> None:
+        self.folder, self._kind = Path(folder), task
         self.about = read_description(self.folder)
         files = self.about["files"]
         self.precision = ("int8" if "int8" in files else "float32") if int8 is None else "int8" if int8 else "float32"
@@ -63,10 +68,20 @@ class Predictor:
         labels = self.about["labels"]
         return None if labels is None else tuple(labels)
 
-    @property
-    def outputs(self) -> int:
-        """Width of the logits."""
-        return 1 if self.about["labels"] is None else len(self.about["labels"])
+    @cached_property
+    def task(self) -> Task:
+        """What it was trained for.
+
+        Raises:
+            ModelError: it is none of this package, and was not given.
+        """
+        kind = self._kind or self.about["task"]
+        try:
+            if self._kind is None and ":" in kind:
+                raise RecipeError(f"task '{kind}' is a file of its maker's")
+            return task_of(self.label_names, kind)
+        except RecipeError as error:
+            raise ModelError(f"{self.folder}: {error}. In Python, give it: Predictor(folder, task=…)") from error
 
     @property
     def pair(self) -> bool:
@@ -79,7 +94,7 @@ class Predictor:
         model = self.folder / self.about["files"][self.precision]
         return [*sorted(self.folder.glob(f"{model.name}*")), self.folder / "tokenizer.json"]
 
-    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Answer]:
         """Labels with their probabilities, or numbers, in the order of the texts.
 
         Args:
@@ -94,7 +109,7 @@ class Predictor:
         """
         return self._predict(texts, pairs, 0)
 
-    def stream(self, rows: Iterable[str | tuple[str, str | None]]) -> Iterator[dict[str, Any]]:
+    def stream(self, rows: Iterable[str | tuple[str, str | None]]) -> Iterator[Answer]:
         """Predictions of rows that come one by one, of any number of them; memory stays as it is.
 
         Args:
@@ -123,21 +138,9 @@ class Predictor:
         """
         return self._logits(texts, pairs, 0, batch_size)
 
-    def _predict(self, texts: Sequence[str], pairs: Sequence[str] | None, before: int) -> list[dict[str, Any]]:
-        logits = self._logits(texts, pairs, before)
-        given = [
-            {"text": text} | ({} if pairs is None else {"text_pair": pairs[row]}) for row, text in enumerate(texts)
-        ]
-        names = self.label_names
-        if names is None:
-            return [one | {"value": value} for one, value in zip(given, six_digits(logits[:, 0].tolist()), strict=True)]
-        # A temperature above 1 makes a model that is too sure of itself less so; no label changes.
-        probabilities = _softmax(logits / (self.about.get("calibration") or {}).get("temperature", 1.0))
-        best = probabilities.argmax(axis=-1).tolist()
-        return [
-            one | {"label": names[top], "probability": row[top], "probabilities": dict(zip(names, row, strict=True))}
-            for one, top, row in zip(given, best, map(six_digits, probabilities.tolist()), strict=True)
-        ]
+    def _predict(self, texts: Sequence[str], pairs: Sequence[str] | None, before: int) -> list[Answer]:
+        outputs = self._logits(texts, pairs, before)
+        return with_texts(self.task.answers(outputs, self.about.get("calibration") or {}), texts, pairs)
 
     def _logits(
         self, texts: Sequence[str], pairs: Sequence[str] | None, before: int, batch_size: int = 64
@@ -148,7 +151,7 @@ class Predictor:
         if isinstance(texts, str):
             raise DataError("texts is one text; give a list of them")
         self._check(texts, pairs, before)
-        found = np.zeros((len(texts), self.outputs), dtype=np.float32)
+        found = np.zeros((len(texts), len(self.label_names or "1")), dtype=np.float32)
         for start in range(0, len(texts), _CHUNK_ROWS):
             stop = min(start + _CHUNK_ROWS, len(texts))
             encoded = self._encode(texts[start:stop], None if pairs is None else pairs[start:stop], before + start)
@@ -326,20 +329,24 @@ def _not_installed(package: str) -> ModelError:
     return ModelError(f"exported models need {package}, which is not installed; run: {install_command('export')}")
 
 
-def six_digits(values: Iterable[float]) -> list[float]:
-    """Numbers as predictions show them: six significant digits. Of probabilities the sum stays 1 within 1e-5.
+def with_texts(answers: Iterable[Answer], texts: Sequence[str], pairs: Sequence[str] | None) -> list[Answer]:
+    """Answers as predictions show them: after their texts, numbers in six digits."""
+    columns = {"text": texts} | ({} if pairs is None else {"text_pair": pairs})
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    return [row | six_digits(answer) for row, answer in zip(rows, answers, strict=True)]
 
-    >>> six_digits([0.6666666865348816, 1 / 3, 1.2345678e-9])
-    [0.666667, 0.333333, 1.23457e-09]
+
+def six_digits(value: Any) -> Any:
+    """Numbers in JSON as predictions show them: six significant digits. Of probabilities the sum stays 1 within 1e-5.
+
+    >>> six_digits([0.6666666865348816, 1 / 3, {"value": 1.2345678e-9}])
+    [0.666667, 0.333333, {'value': 1.23457e-09}]
     """
-    return [float(f"{value:.6g}") for value in values]
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {key: six_digits(inner) for key, inner in value.items()}
+    return list(map(six_digits, value)) if isinstance(value, list) else value
 
 
 def _cores() -> int:

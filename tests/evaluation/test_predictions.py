@@ -9,24 +9,29 @@ from datasets import Dataset
 from understudy.errors import RunFolderError
 from understudy.evaluation.measure import Measured
 from understudy.evaluation.predictions import PREDICTIONS, predictions, read_predictions, write_predictions
+from understudy.tasks.classification import Classification
+from understudy.tasks.similarity import Similarity
 
+TASK = Classification(("bad", "good"))
 TEXTS = ["</script>", "a line\u2028and\u2029another\r\n", '"quoted" \\ \x00', "电影"]
 ROWS = Dataset.from_dict({"identity": ["a", "b", "c", "d"], "text": TEXTS, "label": [0, 1, 0, 1]})
 
 
 def test_by_hand():
     models = {"teacher": Measured((), logits=np.log([[0.8, 0.2]] * 4)), "silent": Measured(())}
-    lines = list(predictions(ROWS, models, ("bad", "good"), {"teacher": {"calibration": {"temperature": 2.0}}}))
+    lines = list(
+        predictions(ROWS, models, TASK, {"teacher": {"calibration": {"temperature": 2.0, "fitted_on": "validation"}}})
+    )
     # At temperature 2 the odds 4 become 2.
     said = {"label": "bad", "probability": 0.8, "scaled_probability": pytest.approx(2 / 3, abs=1e-6)}
     assert lines[1] == {"identity": "b", "text": TEXTS[1], "label": "good", "models": {"teacher": said}}
-    (plain, *_) = predictions(ROWS, models, ("bad", "good"), {"teacher": {}})
+    (plain, *_) = predictions(ROWS, models, TASK, {"teacher": {}})
     assert plain["models"]["teacher"] == {"label": "bad", "probability": 0.8}
 
 
 def test_numbers_and_pairs():
     rows = Dataset.from_dict({"identity": ["a"], "text": ["x"], "text_pair": ["y"], "label": [4.5]})
-    (line,) = predictions(rows, {"student": Measured((), logits=np.array([[4.25]]))}, None, {"student": {}})
+    (line,) = predictions(rows, {"student": Measured((), logits=np.array([[4.25]]))}, Similarity(), {"student": {}})
     assert line == {
         "identity": "a",
         "text": "x",
@@ -37,7 +42,7 @@ def test_numbers_and_pairs():
 
 
 def test_written_and_read(tmp_path):
-    lines = list(predictions(ROWS, {}, ("bad", "good"), {}))
+    lines = list(predictions(ROWS, {}, TASK, {}))
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         write_predictions(tmp_path / name / PREDICTIONS, lines)
@@ -52,7 +57,7 @@ def test_written_and_read(tmp_path):
 def test_a_file_that_is_not_there_or_damaged(tmp_path):
     path = tmp_path / PREDICTIONS
     assert read_predictions(path) == []
-    write_predictions(path, predictions(ROWS, {}, ("bad", "good"), {}))
+    write_predictions(path, predictions(ROWS, {}, TASK, {}))
     whole = path.read_bytes()
     broken = whole[:15] + b"\xff" * 9 + whole[24:]
     for damaged in (whole[:-9], broken, b"no gzip", *map(gzip.compress, (b"{", b"[]\n", b"{}\n"))):

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from understudy.errors import DataError
 from understudy.evaluation.ngrams import NgramModel
-from understudy.evaluation.speed import measure_all, measure_speed, orders, size
+from understudy.evaluation.speed import measure_all, orders, size
 from understudy.models.text_model import TextModel
 from understudy.runtime import Predictor
 
@@ -40,13 +40,14 @@ class Recorder(torch.nn.Module):
 
 
 def test_speed_is_positive_and_ordered(model):
-    found = measure_speed(model, TEXTS, batch_size=4, seconds=0.05)
+    found = measure_all({"model": model}, TEXTS, batch_size=4, seconds=0.05)["model"]
     assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p95"]
     assert found["rows_per_second"] > 0
 
 
 def test_pairs_are_read(model):
-    assert measure_speed(model, [("a film", "a film"), ("a", None)], seconds=0.01)["rows_per_second"] > 0
+    found = measure_all({"model": model}, [("a film", "a film"), ("a", None)], seconds=0.01)
+    assert found["model"]["rows_per_second"] > 0
 
 
 @pytest.mark.parametrize("count", range(1, 10))
@@ -144,14 +145,16 @@ def test_a_median_forgives_one_interruption(model, monkeypatch):
     """A clock under control: 1 ms an answer, once a whole second."""
     ticks = iter(0.001 * tick + (1 if tick > 200 else 0) for tick in range(10**7))
     monkeypatch.setattr("understudy.evaluation.speed.time.perf_counter", lambda: next(ticks))
-    found = measure_speed(TextModel(Recorder("a", []), model.tokenizer, 16), TEXTS * 10, batch_size=10, seconds=0.1)
+    found = measure_all(
+        {"model": TextModel(Recorder("a", []), model.tokenizer, 16)}, TEXTS * 10, batch_size=10, seconds=0.1
+    )["model"]
     assert found["latency_ms"] == pytest.approx({"p50": 1, "p95": 1})
     assert found["rows_per_second"] == pytest.approx(10_000)
 
 
 def test_nothing_to_measure_on(model):
     with pytest.raises(DataError, match="no texts"):
-        measure_speed(model, [])
+        measure_all({"model": model}, [])
 
 
 def test_size_is_of_what_predictions_need(model, tmp_path):

@@ -1,13 +1,20 @@
 """The table's cells, and the one sentence in every situation."""
 
 import copy
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from understudy.evaluation.summary import summarise
+from understudy.reporting.advice import figures
+from understudy.reporting.page import write_page
+from understudy.reporting.plots import Choice, pareto_front
 from understudy.reporting.table import footnote, table, table_cells, verdict
-from understudy.tasks import metric_named
+from understudy.tasks import Metric, metric_named
 
 
 def model(value, *, size_mib=8.0, rows_per_second=4000.0, metric="accuracy"):
@@ -197,3 +204,30 @@ def test_table_fits_a_terminal_and_reads_no_markup():
     assert "[red]mine" in printed
     assert "…" not in printed
     assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_a_metric_that_should_be_low_is_no_share_and_has_no_points():
+    """A task in a file of the user's: what the facts say of its metrics is all that is known of them."""
+    perplexity = Metric("perplexity", "perplexity", "lower", "number", least=1.0, most=None)
+    facts = facts_with(teacher=10.0, student=12.0, gain=(1.5, 0.5, 2.5, 0.001), metric="perplexity")
+    facts["models"]["student_alone"]["quality"]["perplexity"]["value"] = 13.5
+    facts |= {
+        "task": "./gone.py:Mine",
+        "metrics": {"perplexity": asdict(perplexity)},
+        **summarise(facts["models"], perplexity),
+    }
+    said = verdict(facts)
+    assert said.startswith(
+        f"The student reaches perplexity 12.000, the teacher 10.000, {CHEAPER}; 1.5 better than the same student"
+    )
+    assert figures(facts)[0] == {"value": "12.000", "label": "perplexity of the student (the teacher: 10.000)"}
+    choices = [Choice("cheap", "", "", 1, 12.0), Choice("dear", "", "", 2, 14.0), Choice("dearest", "", "", 3, 10.0)]
+    assert [one.mark for one in pareto_front(choices, perplexity)] == ["cheap", "dearest"]
+    assert "Down and to the left is better" in page_of(facts)
+    assert "Up and to the left is better" in page_of(facts_with())
+
+
+def page_of(facts):
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "facts.json").write_text(json.dumps(facts), "utf-8")
+        return write_page(folder).read_text("utf-8")

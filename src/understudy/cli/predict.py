@@ -55,6 +55,7 @@ def command(
         line_writer,
         predict_rows,
         rows_of,
+        shown,
         write_answers,
     )
 
@@ -82,8 +83,7 @@ def command(
             write(one)
     else:
         for one in answers:
-            shown = f"{one['value']:.4f}" if "value" in one else f"{one['label']} ({one['probability']:.1%})"
-            print("\t".join([shown, one["text"], *([one["text_pair"]] if "text_pair" in one else [])]))
+            print(shown(one))
 
 
 def _check(texts: list[str], file: str | None, pair: str | None, keep_columns: bool) -> None:

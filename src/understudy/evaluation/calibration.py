@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy.errors import ModelError
 from understudy.tasks.base import check_rows
+from understudy.tasks.probabilities import fit_temperature, negative_log_likelihood, probabilities_of
 
+if TYPE_CHECKING:
+    from understudy.tasks import Fitted
+
+__all__ = ["calibration", "expected_calibration_error", "fit_temperature", "probabilities_of", "reliability"]
 BINS = 15
-TEMPERATURES = (0.05, 20.0)  # the search is between these; rows that a model never gets wrong drive it to the lower end
 
 
-def calibration(
-    logits: np.ndarray,
-    labels: np.ndarray,
-    validation_logits: np.ndarray | None = None,
-    validation_labels: np.ndarray | None = None,
-) -> dict[str, float | None]:
-    """How far a classifier's probabilities are off on the test rows, before and after one temperature from the validation rows.
+def calibration(logits: np.ndarray, labels: np.ndarray, fitted: Fitted | None = None) -> dict[str, float | None]:
+    """How far a classifier's probabilities are off on the test rows, before and after what its task fitted on validation rows.
 
     Args:
         logits: of the test rows, (rows, classes).
         labels: of the test rows, (rows,).
-        validation_logits: of the rows that the temperature is fitted on; None: it is not fitted.
-        validation_labels: of these rows.
+        fitted: with a `temperature`; None: nothing was fitted.
 
     Returns:
         `ece` and `nll`; `temperature`, and `ece_scaled` and `nll_scaled` of the logits divided by it, None where it is not fitted.
@@ -36,16 +33,16 @@ def calibration(
     """
     check_rows(labels, logits)
     found: dict[str, float | None] = {
-        "ece": expected_calibration_error(probabilities_of(logits), labels),
+        "ece": expected_calibration_error(probabilities_of(logits.astype(np.float64)), labels),
         "nll": negative_log_likelihood(logits, labels),
         "temperature": None, "ece_scaled": None, "nll_scaled": None,
     }  # fmt: skip
-    if validation_logits is None or validation_labels is None:
+    if not fitted:
         return found
-    temperature = fit_temperature(validation_logits, validation_labels)
+    temperature = fitted["temperature"]
     return found | {
         "temperature": temperature,
-        "ece_scaled": expected_calibration_error(probabilities_of(logits, temperature), labels),
+        "ece_scaled": expected_calibration_error(probabilities_of(logits.astype(np.float64), temperature), labels),
         "nll_scaled": negative_log_likelihood(logits, labels, temperature),
     }
 
@@ -99,54 +96,3 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
             "confidence": float(confidence[here].mean()), "accuracy": float(right[here].mean()),
         })  # fmt: skip
     return found
-
-
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature T that makes softmax(logits / T) likeliest: above 1 for a model that is too sure of itself.
-
-    Minimises the mean negative log-likelihood, which has one minimum in T, by a bounded search over log T. Give validation rows, never
-    those that the calibration is then measured on. No prediction changes by it, only how sure it is.
-
-    Args:
-        logits: (rows, classes).
-        labels: (rows,).
-
-    Raises:
-        DataError: no rows, or not as many labels as logits.
-        ModelError: logits that are not finite numbers.
-
-    Source: Guo et al. 2017 (ICML), arXiv:1706.04599, section 4.2.
-    """
-    from scipy.optimize import minimize_scalar
-
-    check_rows(labels, logits)
-    found = minimize_scalar(
-        lambda log_temperature: negative_log_likelihood(logits, labels, float(np.exp(log_temperature))),
-        bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-6},
-    )  # fmt: skip
-    return float(np.exp(found.x))
-
-
-def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
-    """Mean of −ln softmax(logits / temperature)[label] over rows, in nats.
-
-    >>> round(negative_log_likelihood(np.zeros((3, 4)), np.array([0, 1, 3])), 4)  # ln 4
-    1.3863
-    """
-    from scipy.special import log_softmax
-
-    logs = log_softmax(logits.astype(np.float64) / temperature, axis=-1)
-    return float(-logs[np.arange(len(labels)), labels].mean())
-
-
-def probabilities_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """softmax(logits / temperature), (rows, classes).
-
-    Raises:
-        ModelError: a temperature that is not above 0.
-    """
-    from scipy.special import softmax
-
-    if not temperature > 0:
-        raise ModelError(f"temperature is {temperature}; it must be above 0 (1 leaves the logits unchanged)")
-    return softmax(logits.astype(np.float64) / temperature, axis=-1)

@@ -81,7 +81,7 @@ def texts_of(rows: datasets.Dataset) -> list[tuple[str, str | None]]:
 
 
 def compare(
-    models: Mapping[str, Measured], test: datasets.Dataset, task: Task, *, metric: str, label_names: tuple[str, ...] | None,
+    models: Mapping[str, Measured], test: datasets.Dataset, task: Task, *, metric: str,
     validation: datasets.Dataset | None = None, device: str = "cpu", seed: int = 0, speed: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """The part of facts.json about models: quality with intervals, calibration, size, speed, the gains, agreement.
@@ -98,7 +98,7 @@ def compare(
     members = {f"{name} {number}": model for name, one in models.items() for number, model in enumerate(one.models)}
     timings = measure_all(members, texts, device=device) if speed and members else {}
     entries = {
-        name: _entry(one, task, test, validation, label_names, seed, device)
+        name: _entry(one, task, test, validation, seed, device)
         | _in_turn([timings[f"{name} {number}"] for number, _ in enumerate(one.models) if timings])
         for name, one in models.items()
     }
@@ -115,21 +115,20 @@ def compare(
 
 
 def _entry(
-    one: Measured, task: Task, test: datasets.Dataset, validation: datasets.Dataset | None, label_names: tuple[str, ...] | None, seed: int,
-    device: str,
-) -> dict[str, Any]:  # fmt: skip
+    one: Measured, task: Task, test: datasets.Dataset, validation: datasets.Dataset | None, seed: int, device: str
+) -> dict[str, Any]:
     labels = np.asarray(test["label"])
     sizes = [size(model, folder) for model, folder in zip_longest(one.models, one.folders[: len(one.models)])]
     entry: dict[str, Any] = {key: sum(each[key] for each in sizes) or None for key in ("parameters", "size_mib")}
     if one.logits is not None:
         entry["quality"] = quality(task, one.logits, labels, seed=seed)
-        if label_names and hasattr(task, "per_class"):
-            entry["per_class"] = task.per_class(task.predictions(one.logits), labels, label_names)
-        if task.label_type == "class":
-            known = None if validation is None else np.asarray(validation["label"])
-            entry["calibration"] = calibration(one.logits, labels, one.validation_logits, known)
-            fitted_on = "test" if validation is test else "validation"
-            entry["calibration"]["fitted_on"] = fitted_on if entry["calibration"]["temperature"] else None
+        if (classes := task.per_class(one.logits, labels)) is not None:
+            entry["per_class"] = classes
+        if task.calibrated:
+            known = None if validation is None or one.validation_logits is None else np.asarray(validation["label"])
+            fitted = None if known is None else task.fit(one.validation_logits, known)
+            fitted_on = None if fitted is None else "test" if validation is test else "validation"
+            entry["calibration"] = {**calibration(one.logits, labels, fitted), "fitted_on": fitted_on}
     devices = {_device(model, device) for model in one.models}
     return entry | {"seconds": one.seconds, "device": devices.pop() if len(devices) == 1 else None}
 

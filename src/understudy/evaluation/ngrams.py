@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy.evaluation.calibration import fit_temperature
-
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -95,9 +93,9 @@ def fit_ngrams(train: Dataset, validation: Dataset, task: Task, metric: str, out
             best = value, strength, coefficients, intercepts
     assert best is not None
     _, strength, coefficients, intercepts = best
-    if task.label_type == "class":
+    if task.calibrated:
         # Margins are no log-probabilities: one temperature makes them comparable with those of the other models.
-        temperature = fit_temperature(np.asarray(held_out @ coefficients.T) + intercepts, known)
+        temperature = task.fit(np.asarray(held_out @ coefficients.T) + intercepts, known)["temperature"]
         coefficients, intercepts = coefficients / temperature, intercepts / temperature
     return NgramModel(
         vectorizer, coefficients.astype(np.float32), intercepts.astype(np.float32), pair=pairs is not None, rows=len(train),

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from understudy.errors import RunFolderError
-from understudy.evaluation.calibration import probabilities_of
 from understudy.files import whole
 
 if TYPE_CHECKING:
     import datasets
 
     from understudy.evaluation.measure import Measured
+    from understudy.tasks import Answer, Fitted, Task
 
 PREDICTIONS = "predictions.jsonl.gz"
 _DIGITS = 6
@@ -27,29 +27,28 @@ _DIGITS = 6
 def predictions(
     rows: datasets.Dataset,
     models: Mapping[str, Measured],
-    label_names: tuple[str, ...] | None,
+    task: Task,
     facts: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[dict[str, Any]]:
-    """A line for each row: `identity`, `text`, `text_pair` (of pairs), `label`, and `models`, name → what it said.
+    """A line for each row: `identity`, `text`, `text_pair` (of pairs), `label`, and `models`, name → the task's answer in short.
 
-    A model says a `label`, its `probability`, and where a temperature was fitted the `scaled_probability`; for numbers, a `value`.
+    An answer has a `label` and its `probability`; for numbers, a `value`. Where something was fitted, `scaled_probability` is the number
+    after it.
 
     Args:
         rows: labelled.
         models: answered; those without logits are left out.
-        label_names: classes in the order of the logits; None for numbers.
-        facts: the entries of these models in facts.json, for their temperatures.
+        facts: the entries of these models in facts.json, for what was fitted.
     """
     said = {
-        name: _said(one.logits, label_names, (facts[name].get("calibration") or {}).get("temperature"))
+        name: _said(task, one.logits, facts[name].get("calibration") or {})
         for name, one in models.items()
         if one.logits is not None
     }
     for place, row in enumerate(rows):
-        label = row["label"]
         yield {
             **{key: row[key] for key in ("identity", "text", "text_pair") if key in row},
-            "label": float(label) if label_names is None else label_names[int(label)],
+            "label": task.label(row["label"]),
             "models": {name: answers[place] for name, answers in said.items()},
         }
 
@@ -87,13 +86,13 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _said(logits: np.ndarray, label_names: tuple[str, ...] | None, temperature: float | None) -> list[dict[str, Any]]:
-    if label_names is None:
-        return [{"value": round(float(value), _DIGITS)} for value in logits[:, 0]]
-    columns = {"probability": probabilities_of(logits).max(axis=-1)}
-    if temperature is not None:
-        columns["scaled_probability"] = probabilities_of(logits, temperature).max(axis=-1)
+def _said(task: Task, outputs: np.ndarray, fitted: Fitted) -> list[Answer]:
+    outputs = outputs.astype(np.float64)
+    said = task.answers(outputs, brief=True)
+    if fitted.get("fitted_on"):
+        for one, scaled in zip(said, task.answers(outputs, fitted, brief=True), strict=True):
+            one |= {f"scaled_{key}": value for key, value in scaled.items() if isinstance(value, float)}
     return [
-        {"label": label_names[place], **{name: round(float(column[row]), _DIGITS) for name, column in columns.items()}}
-        for row, place in enumerate(logits.argmax(axis=-1))
+        {key: round(value, _DIGITS) if isinstance(value, float) else value for key, value in one.items()}
+        for one in said
     ]

@@ -47,7 +47,8 @@ def quality(
         if metric.counts_rows:
             interval = wilson_interval(round(value * len(targets)), len(targets))
         else:
-            interval = with_width(metric, value, interval95(drawn[name]), metric.bounds, task, targets, outputs)
+            interval95 = np.nanpercentile(drawn[name], [2.5, 97.5]).tolist()
+            interval = with_width(metric, value, interval95, metric.bounds, task, targets, outputs)
         found[name] = {"value": value, "ci95": interval}
     return found
 
@@ -122,8 +123,3 @@ def redraws(
         for model, one in zip(found, outputs, strict=True):
             model.append(task.redrawn(one[rows], targets[rows], drawn.astype(float)))
     return [{name: np.concatenate([part[name] for part in model]) for name in model[0]} for model in found]
-
-
-def interval95(drawn: np.ndarray) -> list[float]:
-    """The 2.5 % and 97.5 % percentiles, as `[low, high]`."""
-    return [float(bound) for bound in np.nanpercentile(drawn, [2.5, 97.5])]

@@ -28,13 +28,6 @@ _WARM_SECONDS = 0.1  # or as long as a round, where that is less; the threads of
 _MIB = 2**20
 
 
-def measure_speed(
-    model: Model, texts: Sequence[Text], *, batch_size: int = 32, device: Any = "cpu", seconds: float = 2.5
-) -> dict[str, Any]:
-    """Latency and throughput of one model; as `measure_all`, which is the fair way to compare several."""
-    return measure_all({"model": model}, texts, batch_size=batch_size, device=device, seconds=seconds)["model"]
-
-
 def measure_all(
     models: Mapping[str, Model],
     texts: Sequence[Text],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from understudy.exporting.model_card import description, header, measured, provenance, title
+from understudy.tasks import task_of
 
 if TYPE_CHECKING:
     from understudy.models.origin import Origin
@@ -36,7 +37,7 @@ def card(about: Mapping[str, Any], origin: Origin) -> str:
 
 def _example(about: Mapping[str, Any]) -> str:
     text = '"a gripping film"' + (', "a moving one"' if about["pair"] else "")
-    answer = "logits[0]" if about["labels"] is None else 'about["labels"][logits.argmax()]'
+    answer = task_of(about["labels"], about["task"]).reads_output
     file = about["files"].get("int8", about["files"].get("float32"))
     return f"""import json, numpy, onnxruntime, tokenizers
 about = json.load(open("export.json", encoding="utf-8"))

@@ -94,7 +94,7 @@ def write_export(
         ModelError: the extra `export` is not installed, or the task is of another kind than the model.
     """
     check_out(out, overwrite=overwrite)
-    if (model.label_names is None) != (task.label_type == "number"):
+    if not task.fits(model.label_names):
         raise ModelError(f"a model with {model.outputs} outputs does not fit the task {type(task).__name__.lower()}")
     origin = origin or Origin("a model")
     more = {"calibration": _calibration(wanted, task) if calibrate else None, "pruning": pruning}
@@ -163,10 +163,10 @@ def _gate(folder: Path, precision: str, wanted: Expected, task: Task) -> dict[st
 def _calibration(wanted: Expected, task: Task) -> dict[str, Any]:
     """The temperature, and what it does to the rows that it was fitted on."""
     which, labels = labelled_places(wanted)
-    if task.label_type != "class" or not len(which):
+    if not task.calibrated or not len(which):
         raise DataError("calibration needs rows with class labels; give some, or do not calibrate")
     logits = wanted.logits[which]
-    return {"rows": len(which), **calibration(logits, labels, logits, labels)}
+    return {"rows": len(which), **calibration(logits, labels, task.fit(logits, labels))}
 
 
 def _write_description(
@@ -176,7 +176,7 @@ def _write_description(
     about = {
         "format": FORMAT,
         "understudy": __version__,
-        "task": type(task).__module__.rpartition(".")[2],
+        "task": task.kind(),
         "labels": None if model.label_names is None else list(model.label_names),
         "pair": pair,
         "max_length": model.max_length,

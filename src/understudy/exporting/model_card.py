@@ -9,22 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from understudy.evaluation.summary import metric_of
 from understudy.files import write_text
 from understudy.reporting.agreement import UNKNOWN, by_teacher
 from understudy.reporting.table import figure_name
+from understudy.tasks import task_of
 
 if TYPE_CHECKING:
     from understudy.models.origin import Origin
     from understudy.models.text_model import TextModel
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_HUB_METRICS = {
-    "macro_f1": "f1",
-    "weighted_f1": "f1",
-    "matthews": "matthews_correlation",
-    "pearson": "pearsonr",
-    "spearman": "spearmanr",
-}
 _LICENCE = """## Licence
 
 None is given here. The licences of the teacher, of the base model and of the data may apply to this model: check them, and add
@@ -47,7 +42,7 @@ def model_card(model: TextModel, origin: Origin, *, pair: bool | None = None) ->
     config: Any = model.model.config
     masked_lm = type(model.model).__name__.endswith("ForMaskedLM")
     about = {
-        "task": "masked_lm" if masked_lm else "classification" if model.label_names else "similarity",
+        "task": "masked_lm" if masked_lm else task_of(model.label_names).kind(),
         "labels": None if masked_lm else model.label_names,
         "pair": bool(getattr(config, "pair", False) if pair is None else pair),
         "parameters": model.parameters,
@@ -110,7 +105,7 @@ def header(
         "tags": ["understudy", *tags, *(["knowledge-distillation"] if teachers else []), about["task"]],
         "datasets": _on_the_hub([data.get(split) for split in ("train", "validation", "test")]),
         "base_model": _on_the_hub([*teachers, settings.get("model")]),
-        "metrics": list(dict.fromkeys(_HUB_METRICS.get(name, name) for name in metrics)),
+        "metrics": list(dict.fromkeys(metric_of(origin.facts, name).hub or name for name in metrics)),
         "model-index": _model_index(about, origin, entry),
     }
     block = yaml.safe_dump(
@@ -129,11 +124,8 @@ def description(about: Mapping[str, Any], origin: Origin) -> str:
     reads = "pairs of texts" if about["pair"] else "texts"
     if about["task"] == "masked_lm":
         does = "Predicts masked words (a masked language model, to be fine-tuned)."
-    elif about["labels"] is None:
-        does = f"Predicts a number for {reads}."
     else:
-        names = ", ".join(f"`{name}`" for name in about["labels"][:20])
-        does = f"Classifies {reads} into {len(about['labels'])} classes: {names}{', …' if len(about['labels']) > 20 else ''}."
+        does = task_of(about["labels"], about["task"]).does(reads)
     size = f"{about['parameters']:,} parameters ({about['model_type']}); longer rows are truncated to {about['max_length']} tokens."
     teachers = teachers_of(origin)
     return f"{does} {size}" + (
@@ -193,7 +185,7 @@ def _model_index(about: Mapping[str, Any], origin: Origin, entry: Mapping[str, A
     data = origin.settings.get("data") or {}
     source = next((data[split] for split in ("test", "validation", "train") if data.get(split)), "unknown")
     metrics = [
-        {"type": _HUB_METRICS.get(name, name), "name": name, "value": metric["value"]}
+        {"type": metric_of(origin.facts, name).hub or name, "name": name, "value": metric["value"]}
         for name, metric in entry["quality"].items()
     ]
     named = {"name": Path(source).name, "type": source if _HUB_NAME.fullmatch(source) else "own"}

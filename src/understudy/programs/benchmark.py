@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy import __version__, parts
+from understudy import __version__
 from understudy.data.rows import labelled, read_one
 from understudy.errors import ModelError
 from understudy.evaluation.measure import answers_of, texts_of
@@ -21,7 +21,7 @@ from understudy.models.text_model import TextModel
 from understudy.runs.folder import Say
 from understudy.runtime import Predictor, is_export
 from understudy.settings.data import DataSettings
-from understudy.tasks import Task
+from understudy.tasks import Task, task_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -62,7 +62,7 @@ def benchmark(
                 f"models have different labels: {' and '.join(map(str, names))}; compare those of one task"
             )
         label_names = names.pop()
-        task: Task = parts.part("tasks", "similarity" if label_names is None else "classification")()
+        task = task_of(label_names)
         rows = read_one(data, DataSettings(columns=columns or {}), task, label_names=label_names, labels=None)
         say(f"Measuring {len(lines)} models on {len(rows):,} rows, {threads} threads")
         texts = texts_of(rows)
@@ -83,7 +83,7 @@ def benchmark(
         torch.set_num_threads(before)
     return {
         "understudy": __version__,
-        "task": type(task).__module__.rpartition(".")[2],
+        "task": task.kind(),
         "primary_metric": task.metrics[0].name,
         "threads": threads,
         "batch_size": 32,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy import __version__, parts
+from understudy import __version__
 from understudy.data.in_memory import source_of
 from understudy.data.rows import labelled, read_one, say_notes
 from understudy.errors import DataError, ModelError
@@ -18,7 +18,7 @@ from understudy.runs.folder import Say
 from understudy.runtime import Predictor, is_export
 from understudy.settings.calling import Source, named_columns, silent
 from understudy.settings.data import DataSettings
-from understudy.tasks import Task
+from understudy.tasks import task_of
 
 
 def evaluate(
@@ -48,9 +48,8 @@ def evaluate(
         raise ModelError(
             f"{teacher} has the labels {loaded['teacher'].label_names}, {model} has {names}; to compare them they must be the same"
         )
-    task = task or ("similarity" if names is None else "classification")
-    kind: Task = parts.part("tasks", task)()
-    if (names is None) != (kind.label_type == "number"):
+    kind = task_of(names, task)
+    if not kind.fits(names):
         raise ModelError(
             f"{model}: a {'regression' if names is None else 'classification'} model, but --task is {task}"
         )
@@ -67,11 +66,11 @@ def evaluate(
         name: Measured((one,), (Path(folders[name]),) if Path(folders[name]).is_dir() else ())
         for name, one in loaded.items()
     }
-    facts = compare(measured, rows, kind, metric=kind.metrics[0].name, label_names=names, device=device)
+    facts = compare(measured, rows, kind, metric=kind.metrics[0].name, device=device)
     return Facts(
         {
             "understudy": __version__,
-            "task": task,
+            "task": task or kind.kind(),
             "model": folders["student"],
             "data": {"test": {"rows": len(rows), "file": str(source)}},
             **facts,

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from understudy import parts
 from understudy.data import sources
 from understudy.data.rows import read, read_one
 from understudy.data.streams import stream_rows
-from understudy.errors import DataError, ModelError
+from understudy.errors import DataError
 from understudy.exporting.folder import Exported, Precision, check_out, write_export
 from understudy.exporting.graph import need_exporter
 from understudy.exporting.parity import expected
@@ -23,7 +22,7 @@ from understudy.runs.folder import Say
 from understudy.settings.calling import silent
 from understudy.settings.data import DataSettings
 from understudy.settings.mistakes import told
-from understudy.tasks import Task
+from understudy.tasks import Task, task_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -81,11 +80,7 @@ def export(
 
 def _task(origin: Origin, model: TextModel) -> Task:
     """As the run says; else what the model's head is for."""
-    name = origin.settings.get("task") or ("similarity" if model.label_names is None else "classification")
-    task: Task = parts.part("tasks", name)()
-    if task.label_type not in ("class", "number"):
-        raise ModelError(f"{origin.model}: models of the task {name} cannot be exported yet")
-    return task
+    return task_of(model.label_names, origin.settings.get("task"))
 
 
 def validation_rows(origin: Origin, task: Task, label_names: tuple[str, ...] | None) -> Dataset:

@@ -28,7 +28,7 @@ from understudy.settings.calling import Source, finetune_settings, silent
 from understudy.settings.finetune import ENCODER_TRAINING, FinetuneSettings
 from understudy.settings.stage import make_objectives
 from understudy.students import Blueprint
-from understudy.tasks import Task
+from understudy.tasks import Task, task_of
 from understudy.training.trainer import length
 from understudy.training.training import check_trainable, train
 
@@ -67,6 +67,7 @@ def _finetune(
         raise RecipeError("data.train is missing; give --train FILE")
     rows = read(settings.data, task, seed=settings.data.split_seed)
     say_notes(rows.notes, say)
+    task = task_of(rows.label_names, settings.task)
     model, autocast = _build(settings, rows, task)
     learned, objectives = labelled(rows.train), make_objectives([settings.objective])
     shape = encoder.shape(model.model, "model")
@@ -99,7 +100,7 @@ def _finetune(
     test = labelled(rows.test)
     models = {"teacher": Measured((model,), (out,), trained.seconds), **ngram_baseline(rows, task, settings, say)}
     facts = compare(models, test, task, metric=settings.selection_metric,
-                    label_names=rows.label_names, validation=test if rows.test_is_validation else labelled(rows.validation),
+                    validation=test if rows.test_is_validation else labelled(rows.validation),
                     device=device, speed=False)  # fmt: skip
     found = {
         "understudy": __version__, "task": settings.task, "recipe": "finetune", "seed": settings.seed, "command": command,

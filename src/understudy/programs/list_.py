@@ -12,7 +12,7 @@ def list_(what: str) -> dict[str, str]:
     """The packaged recipes, or the kinds of `students`, `objectives`, `augmenters` or `tasks`: name → what it is, in a line.
 
     >>> list_("tasks")["similarity"]
-    'Regression on a pair of texts, or on one text. Metrics by scipy.'
+    'Regression on a pair of texts, or on one text. Metrics as of scipy.'
 
     Raises:
         RecipeError: no such folder.

@@ -21,7 +21,6 @@ from understudy.runtime import Predictor, is_export
 Answer = dict[str, Any]
 Answering = Callable[[Iterable[Row]], Iterable[Answer]]  # rows → an answer for each, in their order
 FORMATS = (".jsonl", ".csv", ".tsv")
-_ADDED = ("label", "probability", "probabilities", "value", "error")
 
 
 class NoAnswer(dict[str, Any]):
@@ -184,8 +183,21 @@ def _unreadable(row: tuple[Any, Any], *, pair: bool) -> str | None:
 
 
 def _appended(columns: Mapping[str, Any], answer: Answer) -> Answer:
-    added = {name: answer[name] for name in _ADDED if name in answer}
+    added = {name: value for name, value in answer.items() if name not in ("text", "text_pair")}
     return {**columns, **{f"predicted_{name}" if name in columns else name: value for name, value in added.items()}}
+
+
+def shown(answer: Answer) -> str:
+    """An answer and its texts in a line.
+
+    >>> shown({"text": "a gripping film", "label": "good", "probability": 0.93, "probabilities": {"good": 0.93, "bad": 0.07}})
+    'good (93.0%)\\ta gripping film'
+    """
+    texts = [answer[name] for name in ("text", "text_pair") if name in answer]
+    first = next(value for name, value in answer.items() if name not in ("text", "text_pair"))
+    words = f"{first:.4f}" if isinstance(first, float) else ", ".join(first) if isinstance(first, list) else str(first)
+    sure = f" ({answer['probability']:.1%})" if "probability" in answer else ""
+    return "\t".join([words + sure, *texts])
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:

@@ -180,17 +180,10 @@ def choices(runs: Sequence[Compared], cost: str) -> list[Choice]:
             entry = one.facts["models"].get(name) or {}
             quality, spent = (entry.get("quality") or {}).get(metric), cost_of(entry, cost)
             if quality and spent:
-                key = (name, ordinal)
                 said = f"{model_name(name)}, of {one.name}" if ordinal else model_name(name)
-                choice = Choice(
-                    f"{mark[0]}{ordinal}{'q' if ordinal and len(mark) > 1 else mark[1:]}",
-                    said,
-                    name,
-                    spent,
-                    quality["value"],
-                    quality.get("ci95") or (),
-                )
-                found.setdefault(key, choice)
+                short = f"{mark[0]}{ordinal}{'q' if ordinal and len(mark) > 1 else mark[1:]}"
+                choice = Choice(short, said, name, spent, quality["value"], quality.get("ci95") or ())
+                found.setdefault((name, ordinal), choice)
     return list(found.values())
 
 

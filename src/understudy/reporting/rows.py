@@ -23,7 +23,7 @@ _PLOTTED = ("teacher", "student_alone", "student", "student_onnx_int8")
 
 
 def flipped(lines: Sequence[Line]) -> dict[str, Any] | None:
-    """The rows where teacher and student part: for classes one is right and the other wrong, for numbers one is farther off.
+    """The rows where teacher and student part: for numbers one is farther off, for all else one is right and the other wrong.
 
     Of each direction come first the rows where the one that is wrong was surest, or the distance changed most. None where the folder
     does not say what both of them said.
@@ -31,7 +31,7 @@ def flipped(lines: Sequence[Line]) -> dict[str, Any] | None:
     lines = [line for line in lines if {"teacher", "student"} <= line["models"].keys()]
     if not lines:
         return None
-    numbers = "value" in lines[0]["models"]["student"]
+    numbers = isinstance(_said(lines[0], "student"), float)
     lost, won = _numbers_apart(lines) if numbers else _classes_apart(lines)
     return {
         "numbers": numbers,
@@ -169,7 +169,7 @@ def number_plots(lines: Sequence[Line]) -> list[dict[str, Any]]:
 
 def _classes_apart(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
     def right(line: Line, name: str) -> bool:
-        return line["models"][name]["label"] == line["label"]
+        return _said(line, name) == line["label"]
 
     def surest(name: str) -> Any:
         return lambda line: -line["models"][name].get("probability", 0)
@@ -186,18 +186,27 @@ def _numbers_apart(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
 
 def _farther(line: Line) -> float:
     """By how much the student is farther from the label than the teacher."""
-    off = {name: abs(line["models"][name]["value"] - line["label"]) for name in ("teacher", "student")}
+    off = {name: abs(_said(line, name) - line["label"]) for name in ("teacher", "student")}
     return off["student"] - off["teacher"]
 
 
 def _shown(line: Line) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "text": _cut(line["text"]), "pair": _cut(line.get("text_pair")), "label": line["label"],
-        "teacher": line["models"]["teacher"], "student": line["models"]["student"],
+        "text": _cut(line["text"]), "pair": _cut(line.get("text_pair")), "label": _listed(line["label"]),
+        **{name: {**line["models"][name], "said": _listed(_said(line, name))} for name in ("teacher", "student")},
     }  # fmt: skip
-    if "value" in found["student"]:
+    if isinstance(found["student"]["said"], float):
         found["farther"] = _farther(line)
     return found
+
+
+def _said(line: Line, name: str) -> Any:
+    """What a model answered, comparable with the label: the first entry of an answer."""
+    return next(iter(line["models"][name].values()))
+
+
+def _listed(said: Any) -> Any:
+    return ", ".join(map(str, said)) if isinstance(said, list) else said
 
 
 def _cut(text: str | None) -> str | None:

@@ -75,21 +75,8 @@ def check_teacher(plan: Plan, device: str, run_folder: Path | None = None) -> No
     if "validation" in plan.rows.labelled_by_teacher or not plan.teacher_knows(validation):
         return
     logits, labels = plan.known_logits(validation, device, run_folder), np.asarray(validation["label"])
-    found = plan.task.measure(logits, labels)
-    name = plan.recipe.teacher.models[0]
-    if plan.task.label_type == "number":
-        if found["pearson"] <= 0:
-            raise ModelError(
-                f"{name}: its Pearson correlation on the validation rows is {found['pearson']:.3f}; it was not trained for this task"
-            )
-        return
-    majority = float(np.bincount(labels).max() / len(labels))
-    if found["accuracy"] < majority:
-        raise ModelError(
-            f"{name}: its accuracy on the validation rows is {found['accuracy']:.3f}, below that of always predicting the most frequent "
-            f"label ({majority:.3f}). Is it fine-tuned on this task, with the labels "
-            f"{', '.join(plan.rows.label_names or ())} in this order?"
-        )
+    if (doubt := plan.task.doubt(logits, labels)) is not None:
+        raise ModelError(f"{plan.recipe.teacher.models[0]}: {doubt}")
 
 
 def _check_inside(plan: Plan, stage: Stage) -> None:

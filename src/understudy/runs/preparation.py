@@ -32,7 +32,7 @@ from understudy.settings.recipe import Recipe
 from understudy.settings.stage import Stage, TrainSettings, make_objectives, with_defaults
 from understudy.students import Blueprint
 from understudy.students.assembly import seeded
-from understudy.tasks import Task
+from understudy.tasks import Task, task_of
 from understudy.teachers.file import FileTeacher
 from understudy.teachers.teacher import ModelTeacher, NoTeacher, Teacher, is_file
 
@@ -82,7 +82,7 @@ def gather(recipe: Recipe, say: Say, *, device: str = "cpu") -> tuple[Task, Rows
     task: Task = parts.part("tasks", recipe.task)()
     settings, number = recipe.data, task.label_type == "number"
     models = _load_models(recipe)
-    if models is not None and (models.label_names is None) != number:
+    if models is not None and not task.fits(models.label_names):
         kind = "regression" if models.label_names is None else "classification"
         raise ModelError(f"{recipe.teacher.models[0]}: a {kind} model, but --task is {recipe.task}")
 
@@ -102,7 +102,7 @@ def gather(recipe: Recipe, say: Say, *, device: str = "cpu") -> tuple[Task, Rows
     if rows.labelled_by_teacher:
         rows = _labelled_by(teacher, rows, task, device)
     say_notes(rows.notes, say)
-    return task, rows, teacher
+    return task_of(rows.label_names, recipe.task), rows, teacher
 
 
 def _answered(teacher: FileTeacher, rows: Rows, *, declared: bool) -> Rows:

@@ -47,11 +47,11 @@ def prove(
     models = {**models, **ngram_baseline(plan.rows, plan.task, recipe, say)}
     models = {name: one.answered(test, validation, device) for name, one in {**models, **shipped.models}.items()}
     by_teacher = plan.rows.labelled_by_teacher
-    compared = compare(models, test, plan.task, metric=recipe.selection_metric, label_names=names, device=device, seed=recipe.seed,
+    compared = compare(models, test, plan.task, metric=recipe.selection_metric, device=device, seed=recipe.seed,
                        validation=None if "validation" in by_teacher else validation)  # fmt: skip
     if "test" in by_teacher:
         compared = as_agreement(compared)
-    write_predictions(run.folder / PREDICTIONS, predictions(test, models, names, compared["models"]))
+    write_predictions(run.folder / PREDICTIONS, predictions(test, models, plan.task, compared["models"]))
     facts = {
         "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
         "command": command, "label_names": names, "data": plan.rows.facts(),

@@ -78,7 +78,7 @@ def ship(
         found = write_export(
             model, run / FOLDER, expected(model, labelled(plan.rows.validation), device=device), plan.task,
             precisions=[_PRECISIONS[form] for form in asked], origin=origin, drop=True, overwrite=True,
-            calibrate=plan.recipe.calibrate and plan.task.label_type == "class",
+            calibrate=plan.recipe.calibrate and plan.task.calibrated,
         )  # fmt: skip
         shipped = _measured(found, "student")
         if found.folder is not None:

@@ -152,8 +152,10 @@ class SharedStudy:
 
         try:
             with _quietly():
-                direction = "maximize" if self.metric.better == "higher" else "minimize"
-                made = optuna.create_study(study_name=self.name, storage=self.storage, direction=direction)
+                made = optuna.create_study(
+                    study_name=self.name, storage=self.storage,
+                    direction="maximize" if self.metric.better == "higher" else "minimize",
+                )  # fmt: skip
                 made.set_user_attr(_DESCRIPTION, described)
         except optuna.exceptions.DuplicatedStudyError:
             pass

@@ -32,24 +32,7 @@ def request_schema(export: Predictor, limits: Limits) -> dict[str, Any]:
 
 def answer_schema(export: Predictor) -> dict[str, Any]:
     """What a request is answered with, as a JSON schema."""
-    names = export.label_names
-    if names is None:
-        properties: dict[str, Any] = {"value": {"type": "number"}}
-    else:
-        share = {"type": "number", "minimum": 0, "maximum": 1}
-        properties = {
-            "label": {"type": "string", "enum": list(names)},
-            "probability": share,
-            "probabilities": {
-                "type": "object",
-                "properties": dict.fromkeys(names, share),
-                "required": list(names),
-                "additionalProperties": False,
-            },
-        }
-    answer = {
-        "type": "object", "properties": properties, "required": list(properties), "additionalProperties": False
-    }  # fmt: skip
+    answer = export.task.answer_schema()
     return {"anyOf": [answer, {"type": "array", "items": answer}]}
 
 

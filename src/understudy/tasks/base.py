@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,6 +16,7 @@ from understudy.errors import DataError, ModelError
 
 Answer = dict[str, Any]  # what is said of one row, as JSON
 Fitted = Mapping[str, Any]  # what was fitted on validation rows, as JSON: it travels with an export
+NOTHING: Fitted = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,20 @@ class Task(ABC):
     """
 
     label_type: ClassVar[Literal["class", "number"]]
-    metrics: ClassVar[
-        tuple[Metric, ...]
-    ]  # the first selects, where a recipe names none; the first two are in the table
+    metrics: ClassVar[tuple[Metric, ...]]  # the first selects, if a recipe names none; the first two are in the table
     example: ClassVar[dict[str, Any]]
+    reads_output: ClassVar[str] = "logits"  # Python in model cards: an answer, of `logits` and of export.json, `about`
+    calibrated: ClassVar[bool] = False  # outputs are logits of classes, of which `fit` finds the `temperature`
 
     def __init__(self, names: Sequence[str] | None = None) -> None:
         self.names = tuple(names or ())
+
+    @classmethod
+    def kind(cls) -> str:
+        """Its name here; of a task in a file of the user's, that of the task which it is derived from, or else its file and name."""
+        modules = [one.__module__.split(".") for one in cls.__mro__]
+        known = [name[2] for name in modules if name[:2] == ["understudy", "tasks"] and name[2] != "base"]
+        return next(iter(known), f"{inspect.getfile(cls)}:{cls.__name__}")
 
     @classmethod
     def metric(cls, name: str) -> Metric:
@@ -95,6 +105,45 @@ class Task(ABC):
     def outputs(self, label_names: tuple[str, ...] | None) -> int:
         """Width of the head."""
 
+    def fits(self, label_names: tuple[str, ...] | None) -> bool:
+        """Whether a model with these classes, None for a number, can be of this task."""
+        return (label_names is None) == (self.label_type == "number")
+
+    @abstractmethod
+    def does(self, reads: str) -> str:
+        """A sentence for model cards: what a model of this task does with the `reads`, as in "pairs of texts"."""
+
+    @abstractmethod
+    def answers(self, outputs: np.ndarray, fitted: Fitted = NOTHING, *, brief: bool = False) -> list[Answer]:
+        """What is said of each row, as `predict`, the server and the file of predictions show it, numbers in full.
+
+        The first entry is comparable with `label`.
+
+        Args:
+            fitted: what `fit` found.
+            brief: leave out what is said of each class.
+        """
+
+    @abstractmethod
+    def answer_schema(self) -> dict[str, Any]:
+        """What an answer is, as a JSON schema."""
+
+    @abstractmethod
+    def label(self, target: Any) -> Any:
+        """A target as an answer says it."""
+
+    def fit(self, outputs: np.ndarray, targets: np.ndarray) -> Fitted:
+        """What answers need besides outputs, from validation rows."""
+        return NOTHING
+
+    def per_class(self, outputs: np.ndarray, targets: np.ndarray) -> list[dict[str, Any]] | None:
+        """`label`, `precision`, `recall`, `f1` and `support` (rows) of every class, in their order; None where there are none."""
+        return None
+
+    def doubt(self, outputs: np.ndarray, targets: np.ndarray) -> str | None:
+        """What shows that a model with these outputs knows less of the task than who always gives the same answer; None: nothing."""
+        return None
+
     @abstractmethod
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
         """What the model says of each row, comparable with the targets: (rows,)."""
@@ -108,7 +157,10 @@ class Task(ABC):
         """Every metric that applies, of totals of statistics, (draws, sums): name → (draws,)."""
 
     def alike(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Columns, (rows, …), in which two rows are equal only where their statistics are. Few columns are fast to compare."""
+        """Columns, (rows, …), in which two rows are equal only where their statistics are. Few columns are fast to compare.
+
+        Classes and numbers compare targets and predictions; whoever adds a metric of probabilities to them must add these.
+        """
         return self.statistics(outputs, targets)
 
     def alternatives(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -147,6 +199,13 @@ class Task(ABC):
         Source: Stanton et al. 2021 (NeurIPS), arXiv:2106.05945, section 3 (average top-1 agreement).
         """
         return float(equal(self.predictions(outputs), self.predictions(others)).mean())
+
+
+def schema_of(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON schema of an object that has all of these and nothing else."""
+    return {
+        "type": "object", "properties": dict(properties), "required": list(properties), "additionalProperties": False
+    }  # fmt: skip
 
 
 def equal(predictions: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -6,13 +6,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from understudy.tasks.base import Metric, Task, ratio
+from understudy.tasks.base import NOTHING, Answer, Fitted, Metric, Task, ratio, schema_of
+from understudy.tasks.probabilities import fit_temperature, probabilities_of
 
 
 class Classification(Task):
-    """One class a row; the text may be a pair. Metrics as scikit-learn has them, macro averages over the classes that labels have."""
+    """One class a row; the text may be a pair. Metrics as of scikit-learn.
+
+    Macro averages are over the classes that the labels have.
+    """
 
     label_type = "class"
+    reads_output = 'about["labels"][logits.argmax()]'
+    calibrated = True
     metrics = (
         Metric("accuracy", "accuracy", counts_rows=True),
         Metric("macro_f1", "macro F1", hub="f1"),
@@ -69,22 +75,51 @@ class Classification(Task):
             found["f1"] = np.where(either == 0, 1.0, ratio(2 * hits[:, 1], either))
         return found
 
-    def per_class(
-        self, predictions: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]
-    ) -> list[dict[str, Any]]:
-        """Precision, recall, F1 and support (rows) of every class, in the order of `label_names`."""
-        from sklearn.metrics import precision_recall_fscore_support
+    def per_class(self, outputs: np.ndarray, targets: np.ndarray) -> list[dict[str, Any]] | None:
+        if not self.names:
+            return None
+        places, counts = self.distinct(targets, outputs)
+        support, predicted, hits = np.split(counts @ self.statistics(outputs[places], targets[places]), 3)
+        columns = ratio(hits, predicted), ratio(hits, support), ratio(2 * hits, support + predicted)
+        rows = zip(self.names, *(one.tolist() for one in columns), support.tolist(), strict=True)
+        return [dict(zip(("label", "precision", "recall", "f1", "support"), row, strict=True)) for row in rows]
 
-        columns = precision_recall_fscore_support(
-            labels, predictions, labels=range(len(label_names)), zero_division=0.0
-        )
-        return [
-            {
-                "label": name,
-                "precision": float(precision),
-                "recall": float(recall),
-                "f1": float(f1),
-                "support": int(support),
-            }
-            for name, precision, recall, f1, support in zip(label_names, *columns, strict=True)
+    def fit(self, outputs: np.ndarray, targets: np.ndarray) -> Fitted:
+        """The temperature: above 1 where a model is too sure of itself. It changes no label."""
+        return {"temperature": fit_temperature(outputs, targets)}
+
+    def answers(self, outputs: np.ndarray, fitted: Fitted = NOTHING, *, brief: bool = False) -> list[Answer]:
+        """The likeliest class with its probability, and the probabilities of all."""
+        probabilities = probabilities_of(outputs, fitted.get("temperature") or 1.0)
+        best = self.predictions(outputs)
+        sure = np.take_along_axis(probabilities, best[:, None], axis=1)[:, 0]
+        answers: list[Answer] = [
+            {"label": self.names[top], "probability": probability}
+            for top, probability in zip(best.tolist(), sure.tolist(), strict=True)
         ]
+        if not brief:
+            for answer, row in zip(answers, probabilities.tolist(), strict=True):
+                answer["probabilities"] = dict(zip(self.names, row, strict=True))
+        return answers
+
+    def answer_schema(self) -> dict[str, Any]:
+        share = {"type": "number", "minimum": 0, "maximum": 1}
+        every = schema_of(dict.fromkeys(self.names, share))
+        label = {"type": "string", "enum": list(self.names)}
+        return schema_of({"label": label, "probability": share, "probabilities": every})
+
+    def label(self, target: Any) -> str:
+        return self.names[int(target)]
+
+    def does(self, reads: str) -> str:
+        names = ", ".join(f"`{name}`" for name in self.names[:20])
+        return f"Classifies {reads} into {len(self.names)} classes: {names}{', …' if len(self.names) > 20 else ''}."
+
+    def doubt(self, outputs: np.ndarray, targets: np.ndarray) -> str | None:
+        accuracy, majority = (self.predictions(outputs) == targets).mean(), np.bincount(targets).max() / len(targets)
+        if accuracy >= majority:
+            return None
+        return (
+            f"its accuracy on the validation rows is {accuracy:.3f}, below that of always predicting the most frequent label "
+            f"({majority:.3f}). Is it fine-tuned on this task, with the labels {', '.join(self.names)} in this order?"
+        )

@@ -6,13 +6,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from understudy.tasks.base import Metric, Task, ratio
+from understudy.tasks.base import NOTHING, Answer, Fitted, Metric, Task, ratio, schema_of
 
 
 class Similarity(Task):
-    """Regression on a pair of texts, or on one text. Metrics as scipy has them; 0 where a constant makes them undefined."""
+    """Regression on a pair of texts, or on one text. Metrics as of scipy.
+
+    They are 0 where a constant makes them undefined.
+    """
 
     label_type = "number"
+    reads_output = "logits[0]"
     metrics = (
         Metric("pearson", "Pearson correlation", least=-1.0, hub="pearsonr"),
         Metric("spearman", "Spearman correlation", least=-1.0, hub="spearmanr"),
@@ -47,6 +51,23 @@ class Similarity(Task):
         ranks = (_ranks(one, weights) for one in (targets, self.predictions(outputs)))
         totals = [(weights * part).sum(axis=1) for part in _moments(*ranks)]
         return super().redrawn(outputs, targets, weights) | {"spearman": _correlation(*totals)}
+
+    def answers(self, outputs: np.ndarray, fitted: Fitted = NOTHING, *, brief: bool = False) -> list[Answer]:
+        return [{"value": value} for value in self.predictions(outputs).tolist()]
+
+    def answer_schema(self) -> dict[str, Any]:
+        return schema_of({"value": {"type": "number"}})
+
+    def label(self, target: Any) -> float:
+        return float(target)
+
+    def does(self, reads: str) -> str:
+        return f"Predicts a number for {reads}."
+
+    def doubt(self, outputs: np.ndarray, targets: np.ndarray) -> str | None:
+        pearson = self.agreement(outputs, targets[:, None])
+        said = f"its Pearson correlation on the validation rows is {pearson:.3f}; it was not trained for this task"
+        return said if pearson <= 0 else None
 
     def agrees(self, outputs: np.ndarray, others: np.ndarray) -> None:
         return None
