@@ -197,10 +197,7 @@ def resolve_tasks(recipe: Recipe) -> Recipe:
 def prepare_tasks(
     recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu", run_folder: Path | None = None
 ) -> Together:
-    """Read and check everything that a resolved recipe with tasks needs. Writes nothing.
-
-    Args:
-        run_folder: of the run, which may hold outputs of the teachers.
+    """Read and check everything that a resolved recipe with tasks needs. Writes nothing; the run's folder may hold teachers' outputs.
 
     Raises:
         UserError: anything that does not fit.
@@ -461,12 +458,9 @@ def _line_of(task: str, line: Mapping[str, Any]) -> dict[str, Any] | None:
     {'step': 3, 'validation': {'accuracy': 0.8}}
     """
     if "validation" in line:
-        found = {
-            key.removeprefix(f"{task}/"): value
-            for key, value in line["validation"].items()
-            if key.startswith(f"{task}/")
-        }
-        return {**line, "validation": found}
+        own = f"{task}/"
+        values = {key.removeprefix(own): value for key, value in line["validation"].items() if key.startswith(own)}
+        return {**line, "validation": values}
     terms = {key.replace(f"/{task}/", "/", 1): value for key, value in line.items() if key.startswith(f"loss/{task}/")}
     shared = {key: value for key, value in line.items() if not key.startswith(("loss", "grad_norm"))}
     return shared | terms if terms else None
