@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from example_run import CLASSES, FACTS, HOSTILE, LINES, NUMBERS
-from understudy.reporting.page import write_page
+from understudy.reporting.page import page_content, write_page
 from understudy.reporting.rows import class_table, confusion_differences, flipped, number_plots, reliability_plots
 from understudy.tasks.classification import Classification
 
@@ -80,6 +80,15 @@ def test_the_classes_that_differ_most_come_first():
     assert found["models"] == ["teacher", "student alone", "student", HOSTILE]
     assert class_table({"student": FACTS["models"]["student"]})["rows"][0]["difference"] is None
     assert class_table({"student": {}}) is None
+
+
+def test_what_finetune_made_of_a_student_kind_is_no_teacher():
+    facts = {**FACTS, "recipe": "finetune", "student": "bilstm", "models": {"teacher": FACTS["models"]["teacher"]}}
+    lines = [line | {"models": {"teacher": line["models"]["teacher"]}} for line in LINES * 5]
+    content = page_content(facts, said=lines)
+    assert content["classes"]["models"] == ["model"]
+    assert [one["name"] for one in content["calibration"]] in ([], ["model"])
+    assert [plot["title"] for plot in content["reliability"]] == ["model"]
 
 
 @pytest.mark.parametrize("names", [("teacher",), ("student",), ("student", "student_alone"), ("teacher", "student")])

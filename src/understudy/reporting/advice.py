@@ -311,7 +311,7 @@ def _worse_calibration(facts: Facts) -> list[Finding]:
     for name, entry in (facts.get("models") or {}).items():
         one = (entry or {}).get("calibration") or {}
         if worse_scaled(one) and one.get("fitted_on") != "test":
-            worse.append(f"{model_name(name)}: {one['nll']:.3f} to {one['nll_scaled']:.3f}")
+            worse.append(f"{called(facts, name)}: {one['nll']:.3f} to {one['nll_scaled']:.3f}")
     if not worse:
         return []
     return [_finding(

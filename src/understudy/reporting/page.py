@@ -9,6 +9,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def page_content(
 ) -> dict[str, Any]:
     """What the template shows of one task, as plain values; what a run does not have is None or empty."""
     metric, models, data = metric_of(facts), measured_models(facts), facts.get("data") or {}
+    title = partial(called, facts)
     return {
         "title": " · ".join(str(facts[key]) for key in ("recipe", "task") if facts.get(key)),
         "headline": advice.headline(facts),
@@ -112,11 +114,11 @@ def page_content(
         ))),
         "charts": _charts(metrics, metric.name, "agreement with the teacher on validation rows"
                           if "validation" in data.get("labelled_by_teacher", ()) else f"{metric.title} on validation rows"),
-        "classes": rows.class_table(models),
+        "classes": rows.class_table(models, title),
         "confusion": rows.confusion_differences(said),
-        "calibration": rows.calibration_table(models),
-        "reliability": rows.reliability_plots(said),
-        "number_plots": rows.number_plots(said),
+        "calibration": rows.calibration_table(models, title),
+        "reliability": rows.reliability_plots(said, title),
+        "number_plots": rows.number_plots(said, title),
         "flipped": rows.flipped(said),
         "by_teacher": by_teacher(facts),
         "predictions": PREDICTIONS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from understudy.reporting.plots import nice_ticks, square, thinned
 from understudy.reporting.table import model_name, worse_scaled
 
 Line = Mapping[str, Any]
+Title = Callable[[str], str]  # a model as a reader calls it
 
 MOST_ROWS = 300  # of each direction on the page; the file beside it holds all
 MOST_CHARACTERS = 1000  # of a text on the page
@@ -90,7 +91,7 @@ def confusion_differences(lines: Sequence[Line]) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def class_table(models: Mapping[str, Any]) -> dict[str, Any] | None:
+def class_table(models: Mapping[str, Any], title: Title = model_name) -> dict[str, Any] | None:
     """Precision, recall and F1 of every class for each model; where both are known, those first where student and teacher differ most.
 
     A class without test rows has none: scikit-learn's 0 would say that it was not learned.
@@ -112,23 +113,23 @@ def class_table(models: Mapping[str, Any]) -> dict[str, Any] | None:
         })  # fmt: skip
     rows.sort(key=lambda row: (-abs(row["difference"] or 0), -row["support"]))
     return {
-        "models": list(map(model_name, measured)),
+        "models": list(map(title, measured)),
         "rows": rows,
         "compared": {"student", "teacher"} <= measured.keys(),
         "unmeasured": sum(not row["support"] for row in rows),
     }
 
 
-def calibration_table(models: Mapping[str, Any]) -> list[dict[str, Any]]:
+def calibration_table(models: Mapping[str, Any], title: Title = model_name) -> list[dict[str, Any]]:
     """What facts.json says of each model's calibration."""
     return [
-        {"kind": name, "name": model_name(name), **entry["calibration"], "worse": worse_scaled(entry["calibration"])}
+        {"kind": name, "name": title(name), **entry["calibration"], "worse": worse_scaled(entry["calibration"])}
         for name, entry in models.items()
         if entry.get("calibration")
     ]
 
 
-def reliability_plots(lines: Sequence[Line]) -> list[dict[str, Any]]:
+def reliability_plots(lines: Sequence[Line], title: Title = model_name) -> list[dict[str, Any]]:
     """Accuracy over confidence of the teacher, the student, alone and taught, and its smallest export, before and after scaling."""
     plots = []
     for name in _PLOTTED:
@@ -139,7 +140,7 @@ def reliability_plots(lines: Sequence[Line]) -> list[dict[str, Any]]:
             continue
         right = np.array([one["label"] == label for one, label in said])
         series = []
-        for key, title in (("probability", "unscaled"), ("scaled_probability", "with its temperature")):
+        for key, form in (("probability", "unscaled"), ("scaled_probability", "with its temperature")):
             if not all(key in one for one, _ in said):
                 continue
             bins = [
@@ -148,13 +149,13 @@ def reliability_plots(lines: Sequence[Line]) -> list[dict[str, Any]]:
             if not bins:
                 continue
             most = max(one["rows"] for one in bins)
-            series.append((title, [(one["confidence"], one["accuracy"], one["rows"] / most) for one in bins]))
+            series.append((form, [(one["confidence"], one["accuracy"], one["rows"] / most) for one in bins]))
         if series:
-            plots.append(square(model_name(name), name, (0, 0.5, 1), series))
+            plots.append(square(title(name), name, (0, 0.5, 1), series))
     return plots
 
 
-def number_plots(lines: Sequence[Line]) -> list[dict[str, Any]]:
+def number_plots(lines: Sequence[Line], title: Title = model_name) -> list[dict[str, Any]]:
     """What teacher and student say over the label, where labels are numbers."""
     known = {
         name: [(line["label"], line["models"][name]["value"]) for line in lines if "value" in line["models"].get(name, {})]
@@ -164,7 +165,7 @@ def number_plots(lines: Sequence[Line]) -> list[dict[str, Any]]:
     if not numbers:
         return []
     ticks = nice_ticks(min(numbers), max(numbers))
-    return [square(model_name(name), name, ticks, [("", thinned(points))]) for name, points in known.items() if points]
+    return [square(title(name), name, ticks, [("", thinned(points))]) for name, points in known.items() if points]
 
 
 def _classes_apart(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
