@@ -125,9 +125,10 @@ def _entry(
         if (classes := task.per_class(one.logits, labels)) is not None:
             entry["per_class"] = classes
         if task.calibrated:
-            known = None if validation is None or one.validation_logits is None else np.asarray(validation["label"])
-            fitted = None if known is None else task.fit(one.validation_logits, known)
-            fitted_on = None if fitted is None else "test" if validation is test else "validation"
+            fitted = fitted_on = None
+            if validation is not None and one.validation_logits is not None:
+                fitted = task.fit(one.validation_logits, np.asarray(validation["label"]))
+                fitted_on = "test" if validation is test else "validation"
             entry["calibration"] = {**calibration(one.logits, labels, fitted), "fitted_on": fitted_on}
     devices = {_device(model, device) for model in one.models}
     return entry | {"seconds": one.seconds, "device": devices.pop() if len(devices) == 1 else None}

@@ -102,7 +102,7 @@ def _finetune(
     facts = compare(models, test, task, metric=settings.selection_metric,
                     validation=test if rows.test_is_validation else labelled(rows.validation),
                     device=device, speed=False)  # fmt: skip
-    found = {
+    found: dict[str, Any] = {
         "understudy": __version__, "task": settings.task, "recipe": "finetune", "seed": settings.seed, "command": command,
         **({"student": settings.student.kind} if settings.student else {}),
         "label_names": rows.label_names, "data": rows.facts(), "primary_metric": settings.selection_metric,

@@ -128,7 +128,8 @@ def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] 
 
     # The line is the best that can be had for at most so much of this one cost.
     metric = metric_of(facts)
-    stairs, reached = [], up[0 if metric.better == "higher" else -1]
+    stairs: list[tuple[float, float]] = []
+    reached = up[0 if metric.better == "higher" else -1]
     for one in sorted(done, key=lambda one: (one[measure], -metric.signed(one["value"]))):
         if metric.lead(one["value"], reached) > 0 or not stairs:
             stairs += [(x(one[measure]), y(reached)), (x(one[measure]), y(one["value"]))]
