@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from understudy import parts
-from understudy.data.batches import Collator, LengthBuckets, tokenized
+from understudy.data.examples import LengthBuckets, examples_of
 from understudy.data.rows import read
 from understudy.models.text_model import TextModel
 from understudy.settings.data import DataSettings
@@ -57,19 +57,16 @@ def main() -> None:
 
 
 def rows_per_second(student: TextModel, rows) -> float:
-    data = tokenized(student, rows)
+    data = examples_of(student, rows)
     order = list(LengthBuckets(data.lengths, BATCH))
-    collate = Collator(student.tokenizer.pad_token_id)
     model = student.model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
     started = 0.0
     for step in range(STEPS + 2):
         if step == 2:
             started = time.perf_counter()  # the first steps warm up
-        batch = collate([data[index] for index in order[step * BATCH : (step + 1) * BATCH]])
-        torch.nn.functional.cross_entropy(
-            model(**{k: v for k, v in batch.items() if k != "labels"}).logits, batch["labels"]
-        ).backward()
+        batch = data.batch(order[step * BATCH : (step + 1) * BATCH])
+        torch.nn.functional.cross_entropy(model(**batch["student"]).logits, batch["labels"]).backward()
         optimizer.step()
         optimizer.zero_grad()
     return BATCH * STEPS / (time.perf_counter() - started)

@@ -20,7 +20,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from understudy import parts
-from understudy.data.batches import Collator, LengthBuckets, TokenizedRows, by_length, tokenized
+from understudy.data.examples import LengthBuckets, by_length, examples_of
 from understudy.data.rows import read
 from understudy.machine import has_bfloat16
 from understudy.models.text_model import TextModel
@@ -59,7 +59,7 @@ def main() -> None:
     def ours(build: Callable[[], TextModel], steps: int, *, taught: bool) -> float:
         """Rows per second of our training, from the seconds that its own log states; the first tenth warms up."""
         model = build()
-        data = tokenized(model, rows.train, logits if taught else None)
+        data = examples_of(model, rows.train, logits if taught else None)
         objectives = [(0.5, Labels()), (0.5, SoftTargets())] if taught else [(1.0, Labels())]
         lines: list[dict] = []
         with tempfile.TemporaryDirectory() as checkpoints:
@@ -148,8 +148,7 @@ def naive(student: TextModel, teacher: TextModel | None, rows, steps: int) -> fl
 def bare(student: TextModel, rows, logits: np.ndarray, steps: int) -> float:
     """Rows per second of the least loop that does what our training does: same batches, precision, optimizer, clipping, schedule."""
     model = student.model.train()
-    data: TokenizedRows = tokenized(student, rows.train, logits)
-    collate = Collator(student.tokenizer.pad_token_id)
+    data = examples_of(student, rows.train, logits)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / (steps + 1))
     sampler = LengthBuckets(data.lengths, BATCH)
@@ -166,10 +165,10 @@ def bare(student: TextModel, rows, logits: np.ndarray, steps: int) -> float:
             sampler.set_epoch(step)
             order = list(sampler)
         chosen, order = order[:BATCH], order[BATCH:]
-        batch = collate([data[index] for index in chosen])
+        batch = data.batch(chosen)
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16("cpu")):
-            said = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
-        signals = Signals(logits=said), Signals(logits=batch["teacher_logits"])
+            said = model(**batch["student"]).logits.float()
+        signals = Signals(logits=said), Signals(logits=batch["teacher"]["logits"])
         loss = sum(weight * objective(*signals, batch) for weight, objective in objectives)
         loss.backward()
         clip_grad_norm_(model.parameters(), 1.0)

@@ -158,11 +158,11 @@ def test_pseudo_labels_of_annealed_targets_anneal():
     (term,) = controls.pseudo_labelled(recipe.stages[0], recipe, 7).objectives
     assert term.kind == "annealed_targets" and term.settings == {"first": 0.0, "last": 1.0, "hard": True}
     objective = term.make()
-    student, labels = torch.tensor([[0.0, 1.0, 3.0]]), torch.tensor([0])
+    student, batch = torch.tensor([[0.0, 1.0, 3.0]]), {"labels": torch.tensor([0]), "counted": torch.tensor([True])}
     log = student.log_softmax(-1)[0]
     for progress, expected in ((0.0, -log[2]), (0.25, -0.25 * log[0] - 0.75 * log[2]), (1.0, -log[0])):
         objective.progress = progress
-        found = objective(Signals(logits=student), Signals(logits=torch.tensor([[0.0, 0.1, 0.2]])), {"labels": labels})
+        found = objective(Signals(logits=student), Signals(logits=torch.tensor([[0.0, 0.1, 0.2]])), batch)
         assert found == pytest.approx(expected)
 
 

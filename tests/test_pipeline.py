@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ import torch
 
 from tiny import LABELS, family, tiny_rows, tiny_teacher, write_rows
 from understudy import parts
+from understudy.data import examples
 from understudy.data.tables import identity
 from understudy.errors import ModelError, RecipeError
 from understudy.evaluation.calibration import fit_temperature, reliability
@@ -347,6 +349,21 @@ def test_law_each_row_is_sent_to_the_teacher_once(world, tmp_path, sent):
     next((tmp_path / "run" / "teacher_outputs").glob("shard-*")).unlink()
     distill(whole, tmp_path / "run", resume=True)
     assert len(sent) > len(set(sent)) == 160 and len(sent) <= 320
+
+
+def test_law_rows_are_tokenized_once_a_run_for_each_view(world, tmp_path, monkeypatch):
+    """For student and controls, for training, selection and measuring."""
+    seen, whole = Counter(), examples._tokenized
+
+    def tokenized(model, rows):
+        if "identity" in rows.column_names:
+            view = (model.fingerprint["tokenizer"], model.max_length)
+            seen.update((view, identity) for identity in rows["identity"])
+        return whole(model, rows)
+
+    monkeypatch.setattr(examples, "_tokenized", tokenized)
+    distill(recipe(world, data__transfer=world.transfer, control=["alone", "pseudo_labels"]), tmp_path / "run")
+    assert set(seen.values()) == {1} and len(seen) == 2 * 160, "by the student's tokenizer, and by the teacher's"
 
 
 def test_one_store_serves_two_students(world, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from transformers import AutoModelForMaskedLM
 
 from test_pipeline import Stopped, metrics, weights
 from tiny import TEXTS, tiny_teacher, tiny_tokenizer, write_rows
-from understudy.data.batches import Collator
+from understudy.data.examples import nested
 from understudy.data.masking import MaskedRows
 from understudy.data.rows import held_out_texts, read_texts, single_texts
 from understudy.data.sources import read_table
@@ -97,8 +97,8 @@ def test_masks_are_as_often_as_they_should_be_and_hang_on_seed_epoch_and_row():
     texts = Dataset.from_dict({"text": [" ".join(["film"] * 40)] * 300})
     rows = MaskedRows(model, texts, fraction=0.2, seed=1)
     film, mask = model.tokenizer.convert_tokens_to_ids("film"), model.tokenizer.mask_token_id
-    ids = np.stack([rows[index]["input_ids"] for index in range(300)])
-    labels = np.stack([rows[index]["labels"] for index in range(300)])
+    batch = rows.batch(range(300))
+    ids, labels = batch["student"]["input_ids"].numpy(), batch["labels"].numpy()
     assert (labels[:, [0, -1]] == -100).all(), "special tokens are never hidden"
     chosen = labels[:, 1:-1] == film
     assert abs(chosen.mean() - 0.2) < 0.02
@@ -106,17 +106,16 @@ def test_masks_are_as_often_as_they_should_be_and_hang_on_seed_epoch_and_row():
     assert abs((inside == mask).mean() - 0.8) < 0.03 and abs((inside == film).mean() - 0.1) < 0.03
     assert (ids[:, 1:-1][~chosen] == film).all()
     again = MaskedRows(model, texts, fraction=0.2, seed=1)
-    np.testing.assert_array_equal(again[7]["input_ids"], ids[7])
+    np.testing.assert_array_equal(again[7]["student"]["input_ids"][0], ids[7])
     again.set_epoch(1)
-    assert (again[7]["input_ids"] != ids[7]).any() and (
-        MaskedRows(model, texts, fraction=0.2, seed=2)[7]["input_ids"] != ids[7]
-    ).any()
+    other = MaskedRows(model, texts, fraction=0.2, seed=2)
+    assert all((one[7]["student"]["input_ids"][0].numpy() != ids[7]).any() for one in (again, other))
     nothing = MaskedRows(model, texts, fraction=0.0, seed=1)[7]
-    assert (nothing["labels"] == -100).all() and (nothing["input_ids"][1:-1] == film).all()
+    assert (nothing["labels"] == -100).all() and (nothing["student"]["input_ids"][0, 1:-1] == film).all()
 
 
 def test_the_batches_of_an_epoch_are_told_its_number():
-    from understudy.data.batches import LengthBuckets
+    from understudy.data.examples import LengthBuckets
 
     told = []
     LengthBuckets(np.array([3, 4]), 2, tell=told.append).set_epoch(4)
@@ -149,9 +148,9 @@ def test_scores_are_those_of_transformers():
     from datasets import Dataset
 
     rows = MaskedRows(model, Dataset.from_dict({"text": list(TEXTS)}), fraction=0.5, seed=0)
-    batch = Collator(model.tokenizer.pad_token_id)([rows[index] for index in range(len(TEXTS))])
+    batch = rows.batch(range(len(TEXTS)))
     with torch.no_grad():
-        found = model.model(**batch)
+        found = model.model(**batch["student"], labels=batch["labels"])
     scores = token_scores(found.logits, batch["labels"])
     loss, _, count = scores.sum(0).tolist()
     assert loss / count == pytest.approx(found.loss.item(), rel=1e-5)
@@ -167,7 +166,7 @@ def test_soft_targets_count_every_token_but_padding():
     draw = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(2, 3, 5, generator=draw) for _ in range(2))
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
-    batch = {"labels": torch.full((2, 3), -100), "attention_mask": mask}
+    batch = nested({"labels": torch.full((2, 3), -100), "attention_mask": mask})
     objective = SoftTargets(temperature=2.0)
     found = objective(Signals(logits=student), Signals(logits=teacher), batch)
     kept = mask.bool()
@@ -267,7 +266,7 @@ def test_teacher_and_student_read_the_same_words_however_they_number_them(world,
     seen: list[tuple] = []
 
     def noted(inputs, view=trainer.teacher_view):
-        seen.append((inputs["input_ids"], view(inputs)["input_ids"]))
+        seen.append((inputs["student"]["input_ids"], view(inputs)["input_ids"]))
         return view(inputs)
 
     monkeypatch.setattr(trainer, "teacher_view", noted)

@@ -12,12 +12,12 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from tiny import LABELS, TEXTS, encode, family, logits, tiny_teacher, write_rows
-from understudy.data.batches import Tokens
-from understudy.data.tables import MASKED
+from understudy.data.examples import fields_of
 from understudy.errors import ModelError
 from understudy.models.agreement import positions_of, resolve_max_length
 from understudy.models.rates import width_of
 from understudy.models.text_model import TextModel, set_label_names
+from understudy.models.view import MASKED
 from understudy.programs.export import export
 from understudy.runtime import Predictor
 from understudy.teachers.capture import logits_of
@@ -467,17 +467,25 @@ def test_a_special_token_in_a_text_is_text(cut):
     found = TextModel(model.model, whole_words(), 32) if cut == "blanks" else model
     rows = Dataset.from_dict({"text": [f"a film {SPELLED} the", "a film"], "text_pair": ["good", f"bad {SPELLED}"]})
     for given, count in ((rows, 3), (rows.remove_columns("text_pair"), 2)):
-        tokens = Tokens(found, given)
-        for row in range(2):
-            special = [token for token in tokens.row(row)["input_ids"] if token in found.special_ids]
+        for row in fields_of(found, given)["input_ids"]:
+            special = [token for token in row if token in found.view.special_ids]
             assert len(special) == count, "those that the tokenizer puts around texts"
     assert np.isfinite(logits_of(found, rows.remove_columns("text_pair"))).all()
 
 
 def test_what_masking_writes_is_the_mask_token():
     found = tiny_teacher()
-    tokens = Tokens(found, Dataset.from_dict({"text": [f"a {MASKED} film", "a [MASK] film"]}))
-    assert [tokens.row(row)["input_ids"].tolist().count(found.tokenizer.mask_token_id) for row in range(2)] == [1, 0]
+    fields = fields_of(found, Dataset.from_dict({"text": [f"a {MASKED} film", "a [MASK] film"]}))
+    assert [row.tolist().count(found.tokenizer.mask_token_id) for row in fields["input_ids"]] == [1, 0]
+
+
+def test_a_tokenizer_is_known_by_what_it_is_and_not_by_its_last_call():
+    model, other = tiny_teacher(), tiny_teacher()
+    backend = model.tokenizer.backend_tokenizer
+    model.tokenizer(["a film", "a"], truncation=True, max_length=5, padding=True)
+    before = backend.truncation, backend.padding
+    assert None not in before and model.fingerprint == other.fingerprint and model.view is other.view
+    assert (backend.truncation, backend.padding) == before
 
 
 def test_a_saved_tokenizer_reads_alike_in_transformers(saved):

@@ -18,6 +18,13 @@ RECIPE, FACTS, METRICS, ENVIRONMENT, INPUTS = (
     "inputs.json",
 )
 
+DESCRIPTION = "export.json"  # of an export; what it holds, `exporting/folder.py` says
+
+
+def is_export(folder: str | Path) -> bool:
+    """Whether `understudy export` wrote this folder."""
+    return (Path(folder) / DESCRIPTION).is_file()
+
 
 @contextmanager
 def whole(path: Path, *, writer: str = "") -> Iterator[Path]:

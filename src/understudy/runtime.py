@@ -6,28 +6,24 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import DataError, ModelError, RecipeError, near_folder
+from understudy.files import DESCRIPTION
 from understudy.installation import install_command
 from understudy.tasks import Answer, Task, task_of
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from understudy.models.view import View
+
 FORMAT = 1
-DESCRIPTION = "export.json"
 GIVE_A_PAIR = "give the second one too: --pair TEXT, a column text_pair, or pairs=[…] in Python"
 _NEEDED = ("task", "labels", "pair", "max_length", "pad_token_id", "truncation_side", "inputs", "files")
 _CHUNK_ROWS = 4096  # sorted by length together; what is held of a file of any size
-_BATCH_TOKENS = 8192  # padded: long rows come in small batches, short ones in large
-
-
-def is_export(folder: str | Path) -> bool:
-    """Whether `understudy export` wrote this folder."""
-    return (Path(folder) / DESCRIPTION).is_file()
 
 
 class Predictor:
@@ -58,9 +54,8 @@ class Predictor:
                 f"{folder}: holds no {self.precision} model, only {', '.join(files)}; export it again with --int8"
             )
         self.threads = threads or _cores()
-        self._tokenizer = _load_tokenizer(self.folder, self.about)
+        self._view = _load_view(self.folder, self.about)
         self._session = _load_session(self.folder / files[self.precision], self.threads)
-        self._inputs: list[str] = list(self.about["inputs"])
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -148,21 +143,20 @@ class Predictor:
         """Of rows that come after so many others, which counts for the numbers in messages only."""
         import numpy as np
 
+        from understudy.models.view import batches_by_length, padded
+
         if isinstance(texts, str):
             raise DataError("texts is one text; give a list of them")
         self._check(texts, pairs, before)
         found = np.zeros((len(texts), len(self.label_names or "1")), dtype=np.float32)
         for start in range(0, len(texts), _CHUNK_ROWS):
-            stop = min(start + _CHUNK_ROWS, len(texts))
-            encoded = self._encode(texts[start:stop], None if pairs is None else pairs[start:stop], before + start)
-            lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)).clip(min=1)
-            order = np.argsort(-lengths, kind="stable")
-            at = 0
-            while at < len(order):
-                size = max(1, min(batch_size, _BATCH_TOKENS // max(1, int(lengths[order[at]]))))
-                rows = order[at : at + size]
-                found[start + rows] = self._run([encoded[row] for row in rows], lengths[rows])
-                at += size
+            chunk = slice(start, start + _CHUNK_ROWS)
+            fields, _ = self._view.encode(texts[chunk], None if pairs is None else pairs[chunk], before=before + start)
+            for rows in batches_by_length(fields["input_ids"].lengths, batch_size):
+                batch = padded(fields, rows)
+                found[start + rows] = self._session.run(["logits"], {name: batch[name] for name in self._view.inputs})[
+                    0
+                ]
         if not np.isfinite(found).all():
             row = before + 1 + int(np.argwhere(~np.isfinite(found))[0][0])
             raise ModelError(
@@ -176,69 +170,6 @@ class Predictor:
         if pairs is not None and not self.pair:
             raise DataError(f"{self.folder} reads one text, but a second one is given; remove it")
         check_texts(texts, pairs, before)
-
-    def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None, before: int) -> list[Any]:
-        given = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        try:
-            return self._tokenizer.encode_batch_fast(given)
-        except Exception:
-            for row, one in enumerate(given, before + 1):
-                try:
-                    "".join(one).encode()
-                except UnicodeEncodeError as error:
-                    raise DataError(
-                        f"row {row}: not UTF-8: character {error.start + 1} is half a character or a stray byte; repair the text"
-                    ) from None
-            raise
-
-    def _run(self, encoded: Sequence[Any], lengths: np.ndarray) -> np.ndarray:
-        import numpy as np
-
-        nothing = stand_in(self.about.get("unknown_id"), self.about["pad_token_id"])
-        special, ids = self.about.get("special_ids", []), [one.ids or [nothing] for one in encoded]
-        flat = np.fromiter(chain.from_iterable(ids), dtype=np.int64)
-        for row in crowded(flat, lengths, special, self._tokenizer.num_special_tokens_to_add(self.pair)):
-            ids[row] = as_text(encoded[row], special, self.about["unknown_id"])
-        columns = np.arange(lengths[0])  # the longest comes first
-        counted = columns < lengths[:, None]
-        batch = {"attention_mask": counted.astype(np.int64)}
-        types = [one.type_ids or [0] for one in encoded] if "token_type_ids" in self._inputs else []
-        for name, values, fill in (("input_ids", ids, self.about["pad_token_id"]), ("token_type_ids", types, 0)):
-            if name in self._inputs:
-                padded = np.full(counted.shape, fill, dtype=np.int64)
-                for row, one in enumerate(values):
-                    padded[row, : lengths[row]] = one
-                batch[name] = padded
-        return self._session.run(["logits"], {name: batch[name] for name in self._inputs})[0]
-
-
-def stand_in(unknown: int | None, padding: int | None) -> int:
-    """The one token of a row in which a tokenizer finds none: the unknown one, else padding, but read as a token."""
-    return unknown if unknown is not None else padding or 0
-
-
-def crowded(flat: np.ndarray, lengths: np.ndarray, special: Sequence[int], around: int) -> list[int]:
-    """The rows that hold more special tokens than the tokenizer puts around texts: a vocabulary made them of the text itself.
-
-    Args:
-        flat: token ids of all rows, one after the other.
-        lengths: of the rows.
-    """
-    import numpy as np
-
-    if not len(special) or not flat.size:
-        return []
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    counts = np.bincount(rows[np.isin(flat, special)], minlength=len(lengths))
-    return np.flatnonzero(counts > around).tolist()
-
-
-def as_text(encoding: Any, special: Sequence[int], unknown: int) -> list[int]:
-    """The ids of a row in which special tokens that the text itself spells are unknown words."""
-    return [
-        unknown if token in special and not added else token
-        for token, added in zip(encoding.ids, encoding.special_tokens_mask, strict=True)
-    ]
 
 
 def check_texts(texts: Sequence[Any], pairs: Sequence[Any] | None, before: int = 0) -> None:
@@ -291,11 +222,13 @@ def read_description(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _load_tokenizer(folder: Path, about: dict[str, Any]) -> Any:
+def _load_view(folder: Path, about: dict[str, Any]) -> View:
     try:
         from tokenizers import Tokenizer
     except ImportError:
         raise _not_installed("tokenizers") from None
+    from understudy.models.view import View
+
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ModelError(f"{folder}: tokenizer.json is missing; copy the whole export, or export again")
@@ -303,10 +236,10 @@ def _load_tokenizer(folder: Path, about: dict[str, Any]) -> Any:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:
         raise ModelError(f"{path}: damaged ({_first_line(error)}); copy it again, or export again") from error
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True  # one that a text spells out is text
-    tokenizer.enable_truncation(about["max_length"], direction=about["truncation_side"])
-    return tokenizer
+    return View(
+        tokenizer, about["max_length"], about["truncation_side"], about["pad_token_id"], tuple(about["inputs"]),
+        special_ids=tuple(about.get("special_ids", ())), unknown_id=about.get("unknown_id"),
+    )  # fmt: skip
 
 
 def _load_session(path: Path, threads: int) -> Any:

@@ -31,8 +31,9 @@ from understudy.augmenters.masking import Masking
 from understudy.augmenters.ngram_sampling import NgramSampling
 from understudy.augmenters.part_of_speech import PartOfSpeech
 from understudy.augmenters.word_replacement import WordReplacement
-from understudy.data.tables import MASKED, identity
+from understudy.data.tables import identity
 from understudy.errors import DataError, ModelError, RecipeError
+from understudy.models.view import MASKED
 
 LONG = (
     "One of the best films of the year, and a moving one.",

@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 
 from tiny import LABELS, SECOND_TEXTS, TEXTS, logits, tiny_teacher, write_rows
 from understudy import parts
-from understudy.data.batches import Tokens
+from understudy.data.examples import fields_of
 from understudy.errors import DataError, ExportError, ModelError, RunFolderError
 from understudy.exporting import folder as export_folder
 from understudy.exporting.folder import write_export
@@ -105,13 +105,12 @@ def test_texts_are_cut_as_in_training(kind, pair, build, tmp_path):
     rows = Dataset.from_dict({"text": texts, "label": [0] * 4} | ({"text_pair": texts[::-1]} if pair else {}))
     write_export(model, tmp_path / "out", expected(model, rows), Classification(), precisions=("float32",))
     export = Predictor(tmp_path / "out")
-    found, tokens = export._encode(texts, texts[::-1] if pair else None, 0), Tokens(model, rows)
-    for row in range(len(texts)):
-        view = tokens.row(row)
-        assert found[row].ids == view["input_ids"].tolist()
-        if pair:
-            assert found[row].type_ids == view["token_type_ids"].tolist()
-    assert len(found[0].ids) == model.max_length
+    (found, _), fields = export._view.encode(texts, texts[::-1] if pair else None), fields_of(model, rows)
+    plain = model.tokenizer(texts, texts[::-1] if pair else None, truncation=True, max_length=model.max_length)
+    assert found.keys() == fields.keys() == {"input_ids", *(["token_type_ids"] if pair else [])}
+    for name, field in fields.items():
+        assert [row.tolist() for row in found[name]] == [row.tolist() for row in field] == plain[name]
+    assert found["input_ids"].lengths[0] == model.max_length
 
 
 @pytest.mark.parametrize("pair", [False, True], ids=["single", "pair"])
@@ -127,8 +126,8 @@ def test_a_text_without_tokens_is_one_unknown_token_everywhere(pair, tmp_path):
     )
     texts = ["\u200b", "a film", "[UNK]"]
     rows = Dataset.from_dict({"text": texts, "label": [0] * 3} | ({"text_pair": ["\u200b"] * 3} if pair else {}))
-    assert Tokens(model, rows).lengths.tolist()[:2] == [1, 2]
-    assert Tokens(model, rows).row(0)["input_ids"].tolist() == [model.tokenizer.unk_token_id]
+    ids = fields_of(model, rows)["input_ids"]
+    assert ids.lengths.tolist()[:2] == [1, 2] and ids[0].tolist() == [model.tokenizer.unk_token_id]
     wanted = expected(model, rows)
     write_export(model, tmp_path / "out", wanted, Classification(), precisions=("float32",))
     found = Predictor(tmp_path / "out").logits(texts, ["\u200b"] * 3 if pair else None)

@@ -8,6 +8,7 @@ from beartype import beartype
 from jaxtyping import jaxtyped
 from sklearn.metrics.pairwise import cosine_distances
 
+from understudy.data.examples import nested
 from understudy.errors import RecipeError
 from understudy.objectives import attention_scores, cosine, hidden_states, layer_map, patient, relations
 from understudy.objectives.attention_scores import AttentionScores
@@ -81,7 +82,7 @@ def test_attention_of_other_heads_by_hand():
         return Signals(attention={1: Attention(ones.expand_as(keys), keys, keys)})
 
     student, teacher = signals([0.0, 0.0]), signals([0.0, 1.0], [4.0, 3 + 2 * np.log(3)])
-    batch = {"attention_mask": torch.ones(1, 2, dtype=torch.long)}
+    batch = nested({"attention_mask": torch.ones(1, 2, dtype=torch.long)})
     expected = {"scores": (2**2 + (2 + np.log(3)) ** 2) / 2, "probabilities": 0.25 * np.log(0.5) + 0.75 * np.log(1.5)}
     for form, value in expected.items():
         objective = AttentionScores(layers="final", form=form)
@@ -125,7 +126,7 @@ def test_what_a_window_hides_is_not_compared(form):
     teacher = Attention(*(drawn(2, 2, 5, 4, seed=seed) for seed in range(3, 6)), visible=near)
     objective = AttentionScores(layers=[(1, 1)], form=form)
     objective.prepare(labels=LABELS, student=shape(1), teacher=shape(1))
-    batch = {"attention_mask": torch.ones(2, 5, dtype=torch.long)}
+    batch = nested({"attention_mask": torch.ones(2, 5, dtype=torch.long)})
     found = objective(Signals(attention={1: student}), Signals(attention={1: teacher}), batch)
     if form == "scores":
         expected = ((student.scores - teacher.scores).square() * near).mean()
@@ -193,7 +194,9 @@ def test_a_projection_where_widths_differ(projection, count):
     assert [tuple(one.weight.shape) for one in objective.maps] == [(6, 4)] * count
     states = {layer: drawn(2, 3, 4, seed=layer).float().requires_grad_() for layer in range(4)}
     truth = {layer: drawn(2, 3, 6, seed=9 + layer).float() for layer in range(7)}
-    loss = objective(Signals(hidden_states=states), Signals(hidden_states=truth), {"attention_mask": MASK.long()})
+    loss = objective(
+        Signals(hidden_states=states), Signals(hidden_states=truth), nested({"attention_mask": MASK.long()})
+    )
     expected = sum(
         F.mse_loss(objective.maps[index % count](states[own])[MASK], truth[other][MASK])
         for index, (own, other) in enumerate([(1, 2), (2, 4), (3, 6)])
@@ -218,7 +221,7 @@ def test_scale_of_patient():
         objective = Patient(scale=scale, normalised=False)
         objective.prepare(labels=LABELS, student=shape(3), teacher=shape(6))
         found[scale] = objective(
-            Signals(hidden_states=states), Signals(hidden_states=truth), {"attention_mask": MASK.long()}
+            Signals(hidden_states=states), Signals(hidden_states=truth), nested({"attention_mask": MASK.long()})
         )
     own, other = (
         torch.stack([one[layer][:, 0] for layer in layers]) for one, layers in ((states, (1, 2)), (truth, (2, 4)))

@@ -132,7 +132,7 @@ def test_soft_cross_entropy_is_torchs(student, teacher):
 
 def test_a_temperature_that_changes(student, teacher):
     objective = SoftTargets(temperature=4.0, final_temperature=1.0)
-    batch = {"labels": torch.zeros(ROWS, dtype=torch.long)}
+    batch = {"labels": torch.zeros(ROWS, dtype=torch.long), "counted": torch.ones(ROWS, dtype=torch.bool)}
     for progress, temperature in ((0.0, 4.0), (0.5, 2.5), (1.0, 1.0)):
         objective.progress = progress
         found = objective(Signals(logits=student), Signals(logits=teacher), batch)
@@ -146,7 +146,8 @@ def test_a_temperature_that_changes(student, teacher):
 
 def test_annealed_targets_go_from_the_teacher_to_the_labels(student, teacher):
     labels = torch.tensor([0, -100, 2, 1, 0])
-    batch, objective, everywhere = {"labels": labels}, AnnealedTargets(), torch.ones(ROWS, dtype=torch.bool)
+    objective, everywhere = AnnealedTargets(), torch.ones(ROWS, dtype=torch.bool)
+    batch = {"labels": labels, "counted": everywhere}
     said = Signals(logits=student), Signals(logits=teacher)
     torch.testing.assert_close(objective(*said, batch), soft_cross_entropy(student, teacher, everywhere))
     objective.progress = 0.25
@@ -240,7 +241,9 @@ def test_balanced_weights_are_the_inverse_frequency_with_mean_one_over_rows():
 def test_whose_labels_count(target, expected):
     student = Signals(logits=torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))
     teacher = Signals(logits=torch.tensor([[0.0, 5.0, 0.0], [0.0, 0.0, 5.0], [5.0, 0.0, 0.0]]))
-    found = Labels(target=target)(student, teacher, {"labels": torch.tensor([0, -100, 1])})
+    found = Labels(target=target)(
+        student, teacher, {"labels": torch.tensor([0, -100, 1]), "counted": torch.ones(3, dtype=torch.bool)}
+    )
     torch.testing.assert_close(found, F.cross_entropy(student.logits, torch.tensor(expected)))
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from understudy import parts
+from understudy.data.examples import nested
 from understudy.errors import RecipeError
 from understudy.objectives import Objective
 from understudy.signals import Attention, Shape, Signals
@@ -80,7 +81,7 @@ class Case:
         self.student, self.teacher = said(outputs, draw), said(outputs, draw)
 
     def batch(self, rows=slice(None)) -> dict:
-        return {"labels": self.labels[rows], "attention_mask": MASK[rows].long()}
+        return nested({"labels": self.labels[rows], "attention_mask": MASK[rows].long()})
 
     def loss(self, student: Said, teacher: Said | None = None, rows=slice(None)) -> torch.Tensor:
         teacher = mapped(lambda value: value[rows], self.teacher) if teacher is None else teacher

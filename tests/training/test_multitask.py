@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from two_processes import two_tasks
 
 from tiny import LABELS, tiny_rows, tiny_teacher
-from understudy.data.batches import by_length, tokenized
+from understudy.data.examples import by_length, examples_of
 from understudy.errors import ModelError
 from understudy.objectives.annealed_targets import AnnealedTargets
 from understudy.objectives.labels import Labels
@@ -83,7 +83,7 @@ def run(
             raise Stopped
 
     whole = {"mood": MOOD, "count": COUNT}
-    rows = {name: tokenized(students[name], part := whole[name].select(range(12, len(whole[name]))),
+    rows = {name: examples_of(students[name], part := whole[name].select(range(12, len(whole[name]))),
                             kept(len(part), students[name].outputs), balanced=balanced) for name in names}  # fmt: skip
     shares = {name: updates_in_epoch(len(rows[name]), resolved) for name in names}
     said = train_together(
@@ -117,8 +117,9 @@ def test_with_one_task_it_is_the_ordinary_training(tmp_path, name, settings):
     whole = {"mood": MOOD, "count": COUNT}[name]
     rows, task = whole.select(range(12, len(whole))), TASKS[name]
     alone = train(
-        student, tokenized(student, rows, kept(len(rows), student.outputs), balanced=balanced), by_length(student, whole.select(range(12))),
-        task[0], TrainSettings(**(SETTINGS | settings)), copy.deepcopy(OBJECTIVES[name]), folder=tmp_path / "alone", metric=task[1],
+        student, examples_of(student, rows, kept(len(rows), student.outputs), balanced=balanced),
+        by_length(student, whole.select(range(12))), task[0], TrainSettings(**(SETTINGS | settings)),
+        copy.deepcopy(OBJECTIVES[name]), folder=tmp_path / "alone", metric=task[1],
         seed=0, name="student", write=own.append, device="cpu",
     )  # fmt: skip
     assert equal(students, {name: student})

@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 
 import understudy
 from tiny import LABELS, tiny_rows, tiny_teacher
-from understudy.data.batches import LengthBuckets, tokenized
+from understudy.data.examples import LengthBuckets, examples_of
 from understudy.errors import RecipeError, TrainingError
 from understudy.objectives import Objective
 from understudy.objectives.attention_scores import AttentionScores
@@ -287,7 +287,7 @@ def test_what_objectives_learn_trains_and_is_left_behind(tmp_path):
 def test_length_buckets_hold_for_plain_rows_and_ours(tmp_path):
     student = small_student()
     plain = plain_rows(student, kept=True)
-    ours = tokenized(
+    ours = examples_of(
         student, plain.add_column("label", plain["labels"]), np.asarray(plain["teacher_logits"], np.float32)
     )
     settings = {"train_sampling_strategy": "group_by_length", "seed": 3}

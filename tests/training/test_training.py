@@ -12,7 +12,7 @@ from datasets import Dataset
 from torch import nn
 
 from tiny import LABELS, tiny_rows, tiny_teacher
-from understudy.data.batches import by_length, tokenized
+from understudy.data.examples import by_length, examples_of
 from understudy.errors import RecipeError, TrainingError
 from understudy.machine import find_device
 from understudy.models import encoder
@@ -70,7 +70,7 @@ def run(
             raise Stopped
 
     said = train(
-        student, tokenized(student, TRAIN, KEPT, balanced=balanced), by_length(student, VALIDATION), Classification(),
+        student, examples_of(student, TRAIN, KEPT, balanced=balanced), by_length(student, VALIDATION), Classification(),
         TrainSettings(**(SETTINGS | settings)), objectives or [(0.5, Labels()), (0.5, SoftTargets())], folder=folder / "checkpoints",
         metric="accuracy", seed=seed, name="student", write=write, device="cpu", report_to=report_to,
     )  # fmt: skip
@@ -159,8 +159,8 @@ def test_the_best_on_validation_is_what_remains(tmp_path):
     assert len(set(measured.values())) > 1, "any checkpoint would do"
     validation = by_length(student, VALIDATION)
     with torch.no_grad():
-        right = [student.model(torch.tensor(row["input_ids"][None]).long()).logits.argmax().item() == row["labels"]
-                 for row in (validation[place] for place in range(len(validation)))]  # fmt: skip
+        rows = [validation[place] for place in range(len(validation))]
+        right = [student.model(**row["student"]).logits.argmax().item() == row["labels"].item() for row in rows]
     assert np.mean(right) == pytest.approx(said.best)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import TrainingArguments
 
 from tiny import LABELS, TEXTS, tiny_rows, tiny_teacher
-from understudy.data.batches import tokenized
+from understudy.data.examples import examples_of
 from understudy.machine import is_helper, main_process_first
 from understudy.models.text_model import TextModel
 from understudy.objectives.hidden_states import HiddenStates
@@ -96,7 +96,7 @@ def train_on_two_tasks(folder: str, *, batch_size: int) -> dict[str, TextModel]:
     students, run = two_tasks(dropout=0.0), Run(Path(folder), fresh=True)
     rows = {"mood": tiny_rows(26), "count": tiny_rows(20, seed=1, number=True)}
     data = {
-        name: tokenized(students[name], Dataset.from_dict({
+        name: examples_of(students[name], Dataset.from_dict({
             "text": [row["text"] for row in own], "label": [LABELS.index(row["label"]) if name == "mood" else row["label"] for row in own],
         })) for name, own in rows.items()
     }  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 
 from understudy.augmenters.base import Augmenter, Material, is_word, put
-from understudy.data.tables import MASKED
 from understudy.errors import RecipeError
+from understudy.models.view import MASKED
 
 
 class Masking(Augmenter):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from understudy.data.batches import TEACHER_VIEW, TokenizedRows, Tokens
+from understudy.data.examples import Batch, Examples, batch_of, counted, fields_of
 from understudy.data.tables import UNLABELLED
+from understudy.models.view import Fields
 
 if TYPE_CHECKING:
     import datasets
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 MASKED, REPLACED = 0.8, 0.1  # of the chosen tokens; the rest stay as they are
 
 
-class MaskedRows(TokenizedRows):
+class MaskedRows(Examples):
     """Texts with tokens to predict: `labels` holds the token where one was chosen, else -100.
 
     Of the chosen tokens 80 % become the mask token, 10 % another token, 10 % stay. What is chosen depends on seed, epoch and the number
@@ -38,8 +42,8 @@ class MaskedRows(TokenizedRows):
     def __init__(
         self, model: TextModel, rows: datasets.Dataset, *, fraction: float, seed: int, teacher: TextModel | None = None
     ) -> None:
-        view = Tokens(teacher, rows) if teacher else None
-        super().__init__(Tokens(model, rows), np.zeros(0, dtype=np.int64), teacher_tokens=view)
+        live = fields_of(teacher, rows) if teacher else None
+        super().__init__(fields_of(model, rows), np.zeros(0, dtype=np.int64), teacher=live)
         self.fraction, self.seed, self.epoch = fraction, seed, 0
         self.mask_token = model.tokenizer.mask_token_id
         special = np.asarray(model.tokenizer.all_special_ids)
@@ -53,17 +57,32 @@ class MaskedRows(TokenizedRows):
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        row = self.tokens.row(index)
-        ids = row["input_ids"]
-        draw = np.random.default_rng([self.seed, self.epoch, index])
+    def batch(self, rows: Sequence[int]) -> Batch:
+        every, ids = range(len(rows)), self.student["input_ids"].take(rows)
+        hidden, labels = map(np.concatenate, zip(*map(self._masked, rows), strict=True))
+        batch: Batch = {
+            "student": batch_of(_with_ids(self.student, rows, hidden), every),
+            "labels": torch.from_numpy(replace(ids, flat=labels, fill=UNLABELLED).padded(every)),
+        }
+        if self.teacher is not None:
+            known = self.teacher["input_ids"].take(rows).flat
+            known = np.where(hidden == ids.flat, known, self.as_teacher[hidden])
+            batch["teacher"] = batch_of(_with_ids(self.teacher, rows, known), every)
+        return batch | {"counted": counted(batch)}
+
+    def _masked(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """The token ids of a row with some of them hidden, and what these are."""
+        ids = self.student["input_ids"][row]
+        draw = np.random.default_rng([self.seed, self.epoch, row])
         chosen = (draw.random(len(ids)) < self.fraction) & np.isin(ids, self.ordinary)
         how = draw.random(len(ids))
         others = draw.choice(self.ordinary, size=len(ids))
         hidden = np.where(chosen & (how < MASKED), self.mask_token, ids)
         hidden = np.where(chosen & (how >= MASKED) & (how < MASKED + REPLACED), others, hidden)
-        row |= {"input_ids": hidden, "labels": np.where(chosen, ids, UNLABELLED)}
-        if self.teacher_tokens is not None:
-            known = self.teacher_tokens.row(index)["input_ids"]
-            row[f"{TEACHER_VIEW}input_ids"] = np.where(hidden == ids, known, self.as_teacher[hidden])
-        return row
+        return hidden, np.where(chosen, ids, UNLABELLED)
+
+
+def _with_ids(fields: Fields, rows: Sequence[int], ids: np.ndarray) -> Fields:
+    """What a model is given of some rows, with other tokens."""
+    taken = {name: field.take(rows) for name, field in fields.items()}
+    return taken | {"input_ids": replace(taken["input_ids"], flat=ids)}

@@ -16,8 +16,6 @@ from understudy.errors import DataError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# What the augmenter `masking` writes in the place of a word: each tokenizer's own mask token, which a text cannot spell.
-MASKED = "\ue000\ue001\ue000"
 UNLABELLED = -100  # of classes, as torch's cross-entropy ignores it; NaN is the unlabelled number
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from understudy.errors import DataError
 from understudy.evaluation.ngrams import NgramModel
-from understudy.runtime import Predictor, stand_in
+from understudy.runtime import Predictor
 
 if TYPE_CHECKING:
     from understudy.models.text_model import TextModel
@@ -197,22 +197,16 @@ def answering(model: Model, device: Any = "cpu") -> Callable[[Sequence[Text]], A
         return answer
     import torch
 
+    from understudy.data.examples import batch_of
+
     model.model.to(device).eval()  # type: ignore[arg-type]
 
     def answer_by_torch(rows: Sequence[Text]) -> Any:
         pairs = [pair or "" for _, pair in rows] if any(pair is not None for _, pair in rows) else None
-        inputs = model.tokenizer(
-            [text for text, _ in rows], pairs,
-            truncation=True, max_length=model.max_length, padding=True, return_tensors="pt",
-        )  # fmt: skip
-        if not inputs["input_ids"].shape[1]:  # no text of the batch has a token
-            one = {
-                "input_ids": stand_in(model.tokenizer.unk_token_id, model.tokenizer.pad_token_id),
-                "attention_mask": 1,
-            }
-            inputs.update({name: torch.full((len(rows), 1), one.get(name, 0)) for name in inputs})
+        fields, _ = model.view.encode([text for text, _ in rows], pairs)
+        inputs = {name: one.to(device) for name, one in batch_of(fields, range(len(rows))).items()}
         with torch.inference_mode():
-            return model.model(**inputs.to(device)).logits.cpu()  # the copy waits for a GPU to finish
+            return model.model(**inputs).logits.cpu()  # the copy waits for a GPU to finish
 
     return answer_by_torch
 

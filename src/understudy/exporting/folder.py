@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -16,9 +15,10 @@ from understudy.exporting.attention import can_fuse
 from understudy.exporting.card import card
 from understudy.exporting.graph import OPSET, model_inputs, write_graph, write_int8
 from understudy.exporting.parity import Expected, complaints, labelled_places, parity
-from understudy.files import remove, whole, write_json, write_text
+from understudy.files import DESCRIPTION, is_export, remove, whole, write_json, write_text
 from understudy.models.origin import Origin
-from understudy.runtime import DESCRIPTION, FORMAT, Predictor, is_export, read_description
+from understudy.models.view import plain
+from understudy.runtime import FORMAT, Predictor, read_description
 
 if TYPE_CHECKING:
     from understudy.models.text_model import TextModel
@@ -130,10 +130,8 @@ def _fill(
     new: Path, model: TextModel, wanted: Expected, task: Task, precisions: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Write the files that predictions need, and put each through the gate; returns its figures."""
-    tokenizer = copy.deepcopy(model.tokenizer.backend_tokenizer)
-    tokenizer.no_padding()  # the runtime pads and cuts, as export.json says
-    tokenizer.no_truncation()
-    (new / "tokenizer.json").write_text(tokenizer.to_str(pretty=False), "utf-8")
+    # Without padding and truncation: the runtime pads and cuts, as export.json says.
+    (new / "tokenizer.json").write_text(plain(model.tokenizer.backend_tokenizer), "utf-8")
     graph, pair = new / FILES["float32"], "text_pair" in wanted.rows.column_names
     fuse = can_fuse(model.model)  # the float32 file keeps to standard operators, which any runtime has
     if "float32" in precisions or not fuse:
@@ -179,11 +177,11 @@ def _write_description(
         "task": task.kind(),
         "labels": None if model.label_names is None else list(model.label_names),
         "pair": pair,
-        "max_length": model.max_length,
-        "truncation_side": model.tokenizer.truncation_side,
-        "pad_token_id": model.tokenizer.pad_token_id or 0,
-        "special_ids": model.special_ids,
-        "unknown_id": model.tokenizer.unk_token_id,
+        "max_length": model.view.max_length,
+        "truncation_side": model.view.truncation_side,
+        "pad_token_id": model.view.pad_token_id,
+        "special_ids": list(model.view.special_ids),
+        "unknown_id": model.view.unknown_id,
         "inputs": model_inputs(model, pair=pair),
         "files": {precision: FILES[precision] for precision in figures},
         "opset": OPSET,

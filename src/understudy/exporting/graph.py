@@ -24,7 +24,7 @@ OPSET = 20
 
 def model_inputs(model: TextModel, *, pair: bool) -> list[str]:
     """What the model is given of a row, in the order of the graph's inputs; as in training."""
-    types = ["token_type_ids"] if pair and "token_type_ids" in model.tokenizer.model_input_names else []
+    types = ["token_type_ids"] if pair and "token_type_ids" in model.view.inputs else []
     return ["input_ids", "attention_mask", *types]
 
 

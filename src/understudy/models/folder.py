@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import ModelError, near_folder
-from understudy.files import read_json
-from understudy.runtime import is_export
+from understudy.files import is_export, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -11,15 +10,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from understudy.errors import ModelError
 from understudy.files import whole
 from understudy.models.agreement import agree, resolve_max_length
 from understudy.models.folder import find_folder, load_network, load_tokenizer, read_config
+from understudy.models.view import View, plain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_VIEWS: WeakValueDictionary[tuple[Any, ...], View] = WeakValueDictionary()
 # Of a config, what changes no output: where it comes from, how it was written down, what a call may ask for; labels are kept by name.
 _NEUTRAL = {
     "_name_or_path", "architectures", "dtype", "finetuning_task", "id2label", "label2id", "output_attentions",
@@ -47,11 +49,26 @@ class TextModel:
         self.tokenizer.split_special_tokens = self.tokenizer.init_kwargs["split_special_tokens"] = True
         self.tokenizer.backend_tokenizer.encode_special_tokens = True
 
-    @property
-    def special_ids(self) -> list[int]:
-        """Tokens that no text can hold: where a vocabulary makes one of the words of a text all the same, it becomes the unknown one."""
-        unknown = self.tokenizer.unk_token_id
-        return [] if unknown is None else sorted({*self.tokenizer.all_special_ids} - {unknown})
+    @cached_property
+    def view(self) -> View:
+        """How it reads a row. Models that read alike have one view, so that what the one has tokenized serves the other."""
+        tokenizer = self.tokenizer
+        unknown, inputs = tokenizer.unk_token_id, tuple(tokenizer.model_input_names)
+        special = () if unknown is None else tuple(sorted({*tokenizer.all_special_ids} - {unknown}))
+        settings = (self.max_length, tokenizer.truncation_side, tokenizer.pad_token_id or 0, inputs, special, unknown,
+                    tokenizer.mask_token or tokenizer.unk_token or "")  # fmt: skip
+        view = View(tokenizer.backend_tokenizer, *settings)
+        return _VIEWS.setdefault((self._tokenizer_hash, *settings), view)
+
+    @cached_property
+    def _tokenizer_hash(self) -> str:
+        return hashlib.sha256(plain(self.tokenizer.backend_tokenizer).encode()).hexdigest()
+
+    def around(self, model: PreTrainedModel) -> TextModel:
+        """Another network that reads as this one does; what the one has tokenized is kept as long as either is."""
+        other = TextModel(model, self.tokenizer, self.max_length)
+        other.__dict__["view"] = self.view
+        return other
 
     @classmethod
     def load(cls, folder: str | Path, *, max_length: int | None = None, label_names: Sequence[str] | None = None,
@@ -113,9 +130,6 @@ class TextModel:
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What decides the outputs: hashes of weights, config and tokenizer, the labels, the length, how rows are cut and padded."""
-        tokenizer = copy.deepcopy(self.tokenizer.backend_tokenizer)
-        tokenizer.no_truncation()  # what a call left set says nothing of the tokenizer
-        tokenizer.no_padding()
         weights = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             weights.update(name.encode())
@@ -124,7 +138,7 @@ class TextModel:
         return {
             "weights": weights.hexdigest(),
             "config": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
-            "tokenizer": hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
+            "tokenizer": self._tokenizer_hash,
             "inputs": [name for name in self.tokenizer.model_input_names if name != "attention_mask"],
             "truncation_side": self.tokenizer.truncation_side,
             "pad_token_id": self.tokenizer.pad_token_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
@@ -77,7 +78,7 @@ class AnnealedTargets(Objective):
                 raise ValueError(f"{name} is {share}; a share is between 0 and 1")
         self.first, self.last, self.hard = first, last, hard
 
-    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         assert student.logits is not None and teacher.logits is not None
         share = self.first + self.progress * (self.last - self.first)
         return annealed_loss(

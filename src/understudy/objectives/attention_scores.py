@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -89,11 +89,11 @@ class AttentionScores(LayerObjective):
         super().__init__(layers=layers)
         self.form = form
 
-    def counted(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def counted(self, batch: Mapping[str, Any]) -> Tensor:
         mask = tokens(batch)
         return mask if self.form == "probabilities" else mask[:, :, None] & mask[:, None, :]
 
-    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         compare = attention_score_mse if self.form == "scores" else attention_kl
         counted = self.counted(batch)
         terms = [

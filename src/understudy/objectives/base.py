@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from understudy.objectives import layer_map
@@ -50,15 +49,12 @@ class Objective(nn.Module, ABC):
         """
         del labels, student, teacher
 
-    def counted(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def counted(self, batch: Mapping[str, Any]) -> Tensor:
         """Which positions of a batch the term counts, as booleans. Here: every row; every token, where tokens have labels."""
-        if "labels" in batch and batch["labels"].dim() == 2:
-            return tokens(batch)
-        rows = next(iter(batch.values()))
-        return torch.ones(rows.shape[0], dtype=torch.bool, device=rows.device)
+        return batch["counted"]
 
     @abstractmethod
-    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         """The mean over counted positions; a zero with a gradient where none counts."""
 
 
@@ -128,9 +124,9 @@ class HiddenStateObjective(LayerObjective):
         return found
 
 
-def tokens(batch: Mapping[str, Tensor]) -> Tensor:
-    """Which positions are no padding: (rows, positions)."""
-    return batch["attention_mask"].bool()
+def tokens(batch: Mapping[str, Any]) -> Tensor:
+    """Which tokens of the student's view are no padding: (rows, tokens)."""
+    return batch["student"]["attention_mask"].bool()
 
 
 def mean_over_counted(values: Tensor, counted: Tensor) -> Tensor:

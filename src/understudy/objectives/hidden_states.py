@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -47,10 +47,10 @@ class HiddenStates(HiddenStateObjective):
     def __init__(self, *, layers: LayerMap = "uniform", projection: Literal["a_layer", "shared"] = "a_layer") -> None:
         super().__init__(layers=layers, projection=projection)
 
-    def counted(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def counted(self, batch: Mapping[str, Any]) -> Tensor:
         return tokens(batch)
 
-    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         counted = self.counted(batch)
         terms = [hidden_state_mse(own, other, counted) for own, other in self.matched(student, teacher)]
         return sum(terms[1:], start=terms[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -96,13 +96,13 @@ class Labels(Objective):
             counts = torch.bincount(torch.from_numpy(labels[labels >= 0]), minlength=student.outputs).clamp(min=1)
             self.class_weight = counts.sum() / (len(counts) * counts)
 
-    def counted(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def counted(self, batch: Mapping[str, Any]) -> Tensor:
         if self.target != "gold":
             return super().counted(batch)
         labels = batch["labels"]
         return ~labels.isnan() if labels.is_floating_point() else labels != UNLABELLED
 
-    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         assert student.logits is not None
         labels = batch["labels"]
         if self.target != "gold":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -55,7 +56,7 @@ class LogitRegression(Objective):
         super().__init__()
         self.zero_mean = zero_mean
 
-    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         assert student.logits is not None and teacher.logits is not None
         zero_mean = (
             self.zero_mean and student.logits.shape[-1] > 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -66,7 +66,7 @@ class Patient(HiddenStateObjective):
     def compares_tokens(self) -> bool:
         return self.pooled == "mean"
 
-    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         counted, mask = self.counted(batch), tokens(batch)
         terms = [
             patient_distance(self._vector(own, mask), self._vector(other, mask), counted, normalised=self.normalised)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -99,10 +99,10 @@ class Relations(LayerObjective):
                 f"{teacher.width} (teacher): {', '.join(map(str, allowed))}"
             )
 
-    def counted(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def counted(self, batch: Mapping[str, Any]) -> Tensor:
         return tokens(batch)
 
-    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         assert self.relation_heads is not None
         counted = self.counted(batch)
         terms = [

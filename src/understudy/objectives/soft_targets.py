@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -169,7 +169,7 @@ class SoftTargets(Objective):
         end = self.temperature if self.final_temperature is None else self.final_temperature
         return self.temperature + self.progress * (end - self.temperature)
 
-    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         assert student.logits is not None and teacher.logits is not None
         given = (student.logits, teacher.logits, self.counted(batch))
         if self.divergence == "jensen_shannon":

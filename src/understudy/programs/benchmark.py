@@ -15,11 +15,12 @@ from understudy.evaluation.measure import answers_of, texts_of
 from understudy.evaluation.memory import peak_memory_mib
 from understudy.evaluation.quality import quality
 from understudy.evaluation.speed import measure_all, size
+from understudy.files import is_export
 from understudy.machine import environment
 from understudy.models.origin import model_in
 from understudy.models.text_model import TextModel
 from understudy.runs.folder import Say
-from understudy.runtime import Predictor, is_export
+from understudy.runtime import Predictor
 from understudy.settings.data import DataSettings
 from understudy.tasks import Task, task_of
 

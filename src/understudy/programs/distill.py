@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from understudy.errors import UserError
 from understudy.machine import find_device, is_helper, main_process_first
@@ -16,9 +16,6 @@ from understudy.runs.shipping import ship
 from understudy.runs.training import Trainings, fill_store, train_control, train_student
 from understudy.settings.calling import Source, recipe_of, silent
 from understudy.settings.recipe import Recipe
-
-if TYPE_CHECKING:
-    pass
 
 
 def distill(

@@ -11,11 +11,12 @@ from understudy.data.in_memory import source_of
 from understudy.data.rows import labelled, read_one, say_notes
 from understudy.errors import DataError, ModelError
 from understudy.evaluation.measure import Measured, compare
+from understudy.files import is_export
 from understudy.machine import find_device
 from understudy.models.origin import model_in
 from understudy.models.text_model import TextModel
 from understudy.runs.folder import Say
-from understudy.runtime import Predictor, is_export
+from understudy.runtime import Predictor
 from understudy.settings.calling import Source, named_columns, silent
 from understudy.settings.data import DataSettings
 from understudy.tasks import task_of

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from understudy import __version__, parts
-from understudy.data.batches import by_length, tokenized
+from understudy.data.examples import by_length, examples_of
 from understudy.data.rows import Rows, hashed, labelled, read, say_notes
 from understudy.errors import RecipeError
 from understudy.evaluation.measure import Measured, compare
@@ -74,7 +74,7 @@ def _finetune(
     for _, objective in make_objectives([settings.objective]):
         objective.prepare(labels=np.asarray(learned["label"]), student=shape, teacher=shape)
     check_trainable(model, settings.train, settings.report_to)
-    untrained = TextModel(model.model, model.tokenizer, model.max_length)  # a fingerprint is computed once
+    untrained = model.around(model.model)  # a fingerprint is computed once
     inputs = rows.inputs() | files_of(settings)
     if settings.student is None:
         inputs["model"] = {"file": settings.model, "sha256": hashed(untrained.fingerprint)}
@@ -88,7 +88,7 @@ def _finetune(
     least = (settings.student.make().defaults() if settings.student else ENCODER_TRAINING).get("min_updates")
     few_updates(planned.updates, least, settings.model, "train", say)
     trained = train(
-        model, tokenized(model, learned, balanced=settings.train.balanced_sampling), by_length(model, labelled(rows.validation)), task,
+        model, examples_of(model, learned, balanced=settings.train.balanced_sampling), by_length(model, labelled(rows.validation)), task,
         settings.train, objectives, folder=run.checkpoints / "finetune", metric=settings.selection_metric,
         seed=settings.seed, name="fine-tuning", write=run.writer("teacher", "finetune"), device=device, autocast=autocast,
         report_to=settings.report_to,

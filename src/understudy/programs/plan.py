@@ -117,7 +117,7 @@ def _seconds_to_teach(found: Plan, rows: int, device: str) -> float:
     sample = sample.select(range(min(TAUGHT, len(sample))))
     started = time.perf_counter()
     for model in found.teacher.models:
-        logits_of(model, sample, device=device)
+        logits_of(model, sample, device=device, remember=False)
     return (time.perf_counter() - started) / len(sample) * rows
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from understudy.data.streams import Row, stream_lines, stream_records
 from understudy.errors import DataError, RecipeError, RunFolderError
-from understudy.files import whole
-from understudy.runtime import Predictor, is_export
+from understudy.files import is_export, whole
+from understudy.runtime import Predictor
 
 Answer = dict[str, Any]
 Answering = Callable[[Iterable[Row]], Iterable[Answer]]  # rows → an answer for each, in their order

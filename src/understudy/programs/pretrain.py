@@ -59,7 +59,7 @@ def _pretrain(
     check_trainable(model, settings.train, settings.report_to)
     texts = {"train": learned, "validation": held_out}
     inputs = {name: {"file": settings.data.raw, **facts_of(texts)} for name, texts in texts.items()}
-    untrained = TextModel(model.model, model.tokenizer, model.max_length)  # a fingerprint is computed once
+    untrained = model.around(model.model)  # a fingerprint is computed once
     inputs |= files_of(settings)
     inputs["model"] = {"file": settings.model, "sha256": hashed(untrained.fingerprint)}
     with main_process_first(device):

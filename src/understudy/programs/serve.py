@@ -10,16 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from understudy.errors import RecipeError
 from understudy.installation import install_command
 from understudy.runtime import Predictor
 from understudy.serving.limits import Limits
 from understudy.serving.server import bound, create_server
-
-if TYPE_CHECKING:
-    pass
 
 
 def serve(

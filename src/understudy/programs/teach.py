@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from understudy.errors import RecipeError
 from understudy.machine import find_device
@@ -11,9 +11,6 @@ from understudy.runs.folder import Say
 from understudy.runs.preparation import prepare, resolve
 from understudy.settings.calling import recipe_of, silent
 from understudy.settings.recipe import Recipe
-
-if TYPE_CHECKING:
-    pass
 
 
 def teach(

@@ -5,14 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from understudy.data.batches import Tokens
-from understudy.data.rows import (
-    labelled,
-)  # fmt: skip
+from understudy.data.examples import fields_of
+from understudy.data.rows import labelled
 from understudy.errors import ModelError, RecipeError
 from understudy.models import encoder
 from understudy.runs.folder import Say
@@ -23,9 +20,6 @@ from understudy.settings.stage import Stage, make_objectives
 from understudy.teachers.file import FileTeacher
 from understudy.training.masked_lm import with_head
 from understudy.training.training import check_trainable
-
-if TYPE_CHECKING:
-    pass
 
 
 def check(plan: Plan, device: str, run_folder: Path | None = None) -> None:
@@ -110,7 +104,7 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
     if not (stage.mixup or stage.masked_lm or any(objective.compares_tokens for objective in objectives)):
         return
     rows = plan.stage_rows(stage)
-    own, other = Tokens(plan.student, rows).lengths, Tokens(teacher, rows).lengths
+    own, other = (fields_of(model, rows)["input_ids"].lengths for model in (plan.student, teacher))
     apart = np.flatnonzero(own != other)
     if apart.size:
         row = int(apart[0])

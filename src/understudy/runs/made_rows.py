@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING
 
 from understudy import __version__
 from understudy.augmenters.augmentation import augmented
-from understudy.data.rows import (
-    facts_of,
-    read_rows,
-    write_rows,
-)  # fmt: skip
+from understudy.data.rows import facts_of, read_rows, write_rows
 from understudy.errors import RecipeError
 from understudy.runs.folder import Say
 from understudy.runs.inputs import contents

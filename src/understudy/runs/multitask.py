@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load_file, save_file
 
 from understudy import __version__
-from understudy.data.batches import by_length, tokenized
+from understudy.data.examples import by_length, examples_of
 from understudy.data.rows import labelled
 from understudy.errors import RecipeError, UserError
 from understudy.evaluation.measure import Measured
@@ -44,8 +44,6 @@ from understudy.teachers.teacher import NoTeacher, Teacher
 from understudy.training.multitask import MultitaskModel, length_together, shared_out, train_together, updates_in_epoch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
     from datasets import Dataset
 
@@ -416,7 +414,7 @@ def train_stage(
     return train_together(
         students,
         {
-            task: tokenized(students[task], rows, kept.get(task), balanced=stage.train.balanced_sampling)
+            task: examples_of(students[task], rows, kept.get(task), balanced=stage.train.balanced_sampling)
             for task, (_, rows) in of_tasks.items()
         },
         {task: by_length(students[task], labelled(plan.rows.validation)) for task, plan in plans.items()},
@@ -443,10 +441,7 @@ def control_stages(control: str, together: Together) -> list[tuple[dict[str, tup
 def copies(together: Together) -> dict[str, TextModel]:
     """The untrained students, copied with the encoder that they share."""
     models = copy.deepcopy({task: plan.student.model for task, plan in together.plans.items()})
-    return {
-        task: TextModel(models[task], plan.student.tokenizer, plan.student.max_length)
-        for task, plan in together.plans.items()
-    }
+    return {task: plan.student.around(models[task]) for task, plan in together.plans.items()}
 
 
 def _line_of(task: str, line: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy.data.rows import (
-    Rows,
-    as_plain_text,
-    labelled,
-    single_texts,
-    texts_in,
-)  # fmt: skip
+from understudy.data.rows import Rows, as_plain_text, labelled, single_texts, texts_in
 from understudy.errors import RecipeError, StoreError
 from understudy.models import encoder
 from understudy.models.text_model import TextModel

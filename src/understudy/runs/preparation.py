@@ -12,18 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from understudy import parts
-from understudy.data.rows import (
-    Rows,
-    held_out_texts,
-    labelled,
-    read,
-    say_notes,
-    single_texts,
-    texts_in,
-)  # fmt: skip
-from understudy.data.tables import MASKED
+from understudy.data.rows import Rows, held_out_texts, labelled, read, say_notes, single_texts, texts_in
 from understudy.errors import ModelError, RecipeError
 from understudy.models.text_model import TextModel
+from understudy.models.view import MASKED
 from understudy.runs.checks import check, check_stages, warn_of_few_updates
 from understudy.runs.folder import Say
 from understudy.runs.made_rows import made_rows

@@ -16,10 +16,11 @@ from understudy.evaluation.measure import Measured
 from understudy.exporting.folder import Exported, Precision, write_card, write_export
 from understudy.exporting.graph import need_exporter
 from understudy.exporting.parity import expected
+from understudy.files import is_export
 from understudy.models.origin import Origin
 from understudy.models.text_model import TextModel
 from understudy.runs.folder import Say
-from understudy.runtime import Predictor, is_export, read_description
+from understudy.runtime import Predictor, read_description
 
 if TYPE_CHECKING:
     from understudy.runs.plan import Plan

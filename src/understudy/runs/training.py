@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy.data.batches import by_length, tokenized
+from understudy.data.examples import by_length, examples_of
 from understudy.data.masking import MaskedRows
 from understudy.data.rows import labelled
 from understudy.evaluation.measure import Measured
@@ -54,7 +54,7 @@ class Trainings:
             plan = self.plan.at(stage, student)
             if plan.student is not untrained:  # the first one, an assistant, or the student after one
                 untrained = plan.student
-                student = TextModel(copy.deepcopy(untrained.model), untrained.tokenizer, untrained.max_length)
+                student = untrained.around(copy.deepcopy(untrained.model))
             checkpoints = self.run.checkpoints / f"{name}-{stage.name}"
             done, trained = checkpoints / "model", checkpoints / "trained.json"
             if not trained.is_file():
@@ -153,7 +153,7 @@ def train_stage(
     own = SelfAveragedTeacher(student.model, stage.self_average) if stage.self_average else None
     mixup = Mixup(stage.mixup.alpha, make_objectives(stage.mixup.objectives)) if stage.mixup else None
     return train(
-        student, tokenized(student, rows, teacher_logits, teacher=live, balanced=stage.train.balanced_sampling),
+        student, examples_of(student, rows, teacher_logits, teacher=live, balanced=stage.train.balanced_sampling),
         by_length(student, labelled(plan.rows.validation)), plan.task, stage.train, make_objectives(stage.objectives),
         metric=metric, teacher=live, self_average=own, mixup=mixup,
         metric_name=validation_name(plan.rows.labelled_by_teacher, plan.task.metric(metric), metric), **shared,

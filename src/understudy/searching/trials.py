@@ -111,7 +111,7 @@ class Trying:
     def _value(self, trial: Trial, plan: Plan, one: Candidate) -> tuple[float, str | None]:
         """Train the student of a trial; the metric of the form that ships, and which one that is."""
         ground, (stage,) = self.ground, plan.recipe.stages
-        student = TextModel(copy.deepcopy(plan.student.model), plan.student.tokenizer, plan.student.max_length)
+        student = plan.student.around(copy.deepcopy(plan.student.model))
         rows = plan.stage_rows(stage)
         key = hashlib.sha256(plan.recipe.dump().encode()).hexdigest()[:16]
         folder = self.run.checkpoints / key  # a trial that was killed goes on where it was

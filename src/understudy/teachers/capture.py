@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from understudy.data.batches import Collator, Tokens
+from understudy.data.examples import batch_of, fields_of
 from understudy.models import encoder
+from understudy.models.view import batches_by_length
 from understudy.signals import Attention, Needs, Signals
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
     from understudy.models.text_model import TextModel
 
-TOKENS_A_BATCH = 8192  # padded tokens: long rows come in small batches, short ones in large
-
 
 @torch.inference_mode()
-def logits_of(model: TextModel, rows: datasets.Dataset, *, device: str = "cpu", batch_size: int = 64) -> np.ndarray:
+def logits_of(
+    model: TextModel, rows: datasets.Dataset, *, device: str = "cpu", batch_size: int = 64, remember: bool = True
+) -> np.ndarray:
     """Logits of every row, in the order of the rows: (rows, outputs) float32.
 
     Rows are taken in order of length, so that a batch has next to no padding.
@@ -33,20 +34,14 @@ def logits_of(model: TextModel, rows: datasets.Dataset, *, device: str = "cpu", 
     Args:
         rows: with `text` and perhaps `text_pair`.
         batch_size: rows of a batch at most; long rows come in smaller ones.
+        remember: False tokenizes the rows anew, and for this time only.
     """
-    tokens = Tokens(model, rows)
-    collate = Collator(model.tokenizer.pad_token_id)
+    fields = fields_of(model, rows, remember=remember)
     found = np.zeros((len(rows), model.outputs), dtype=np.float32)
-    order = np.argsort(-tokens.lengths, kind="stable")
-    start = 0
     with placed(model.model, device) as network:
-        while start < len(order):
-            size = max(1, min(batch_size, TOKENS_A_BATCH // int(tokens.lengths[order[start]])))
-            indices = order[start : start + size]
-            batch = collate([tokens.row(index) for index in indices])
-            outputs = network(**{name: value.to(device) for name, value in batch.items()})
-            found[indices] = outputs.logits.float().cpu().numpy()
-            start += size
+        for some in batches_by_length(fields["input_ids"].lengths, batch_size):
+            inputs = {name: one.to(device) for name, one in batch_of(fields, some).items()}
+            found[some] = network(**inputs).logits.float().cpu().numpy()
     return found
 
 

@@ -112,7 +112,7 @@ class ModelTeacher(Teacher):
         }  # fmt: skip
 
     def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
-        outputs = [logits_of(model, rows, device=device) for model in self.models]
+        outputs = [logits_of(model, rows, device=device, remember=False) for model in self.models]
         return combined(outputs, self.combine, self.weights).astype(np.float32)
 
 

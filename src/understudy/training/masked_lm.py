@@ -83,4 +83,4 @@ def with_head(student: TextModel, seed: int, teacher: TextModel | None = None) -
         )
     setattr(model, model.base_model_prefix, student.model.base_model)
     model.tie_weights()
-    return TextModel(model.eval(), student.tokenizer, student.max_length)
+    return student.around(model.eval())

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel
 from transformers.trainer_utils import set_seed
 
-from understudy.data.batches import Collator, LengthBuckets, TokenizedRows
+from understudy.data.examples import Batch, Examples, LengthBuckets
 from understudy.errors import ModelError
 from understudy.machine import find_device, process_count
 from understudy.models.text_model import TextModel
@@ -33,7 +33,7 @@ from understudy.training.training import (
     run,
 )
 
-TASK = "task"  # the key of a batch, and the model's argument, that names the task
+TASK = "task"  # the model's input that names the task
 MEAN = "mean"  # of the tasks' own metrics on validation rows: what selects
 
 
@@ -116,7 +116,7 @@ class MixedBatches(Sampler[tuple[str, list[int]]]):
     """
 
     def __init__(
-        self, rows: Mapping[str, TokenizedRows], batch_size: int, *, shares: Mapping[str, int], pieces: int = 1, seed: int = 0,
+        self, rows: Mapping[str, Examples], batch_size: int, *, shares: Mapping[str, int], pieces: int = 1, seed: int = 0,
         bucketed: bool = True,
     ) -> None:  # fmt: skip
         self.batch_size, self.pieces, self.seed, self.epoch = batch_size, pieces, seed, 0
@@ -161,36 +161,33 @@ class MixedBatches(Sampler[tuple[str, list[int]]]):
 class _Batches(Dataset):
     """What the sampler's (task, row numbers) stand for."""
 
-    def __init__(self, rows: Mapping[str, TokenizedRows]) -> None:
+    def __init__(self, rows: Mapping[str, Examples]) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
         return sum(map(len, self.rows.values()))
 
-    def __getitem__(self, batch: tuple[str, list[int]]) -> list[dict[str, Any]]:
-        task, numbers = batch
-        return [self.rows[task][number] | {TASK: task} for number in numbers]
+    def __getitems__(self, batches: list[tuple[str, list[int]]]) -> Batch:
+        ((task, numbers),) = batches
+        return _named(task, self.rows[task].batch(numbers))
 
 
 class _OneTask(Dataset):
     """The rows of one task, each with its name."""
 
-    def __init__(self, task: str, rows: TokenizedRows) -> None:
-        self.task, self.rows = task, rows
+    def __init__(self, task: str, rows: Examples) -> None:
+        self.task, self.rows, self.lengths = task, rows, rows.lengths
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        return self.rows[number] | {TASK: self.task}
+    def __getitems__(self, numbers: list[int]) -> Batch:
+        return _named(self.task, self.rows.batch(numbers))
 
 
-class _TaskCollator(Collator):
-    """Pads rows of one task, given one by one or as whole batches, and names the task beside them."""
-
-    def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
-        flat = [row for one in rows for row in (one if isinstance(one, list) else [one])]
-        return super().__call__(flat) | {TASK: flat[0][TASK]}
+def _named(task: str, batch: Batch) -> Batch:
+    """A batch with the task as one of the model's inputs."""
+    return batch | {"student": batch["student"] | {TASK: task}}
 
 
 class MultitaskTrainer(DistillationTrainer):
@@ -211,7 +208,7 @@ class MultitaskTrainer(DistillationTrainer):
 
     def __init__(
         self, model: MultitaskModel, args: Any, *, objectives: Mapping[str, Sequence[tuple[float, Objective]]],
-        rows: Mapping[str, TokenizedRows], validation: Mapping[str, TokenizedRows],
+        rows: Mapping[str, Examples], validation: Mapping[str, Examples],
         metrics: Mapping[str, tuple[Callable[[Any], dict[str, float]], str]], batch_size: int, shares: Mapping[str, int], **kwargs: Any,
     ) -> None:  # fmt: skip
         self._of_task = {
@@ -239,11 +236,11 @@ class MultitaskTrainer(DistillationTrainer):
         self._names = [f"{task}/{name}" for name in names_of(objective for _, objective in self.objectives)]
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        self._turn_to(inputs[TASK])
+        self._turn_to(inputs["student"][TASK])
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        self._turn_to(batch_samples[0][TASK])
+        self._turn_to(batch_samples[0]["student"][TASK])
         return super()._get_num_items_in_batch(batch_samples, device)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> MixedBatches:
@@ -269,7 +266,7 @@ class MultitaskTrainer(DistillationTrainer):
 
 
 def train_together(
-    students: Mapping[str, TextModel], rows: Mapping[str, TokenizedRows], validation: Mapping[str, TokenizedRows],
+    students: Mapping[str, TextModel], rows: Mapping[str, Examples], validation: Mapping[str, Examples],
     tasks: Mapping[str, tuple[Task, str]], settings: TrainSettings, objectives: Mapping[str, Sequence[tuple[float, Objective]]], *,
     shares: Mapping[str, int], folder: Path, seed: int, name: str, write: Callable[[dict[str, Any]], None], device: str | None = None,
     autocast: bool = True, report_to: Sequence[str] = (),
@@ -312,7 +309,6 @@ def train_together(
         model, arguments, objectives=objectives, rows=rows, validation=validation, shares=shares,
         metrics={task: (_measure(one), metric) for task, (one, metric) in tasks.items()},
         batch_size=settings.batch_size * settings.accumulation * process_count(), processing_class=first.tokenizer,
-        data_collator=_TaskCollator(first.tokenizer.pad_token_id),
         callbacks=callbacks_for(progress, planned.patience, folder, report_to),
     )  # fmt: skip
     return run(trainer, progress, folder, precision)

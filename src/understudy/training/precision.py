@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import send_to_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ def bfloat16_agrees(
 
     It depends on the weights and the batch only, so that a run decides the same way every time; dropout is off while it looks.
     """
-    batch = {name: value.to(device) for name, value in batch.items()}
+    batch = send_to_device(batch, device)
     training = model.training
     model.to(device).eval()  # type: ignore[attr-defined]
     found = []

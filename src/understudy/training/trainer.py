@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from understudy.data.batches import TEACHER_VIEW, Collator, LengthBuckets, TokenizedRows
+from understudy.data.examples import Batch, Collator, Examples, LengthBuckets
 from understudy.errors import RecipeError, TrainingError
 from understudy.machine import process_count
 from understudy.models import encoder
@@ -29,7 +30,6 @@ from understudy.training.masked_lm import token_scores
 from understudy.training.mixup import Mixup, blended
 from understudy.training.self_average import SelfAveragedTeacher
 
-KEPT = f"{TEACHER_VIEW}logits"  # the batch key of kept teacher outputs
 PATIENCE = 4  # evaluations, where a training goes on after its epochs
 LEARNED = "objectives"  # the module of a model in training that holds what objectives learn for themselves
 
@@ -37,9 +37,9 @@ LEARNED = "objectives"  # the module of a model in training that holds what obje
 class DistillationTrainer(Trainer):
     """Trains a student on a weighted sum of objectives. Works with any data set that a `Trainer` takes.
 
-    A batch holds the student's inputs (`input_ids`, …), `labels`, and what the teacher needs: either kept outputs
-    (`teacher_logits`), or a live teacher's own view of the rows (`teacher_input_ids`, …; where absent, the student's inputs are fed
-    to it). A live teacher runs in evaluation mode, without gradient.
+    The columns are the student's inputs (`input_ids`, …), `labels`, and what the teacher needs: either kept outputs (`teacher_logits`),
+    or a live teacher's own view of the rows (`teacher_input_ids`, …; where absent, the student's inputs are fed to it). A live teacher
+    runs in evaluation mode, without gradient. In a batch they are nested: `student`, `teacher`, `labels`, and what is `counted`.
 
     Each term is averaged over the positions that it counts in the whole update, over accumulated batches and processes alike, so
     that 1 × 8 rows and 8 × 1 row give the same gradient even where only some rows are labelled.
@@ -75,9 +75,8 @@ class DistillationTrainer(Trainer):
         if args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = False  # it would take the maps that objectives learn for unused
         args.logging_nan_inf_filter = False  # it would hide what `training_step` below stops at
-        if kwargs.get("data_collator") is None:
-            pad = getattr(kwargs.get("processing_class"), "pad_token_id", None)
-            kwargs["data_collator"] = Collator(pad, teacher_pad_token_id)
+        pad = getattr(kwargs.get("processing_class"), "pad_token_id", None)
+        kwargs["data_collator"] = Collator(pad, teacher_pad_token_id, kwargs.get("data_collator"))
         self.objectives = [(weight, objective) for weight, objective in objectives if weight]
         if not self.objectives:
             raise RecipeError("every objective has weight 0: nothing to learn from")
@@ -125,10 +124,10 @@ class DistillationTrainer(Trainer):
         return cast(PreTrainedModel, self.model)
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The weighted sum of the objectives' terms, scaled so that all batches of an update sum to its mean."""
-        outputs, student = signals_of(self._student, student_view(inputs), self.student_needs, run=model)
+        outputs, student = signals_of(self._student, inputs["student"], self.student_needs, run=model)
         teacher = self._teacher_signals(inputs)
         assert student.logits is not None
         # A head that no objective trains gets a gradient of zero: several processes wait for one of every weight.
@@ -149,14 +148,12 @@ class DistillationTrainer(Trainer):
             self._terms_of.setdefault(name, set()).add(self.state.global_step)
         return (loss, outputs) if return_outputs else loss
 
-    def _blended(
-        self, model: nn.Module, inputs: dict[str, Tensor]
-    ) -> list[tuple[float, Signals, Signals, dict[str, Tensor]]]:
+    def _blended(self, model: nn.Module, inputs: Batch) -> list[tuple[float, Signals, Signals, Batch]]:
         """What both models say of blended rows, with the labels of the row itself and of the other, each with its share."""
         assert self.mixup is not None
         needs, student_needs = self._mixed_needs
-        share, order = self.mixup.draw(len(inputs["input_ids"]))
-        own = blended(self._student, student_view(inputs), share, order)
+        share, order = self.mixup.draw(len(inputs["student"]["input_ids"]))
+        own = blended(self._student, inputs["student"], share, order)
         _, student = signals_of(self._student, own, student_needs, run=model)
         teacher = Signals()
         if needs:
@@ -164,15 +161,16 @@ class DistillationTrainer(Trainer):
                 raise RecipeError("objectives with mixup need the teacher model: give `teacher=`")
             with torch.no_grad(), self.accelerator.autocast():
                 _, teacher = signals_of(self.teacher, blended(self.teacher, teacher_view(inputs), share, order), needs)
-        batch = inputs | {"attention_mask": own["attention_mask"]}
+        batch = inputs | {"student": inputs["student"] | {"attention_mask": own["attention_mask"]}}
         other = batch | {"labels": inputs["labels"][order.to(inputs["labels"].device)]}
         return [(share, student, teacher, batch), (1 - share, student, teacher, other)]
 
-    def _teacher_signals(self, inputs: Mapping[str, Tensor]) -> Signals:
+    def _teacher_signals(self, inputs: Batch) -> Signals:
         if not self.needs:
             return Signals()
-        if not self.needs.inside and KEPT in inputs:
-            return Signals(logits=inputs[KEPT].float())
+        kept = inputs.get("teacher", {}).get("logits")
+        if not self.needs.inside and kept is not None:
+            return Signals(logits=kept.float())
         if self.teacher is None:
             raise RecipeError(
                 "the objectives need a teacher: give `teacher=`, or a `teacher_logits` column in the data set"
@@ -240,7 +238,7 @@ class DistillationTrainer(Trainer):
         """Logits and labels only, and of a vocabulary their scores: gathering more would fill the memory."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            logits = model(**student_view(inputs)).logits.float()
+            logits = model(**inputs["student"]).logits.float()
         labels = inputs.get("labels")
         if labels is not None and labels.dim() == 2:
             return None, token_scores(logits, labels), labels[:, 0]
@@ -250,14 +248,19 @@ class DistillationTrainer(Trainer):
         rows: Any = train_dataset if train_dataset is not None else self.train_dataset
         weights = getattr(rows, "sampling_weights", None)
         bucketed = self.args.train_sampling_strategy == "group_by_length"
-        if not (bucketed or isinstance(rows, TokenizedRows)):
+        if not (bucketed or isinstance(rows, Examples)):
             return super()._get_train_sampler(train_dataset)
-        lengths = (
-            rows.lengths if isinstance(rows, TokenizedRows) else np.asarray([len(row["input_ids"]) for row in rows])
-        )
+        lengths = rows.lengths if isinstance(rows, Examples) else np.asarray([len(row["input_ids"]) for row in rows])
         update = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         tell = getattr(rows, "set_epoch", None)
         return LengthBuckets(lengths, update, seed=self.args.seed, weights=weights, bucketed=bucketed, tell=tell)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        lengths = getattr(eval_dataset, "lengths", None)
+        if lengths is None or self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_eval_sampler(eval_dataset)
+        order = torch.Generator().manual_seed(self.args.seed)  # the order that `Trainer` takes where it knows lengths
+        return LengthGroupedSampler(self.args.eval_batch_size, lengths=lengths.tolist(), generator=order)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Nobody reads this count, and walking all parameters at every step slows small students."""
@@ -277,19 +280,10 @@ class DistillationTrainer(Trainer):
             self.self_average.load(resume_from_checkpoint)
 
 
-def student_view(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a student's model takes of a batch."""
-    return {name: value for name, value in inputs.items() if name != "labels" and not name.startswith(TEACHER_VIEW)}
-
-
-def teacher_view(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def teacher_view(inputs: Batch) -> dict[str, Tensor]:
     """What a teacher's model takes of a batch: its own view, or the student's where there is none."""
-    own = {
-        name.removeprefix(TEACHER_VIEW): value
-        for name, value in inputs.items()
-        if name.startswith(TEACHER_VIEW) and name != KEPT
-    }
-    return own or student_view(inputs)
+    own = {name: value for name, value in inputs.get("teacher", {}).items() if name != "logits"}
+    return own or inputs["student"]
 
 
 def teacher_shape(teacher: PreTrainedModel | None, student: PreTrainedModel) -> Shape:
@@ -314,7 +308,7 @@ def prepare_objectives(
 
 def labels_of(rows: Any) -> np.ndarray:
     """The labels of a data set, as far as it tells them."""
-    if isinstance(rows, TokenizedRows):
+    if isinstance(rows, Examples):
         return rows.labels
     names = [name for name in ("labels", "label") if name in (getattr(rows, "column_names", None) or ())]
     return np.asarray(rows[names[0]]) if names else np.zeros(0, dtype=np.int64)

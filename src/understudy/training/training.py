@@ -23,7 +23,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import set_seed
 
-from understudy.data.batches import Collator, TokenizedRows
+from understudy.data.examples import Examples
 from understudy.errors import RecipeError, did_you_mean
 from understudy.files import read_json
 from understudy.machine import find_device, has_bfloat16
@@ -39,12 +39,10 @@ from understudy.training.mixup import Mixup
 from understudy.training.precision import bfloat16_agrees
 from understudy.training.self_average import SelfAveragedTeacher
 from understudy.training.trainer import (
-    KEPT,
     DistillationTrainer,
     Length,
     length,
     prepare_objectives,
-    student_view,
     teacher_view,
 )
 
@@ -70,8 +68,8 @@ class Trained:
 
 def train(
     student: TextModel,
-    rows: TokenizedRows,
-    validation: TokenizedRows,
+    rows: Examples,
+    validation: Examples,
     task: Task | MaskedLMScores,
     settings: TrainSettings,
     objectives: Sequence[tuple[float, Objective]],
@@ -124,7 +122,7 @@ def train(
     progress = Progress(name, write, metric_name or metric)
     trainer = DistillationTrainer(
         student.model, arguments, objectives=objectives, teacher=teacher.model if teacher else None, mixup=mixup, self_average=self_average,
-        train_dataset=rows, eval_dataset=validation, processing_class=student.tokenizer, data_collator=_collator(student, teacher),
+        train_dataset=rows, eval_dataset=validation, processing_class=student.tokenizer,
         compute_metrics=lambda found: task.measure(found.predictions, found.label_ids),
         callbacks=callbacks_for(progress, planned.patience if selects else None, folder, report_to),
     )  # fmt: skip
@@ -226,10 +224,6 @@ def _tensorboard(folder: Path) -> TrainerCallback:
     return callback
 
 
-def _collator(student: TextModel, teacher: TextModel | None) -> Collator:
-    return Collator(student.tokenizer.pad_token_id, teacher.tokenizer.pad_token_id if teacher else None)
-
-
 def check_trainable(student: TextModel, settings: TrainSettings, report_to: Sequence[str]) -> None:
     """Refuse what `train` would stumble over, before anything is spent or written.
 
@@ -267,7 +261,7 @@ def freeze(student: TextModel, last_layers: int | None) -> None:
 
 
 def precision_for(
-    student: TextModel, rows: TokenizedRows, settings: TrainSettings, objectives: Sequence[tuple[float, Objective]],
+    student: TextModel, rows: Examples, settings: TrainSettings, objectives: Sequence[tuple[float, Objective]],
     teacher: TextModel | None, device: str, autocast: bool,
 ) -> str:  # fmt: skip
     if settings.precision != "auto":
@@ -275,15 +269,15 @@ def precision_for(
     if not autocast or not has_bfloat16(device):
         return "float32"
     assert settings.batch_size
-    batch = _collator(student, teacher)([rows[index] for index in range(min(settings.batch_size, len(rows)))])
+    batch = rows.batch(range(min(settings.batch_size, len(rows))))
     prepared = [(weight, copy.deepcopy(objective)) for weight, objective in objectives if weight]
     prepare_objectives(prepared, student.model, teacher.model if teacher else None, rows.labels, device)
 
     def loss_of(model: Any, inputs: Any) -> torch.Tensor:
         student_needs = reduce(or_, [objective.student_needs for _, objective in prepared])
         needs = reduce(or_, [objective.needs for _, objective in prepared])
-        said = signals_of(model, student_view(inputs), student_needs)[1]
-        signals = Signals(logits=inputs.get(KEPT))
+        said = signals_of(model, inputs["student"], student_needs)[1]
+        signals = Signals(logits=inputs.get("teacher", {}).get("logits"))
         if teacher is not None and needs:
             with torch.no_grad():
                 signals = signals_of(teacher.model.to(device), teacher_view(inputs), needs)[1]  # type: ignore[arg-type]

@@ -1,14 +1,19 @@
 """Rows become batches: nothing is lost, padding counts for nothing, and the order hangs on seed and epoch alone."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 
-from tiny import SECOND_TEXTS, TEXTS, tiny_teacher
-from understudy.data.batches import Collator, LengthBuckets, TokenizedRows, Tokens, by_length, tokenized
+from tiny import SECOND_TEXTS, TEXTS, tiny_teacher, tiny_tokenizer
+from understudy.data import examples
+from understudy.data.examples import Collator, Examples, LengthBuckets, by_length, examples_of, fields_of
+from understudy.data.tables import identity
 from understudy.errors import ModelError
 from understudy.models.text_model import TextModel
+from understudy.models.view import View
 
 LENGTHS = np.random.default_rng(0).integers(3, 120, size=1000)
 
@@ -83,11 +88,28 @@ def test_each_view_is_padded_with_its_own_padding():
         {"input_ids": np.array([5]), "teacher_input_ids": np.array([8, 9]), "token_type_ids": np.array([1]), "labels": -100},
     ]  # fmt: skip
     batch = Collator(3, 4)(rows)
-    assert {name: value.tolist() for name, value in batch.items()} == {
+    assert {name: value.tolist() for name, value in batch["student"].items()} == {
         "input_ids": [[5, 6, 7], [5, 3, 3]], "attention_mask": [[1, 1, 1], [1, 0, 0]], "token_type_ids": [[0, 1, 1], [1, 0, 0]],
-        "teacher_input_ids": [[8, 4], [8, 9]], "teacher_attention_mask": [[1, 0], [1, 1]], "labels": [1, -100],
     }  # fmt: skip
-    assert Collator(3)(rows)["teacher_input_ids"].tolist() == [[8, 3], [8, 9]]
+    assert {name: value.tolist() for name, value in batch["teacher"].items()} == {
+        "input_ids": [[8, 4], [8, 9]], "attention_mask": [[1, 0], [1, 1]],
+    }  # fmt: skip
+    assert batch["labels"].tolist() == [1, -100] and batch["counted"].tolist() == [True, True]
+    assert Collator(3)(rows)["teacher"]["input_ids"].tolist() == [[8, 3], [8, 9]]
+
+
+def test_where_tokens_have_labels_every_token_counts():
+    rows = [{"input_ids": [5, 6, 7], "labels": [-100, 6, -100]}, {"input_ids": [5], "labels": [5]}]
+    batch = Collator(3)(rows)
+    assert batch["labels"].tolist() == [[-100, 6, -100], [5, -100, -100]]
+    assert batch["counted"].tolist() == [[True, True, True], [True, False, False]]
+
+
+def test_a_collator_of_ones_own_may_give_flat_batches():
+    flat = {"input_ids": torch.tensor([[5]]), "labels": torch.tensor([1]), "teacher_logits": torch.tensor([[0.5, 1.5]])}
+    batch = Collator(3, given=lambda rows: flat)([{}])
+    assert batch["student"]["input_ids"].tolist() == [[5]] and batch["teacher"]["logits"].tolist() == [[0.5, 1.5]]
+    assert batch["labels"].tolist() == [1] and batch["counted"].tolist() == [True]
 
 
 def test_columns_of_plain_data_sets():
@@ -96,10 +118,11 @@ def test_columns_of_plain_data_sets():
         "teacher_logits": [[0.5, 1.5], [2.5, 3.5]],
     })  # fmt: skip
     batch = Collator(0)([rows[0], rows[1]])
-    assert "text" not in batch and "label" not in batch
+    assert batch.keys() == {"student", "teacher", "labels", "counted"}
+    assert batch["student"].keys() == {"input_ids", "attention_mask"} and batch["teacher"].keys() == {"logits"}
     assert batch["labels"].tolist() == [0, 1] and batch["labels"].dtype == torch.int64
-    assert batch["teacher_logits"].dtype == torch.float32 and batch["teacher_logits"].shape == (2, 2)
-    assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
+    assert batch["teacher"]["logits"].dtype == torch.float32 and batch["teacher"]["logits"].shape == (2, 2)
+    assert batch["student"]["attention_mask"].tolist() == [[1, 1], [1, 0]]
 
 
 # --- tokens
@@ -111,39 +134,86 @@ def rows_of(texts=TEXTS, second_texts=None, labels=None) -> Dataset:
 
 
 @pytest.mark.parametrize("second_texts", [None, SECOND_TEXTS], ids=["single", "pair"])
-def test_tokens_are_the_tokenizers(second_texts):
+def test_tokens_are_the_tokenizers(second_texts, monkeypatch):
+    monkeypatch.setattr(examples, "_CHUNK", 4)
     teacher = tiny_teacher()
     short = TextModel(teacher.model, teacher.tokenizer, 12)
-    tokens = Tokens(short, rows_of(second_texts=second_texts), chunk=4)
+    fields = fields_of(short, rows_of(second_texts=second_texts))
     expected = teacher.tokenizer(list(TEXTS), second_texts and list(second_texts), truncation=True, max_length=12)
-    assert [tokens.row(row)["input_ids"].tolist() for row in range(len(TEXTS))] == expected["input_ids"]
-    assert tokens.lengths.tolist() == [len(row) for row in expected["input_ids"]] and max(tokens.lengths) == 12
+    assert [row.tolist() for row in fields["input_ids"]] == expected["input_ids"]
+    assert fields["input_ids"].lengths.tolist() == [len(row) for row in expected["input_ids"]]
+    assert max(fields["input_ids"].lengths) == 12
     if second_texts:
-        assert [tokens.row(row)["token_type_ids"].tolist() for row in range(6)] == expected["token_type_ids"]
+        assert [row.tolist() for row in fields["token_type_ids"]] == expected["token_type_ids"]
     else:
-        assert "token_type_ids" not in tokens.row(0)
+        assert "token_type_ids" not in fields
+
+
+@pytest.fixture
+def read(monkeypatch) -> list[str]:
+    """Every text that is tokenized."""
+    texts_read, whole = [], View.encode
+
+    def encode(self, texts, pairs=None, **more):
+        texts_read.extend(zip(texts, pairs, strict=True) if pairs else texts)
+        return whole(self, texts, pairs, **more)
+
+    monkeypatch.setattr(View, "encode", encode)
+    return texts_read
+
+
+@pytest.mark.parametrize("second_texts", [None, SECOND_TEXTS], ids=["single", "pair"])
+def test_law_a_row_is_tokenized_once_for_each_view(second_texts, read):
+    rows = rows_of(second_texts=second_texts)
+    keys = list(map(identity, TEXTS, second_texts or [None] * 6))
+    known = rows.add_column("identity", keys)
+    first, alike, shorter = (
+        tiny_teacher(seed=0),
+        tiny_teacher(seed=1),
+        TextModel(tiny_teacher().model, tiny_tokenizer(), 5),
+    )
+    plain = examples_of(first, rows)
+    assert len(read) == 6
+    for order in ([3, 1], [0, 1, 2, 3, 4, 5], [5, 5, 0]):
+        for model in (first, alike):
+            batch, wanted = examples_of(model, known.select(order)).batch(range(len(order))), plain.batch(order)
+            for name, value in wanted["student"].items():
+                assert torch.equal(batch["student"][name], value)
+    assert len(read) == 12, "models that read alike share what was read"
+    assert max(fields_of(shorter, known)["input_ids"].lengths) == 5 and len(read) == 18
+    fields_of(first, known, remember=False)
+    assert len(read) == 24
+
+
+def test_what_was_read_goes_with_the_models_that_read_it():
+    model = TextModel(tiny_teacher().model, tiny_tokenizer(), 7)
+    fields_of(model, rows_of().add_column("identity", list(map(identity, TEXTS))))
+    before = len(examples._READ)
+    del model
+    gc.collect()
+    assert len(examples._READ) == before - 1
 
 
 def test_a_row_carries_its_label_and_its_teachers_logits():
     logits = np.arange(12, dtype=np.float32).reshape(6, 2)
-    rows = tokenized(tiny_teacher(), rows_of(), logits)
-    assert isinstance(rows, TokenizedRows) and len(rows) == 6
-    assert rows[3]["labels"] == 1 and rows[3]["teacher_logits"].tolist() == [6, 7]
-    assert "teacher_logits" not in tokenized(tiny_teacher(), rows_of())[0]
+    rows = examples_of(tiny_teacher(), rows_of(), logits)
+    assert isinstance(rows, Examples) and len(rows) == 6
+    assert rows[3]["labels"].tolist() == [1] and rows[3]["teacher"]["logits"].tolist() == [[6, 7]]
+    assert "teacher" not in examples_of(tiny_teacher(), rows_of())[0]
 
 
 def test_balanced_sampling_draws_classes_alike_and_unlabelled_rows_as_the_largest():
-    rows = tokenized(tiny_teacher(), rows_of(labels=[0, 0, 0, 1, -100, -100]), balanced=True)
+    rows = examples_of(tiny_teacher(), rows_of(labels=[0, 0, 0, 1, -100, -100]), balanced=True)
     np.testing.assert_allclose(rows.sampling_weights, [1 / 3, 1 / 3, 1 / 3, 1, 1 / 3, 1 / 3])
-    assert tokenized(tiny_teacher(), rows_of(), balanced=False).sampling_weights is None
+    assert examples_of(tiny_teacher(), rows_of(), balanced=False).sampling_weights is None
 
 
 def test_by_length_keeps_labels_with_their_rows():
     rows = by_length(tiny_teacher(), rows_of(labels=list(range(6))))
     assert rows.lengths.tolist() == sorted(rows.lengths, reverse=True)
-    whole = tokenized(tiny_teacher(), rows_of(labels=list(range(6))))
+    whole = examples_of(tiny_teacher(), rows_of(labels=list(range(6))))
     for row in (rows[place] for place in range(6)):
-        assert row["input_ids"].tolist() == whole[int(row["labels"])]["input_ids"].tolist()
+        assert torch.equal(row["student"]["input_ids"], whole[int(row["labels"])]["student"]["input_ids"])
 
 
 def test_a_tokenizer_that_reads_most_texts_as_nothing_is_refused():
@@ -153,5 +223,5 @@ def test_a_tokenizer_that_reads_most_texts_as_nothing_is_refused():
     model.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", special_tokens=[])
     rows = Dataset.from_dict({"text": ["\u200b"] * 9 + ["a film"] * 7})
     with pytest.raises(ModelError, match="its tokenizer finds no token in 9 of 16 texts: is it the model's own"):
-        Tokens(model, rows)
-    assert Tokens(model, rows.select(range(2, 16))).lengths.tolist() == [1] * 7 + [2] * 7
+        fields_of(model, rows)
+    assert fields_of(model, rows.select(range(2, 16)))["input_ids"].lengths.tolist() == [1] * 7 + [2] * 7
