@@ -275,7 +275,7 @@ def test_plan_says_what_distill_would_do_and_writes_nothing(world, tmp_path, und
         assert planned.json[f"{name}_rows"] == rows == said.json["data"][name]["rows"]
     assert planned.json["updates_of_the_student"] == max(steps)
     assert planned.json["rows_to_teach"] == 160
-    assert planned.json["store_mib"] == pytest.approx(160 * (16 + 2 * 4) / 2**20)
+    assert planned.json["store_mib"] == pytest.approx(160 * (16 + 4 + 2 * 4) / 2**20)
     assert planned.json["student_parameters"] == said.json["models"]["student"]["parameters"]
     assert planned.json["teacher_parameters"] == said.json["models"]["teacher"]["parameters"]
     assert planned.json["total_minutes"] > 0 and planned.json["peak_memory_mib"] > 0

@@ -343,7 +343,7 @@ def test_a_control_makes_as_many_updates_of_each_task(recipe, tmp_path, monkeypa
     step, train = MultitaskTrainer.training_step, multitask.train_together
 
     def counted(self, model, inputs, *given):
-        turns[now[0]][inputs["task"]] += 1
+        turns[now[0]][inputs["student"]["task"]] += 1
         return step(self, model, inputs, *given)
 
     def named(*given, name, **more):

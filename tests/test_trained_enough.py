@@ -14,7 +14,7 @@ from understudy.models.text_model import TextModel
 from understudy.runs import controls
 from understudy.runs.plan import Plan
 from understudy.runs.preparation import prepare, resolve
-from understudy.runs.training import open_store, train_stage
+from understudy.runs.training import train_stage
 from understudy.settings.loading import for_several_tasks, packaged
 from understudy.teachers.teacher import logits_of_probabilities
 from understudy.training.masked_lm import with_head
@@ -87,7 +87,7 @@ def best(plan: Plan, control: str | None, folder: Path) -> float:
     for stage, rows in controls.stages_of(control, plan) if control else stages:
         kept = None
         if plan.keeps_logits(stage):
-            store = open_store(plan, folder / "outputs")
+            store = plan.store(folder / "outputs")
             store.fill(plan.teacher, rows, device="cpu")
             kept = store.logits(rows)
         found = train_stage(

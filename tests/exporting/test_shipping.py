@@ -21,7 +21,7 @@ FORMS = {"student_onnx", "student_onnx_int8", "teacher_onnx_int8"}
 @pytest.fixture
 def lenient(monkeypatch):
     """On thirty rows one other answer is more than the gate allows; whether it comes hangs on the processor."""
-    monkeypatch.setattr(export_folder, "complaints", lambda figures, precision: [])
+    monkeypatch.setattr(export_folder, "complaints", lambda figures, precision, task: [])
 
 
 def test_a_run_ships_its_student_and_measures_the_quantized_teacher(world, tmp_path, understudy, quick, lenient):
@@ -67,7 +67,7 @@ def test_a_run_ships_its_student_and_measures_the_quantized_teacher(world, tmp_p
 
 
 def test_a_student_that_does_not_pass_is_left_out_and_told(world, tmp_path, understudy, quick, monkeypatch):
-    def strict(figures, precision):
+    def strict(figures, precision, task):
         return ["it is not good enough"] if precision == "int8" else []
 
     monkeypatch.setattr(export_folder, "complaints", strict)

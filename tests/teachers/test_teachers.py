@@ -43,11 +43,11 @@ def test_logits_of_a_training_model_are_without_dropout():
 
 
 def test_long_rows_come_in_small_batches(monkeypatch):
-    from understudy.teachers import capture
+    from understudy.models import view
 
     teacher, sizes = tiny_teacher(), []
     forward = teacher.model.forward
-    monkeypatch.setattr(capture, "TOKENS_A_BATCH", 40)
+    monkeypatch.setattr(view, "BATCH_TOKENS", 40)
     monkeypatch.setattr(
         teacher.model, "forward", lambda **inputs: sizes.append(inputs["input_ids"].numel()) or forward(**inputs)
     )

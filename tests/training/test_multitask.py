@@ -253,13 +253,13 @@ def test_a_head_moves_by_its_own_task_only(tmp_path, monkeypatch):
         names = list(self.rows)
         for name, head in zip(names, model.heads, strict=True):
             gradients = [weight.grad for weight in head.parameters()]
-            if name == inputs["task"]:
+            if name == inputs["student"]["task"]:
                 assert all(gradient.abs().sum() > 0 for gradient in gradients)
             else:
                 assert all(gradient is None for gradient in gradients)
         assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
         assert sum(weight.grad is not None for weight in model.encoder.parameters()) > 10
-        seen[inputs["task"]] += 1
+        seen[inputs["student"]["task"]] += 1
         return loss
 
     monkeypatch.setattr(MultitaskTrainer, "training_step", watched)

@@ -132,6 +132,7 @@ def tokens(batch: Mapping[str, Any]) -> Tensor:
 def mean_over_counted(values: Tensor, counted: Tensor) -> Tensor:
     """Mean of `values` where `counted`; 0, still connected to the graph, where nothing is.
 
+    >>> import torch
     >>> mean_over_counted(torch.tensor([1.0, 3.0, 100.0]), torch.tensor([True, True, False]))
     tensor(2.)
     """
