@@ -250,6 +250,18 @@ def test_regression(number_world, tmp_path, understudy, quick):
     float(said.out.split("\t")[0])
 
 
+@pytest.mark.parametrize("task", ["classification", "similarity"])
+def test_teach_takes_every_teacher(task, world, number_world, tmp_path, understudy, quick):
+    """Numbers, and one that no layers can be taken from."""
+    data = (world if task == "classification" else number_world).data
+    own = tmp_path / "teacher"
+    length = ["--set", "train.max_steps=60", "--learning-rate", "1e-2"]
+    made = understudy("finetune", "bilstm", *data, "--task", task, *length, "--out", own)
+    assert made.code == 0, made.err
+    taught = understudy("teach", "--teacher", own, *data, "--task", task, "--store", tmp_path / "outputs", "--json")
+    assert taught.code == 0 and taught.json["computed"] > 0, taught.err
+
+
 def test_teach_fills_a_store_that_distill_uses(world, tmp_path, understudy, quick):
     words = ["--teacher", world.teacher, *world.data, "--transfer", world.transfer]
     taught = understudy("teach", *words, "--store", tmp_path / "outputs", "--json")

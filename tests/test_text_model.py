@@ -29,6 +29,11 @@ def saved(tmp_path):
     return tmp_path / "teacher"
 
 
+def test_weights_are_as_readable_as_the_rest(saved):
+    modes = {path.stat().st_mode for path in saved.iterdir()}
+    assert len(modes) == 1, "another user, or a container, could not load the model"
+
+
 @pytest.mark.parametrize("label_names", [LABELS, ("a", "b", "c"), None], ids=["two", "three", "number"])
 def test_saved_is_loaded(tmp_path, label_names):
     teacher = tiny_teacher(label_names=label_names)

@@ -29,7 +29,8 @@ def command(
     from understudy.cli._recipe import recipe_from
     from understudy.programs.teach import teach
 
-    recipe = recipe_from("hinton", teacher, None, task, train, validation, test, transfer, column, set_, None,
+    # Any teacher, of classes or numbers, has the rows that this recipe needs, and a student that it can be built for.
+    recipe = recipe_from("tang", teacher, None, task, train, validation, test, transfer, column, set_, None,
                          short={"max_length": max_length})  # fmt: skip
     found = teach(recipe, store, device=device, say=options.say)
     print(

@@ -82,7 +82,7 @@ def _reader_of(first: str, second: str, columns: Mapping[str, str], where: str) 
         dialect = delimited.Dialect(mark)
         return lambda where, lines, columns: _delimited(where, delimited.rows(where, lines, dialect), columns)
     if "text" in columns:
-        raise sources.no_column(f"{where}: line 1", wanted, header)
+        raise sources.no_column(f"{where}: line 1", wanted, header, asked_as="text")
     alike = len(_fields(second, mark)) == len(header) == len(set(header))
     if len(header) > 1 and alike and all(map(_NAME.fullmatch, header)):
         raise DataError(
@@ -136,7 +136,7 @@ def _jsonl(source: str, lines: Iterable[str], columns: Mapping[str, str]) -> Ite
     text, pair = columns.get("text", "text"), columns.get("text_pair", "text_pair")
     for place, row in objects(lines, source):
         if text not in row:
-            raise sources.no_column(place, text, row)
+            raise sources.no_column(place, text, row, asked_as="text" if "text" in columns else None)
         yield (row[text], row.get(pair)), row
 
 
@@ -157,7 +157,7 @@ def _place(source: str, our: str, header: list[str], columns: Mapping[str, str])
     if theirs in header:
         return header.index(theirs)
     if our in columns or our == "text":
-        raise sources.no_column(source, theirs, header)
+        raise sources.no_column(source, theirs, header, asked_as=our if our in columns else None)
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -154,6 +155,8 @@ class TextModel:
         with whole(folder, writer=str(os.getpid())) as new:  # runs side by side may keep one control
             self.model.save_pretrained(new)
             self.tokenizer.save_pretrained(new)
+            for weights in new.glob("*.safetensors"):  # which writes them for nobody but their owner
+                shutil.copymode(new / "config.json", weights)
 
     def save_into(self, folder: str | Path) -> None:
         """Save into a folder that holds other things too: complete beside it, then moved in file by file."""
