@@ -17,10 +17,10 @@ from unittest.mock import patch
 from understudy.data.rows import read_one
 from understudy.evaluation.measure import texts_of
 from understudy.evaluation.speed import measure_all
+from understudy.exporting import attention, folder, graph
 from understudy.exporting.folder import Precision, write_export
 from understudy.exporting.parity import expected
 from understudy.models.text_model import TextModel
-from understudy.programs.export import attention, folder, graph
 from understudy.runtime import Predictor
 from understudy.settings.data import DataSettings
 from understudy.tasks.classification import Classification

@@ -3,8 +3,8 @@
     python benchmarks/lengths.py run --out FILE [--seeds N ...] [--student KIND ...] [--recipe NAME ...] [--data NAME ...] [--teacher …]
     python benchmarks/lengths.py table BEFORE AFTER     # two files as a Markdown table
 
-What is in FILE is skipped. Each student is trained by the defaults of the source that is imported, so that the figures of an older commit
-come from the same script: `git worktree add ../before COMMIT`, then `PYTHONPATH=../before/src python benchmarks/lengths.py run …`.
+What is in FILE is skipped. Each student is trained by the defaults of the source that is imported. Figures of a commit before e92604c, whose
+modules had other names, come from this script as it was at e66b696, run on their source (docs/results.md has the commands).
 
 The teacher is a file of answers, as of a model over a network: 0.78 for its label, the rest shared among the others, its label the gold one
 but for one row of twenty. `--teacher` takes a fine-tuned model in its place. A seed draws rows, classes, wrong answers and weights.
@@ -28,7 +28,7 @@ from understudy import load_recipe
 from understudy.models.text_model import TextModel
 from understudy.runs import controls
 from understudy.runs.preparation import prepare, resolve
-from understudy.runs.training import open_store, train_stage
+from understudy.runs.training import train_stage
 
 SOURCE = Path(os.environ.get("UNDERSTUDY_DATA", "../shared/data"))
 VALIDATION = 1000  # rows at most
@@ -91,7 +91,7 @@ def trained(name: str, student: str, recipe: str, teacher: str | None, seed: int
         for stage, rows in controls.stages_of("alone", plan) if recipe == "alone" else stages:
             kept = None
             if plan.keeps_logits(stage):
-                store = open_store(plan, folder / "outputs")
+                store = plan.store(folder / "outputs")
                 store.fill(plan.teacher, rows, device="cpu")
                 kept = store.logits(rows)
             lines.clear()

@@ -39,6 +39,16 @@ def test_rooms_import_each_other_in_no_circle():
     assert not arrows, f"rooms in a circle, or above one: {arrows}"
 
 
+@pytest.mark.parametrize("path", sorted((SOURCE.parents[1] / "benchmarks").glob("*.py")), ids=lambda path: path.name)
+def test_what_benchmarks_import_is_there(path):
+    """They run by hand, seldom, and would go on naming what moved."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("understudy"):
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                assert hasattr(module, name.name) or importlib.import_module(f"{node.module}.{name.name}")
+
+
 def test_files_are_short():
     lines = {path: path.read_text("utf-8").count("\n") for path in SOURCE.rglob("*.py")}
     assert not {path: count for path, count in lines.items() if count > LONG.get(path.name, 400)}
