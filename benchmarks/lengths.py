@@ -3,8 +3,8 @@
     python benchmarks/lengths.py run --out FILE [--seeds N ...] [--student KIND ...] [--recipe NAME ...] [--data NAME ...] [--teacher …]
     python benchmarks/lengths.py table BEFORE AFTER     # two files as a Markdown table
 
-What is in FILE is skipped. Each student is trained by the defaults of the source that is imported. Figures of a commit before e92604c, whose
-modules had other names, come from this script as it was at e66b696, run on their source (docs/results.md has the commands).
+What is in FILE is skipped. Each student is trained by the defaults of the source that is imported. Figures of a commit before e92604c,
+whose modules had other names, come from this script as it was at e66b696, run on their source (docs/results.md has the commands).
 
 The teacher is a file of answers, as of a model over a network: 0.78 for its label, the rest shared among the others, its label the gold one
 but for one row of twenty. `--teacher` takes a fine-tuned model in its place. A seed draws rows, classes, wrong answers and weights.
