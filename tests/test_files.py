@@ -35,9 +35,14 @@ def test_a_folder_takes_the_place_of_another(tmp_path):
 
 def test_what_breaks_down_leaves_nothing_and_takes_nothing(tmp_path):
     (tmp_path / "model").mkdir()
-    with pytest.raises(KeyboardInterrupt), whole(tmp_path / "model") as beside:  # noqa: PT012
-        beside.mkdir()
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with whole(tmp_path / "model") as beside:
+            beside.mkdir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with whole(tmp_path / "nothing"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -49,9 +49,12 @@ def logits_of(
 def placed(network: PreTrainedModel, device: str) -> Iterator[PreTrainedModel]:
     """A network on a device, in evaluation mode; afterwards it is where it was."""
     before = network.device
+    # A decorator of transformers hides the signature of `to` from the type checker.
     network.to(device).eval()  # type: ignore[arg-type]
-    yield network
-    network.to(before)  # type: ignore[arg-type]
+    try:
+        yield network
+    finally:
+        network.to(before)  # type: ignore[arg-type]
 
 
 def signals_of(
