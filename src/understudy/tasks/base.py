@@ -8,11 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from understudy.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Answer = dict[str, Any]  # what is said of one row, as JSON
 Fitted = Mapping[str, Any]  # what was fitted on validation rows, as JSON: it travels with an export
@@ -108,6 +111,14 @@ class Task(ABC):
     def fits(self, label_names: tuple[str, ...] | None) -> bool:
         """Whether a model with these classes, None for a number, can be of this task."""
         return (label_names is None) == (self.label_type == "number")
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """What objectives compare, (rows, …, classes), of what the head gives, (rows, outputs), in torch."""
+        return outputs
+
+    def scores(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """What is kept of a batch of validation rows, in torch, for `measure`: (rows, …)."""
+        return outputs
 
     @abstractmethod
     def does(self, reads: str) -> str:
