@@ -90,9 +90,9 @@ def test_a_save_that_fails_leaves_the_older_one(saved, monkeypatch):
 
 
 def test_a_new_head_where_the_old_one_does_not_fit(saved):
-    found = TextModel.load(saved, label_names=("x", "y", "z"), outputs=3)
+    found = TextModel.load(saved, label_names=("x", "y", "z"), problem_type="single_label_classification")
     assert found.label_names == ("x", "y", "z") and logits(found).shape == (len(TEXTS), 3)
-    number = TextModel.load(saved, outputs=1)
+    number = TextModel.load(saved, problem_type="regression")
     assert number.label_names is None and number.model.config.problem_type == "regression"
 
 
@@ -282,9 +282,9 @@ WRONG = {
         lambda folder: written(folder, id2label={"0": "a", "1": "b", "2": "c"}),
         "has 2 outputs .* names 3 labels",
     ),
-    "multi-label": (
-        lambda folder: written(folder, problem_type="multi_label_classification"),
-        "multi_label_classification",
+    "unknown problem": (
+        lambda folder: written(folder, problem_type="ranking"),
+        "problem_type is 'ranking'; allowed are",
     ),
     "two numbers": (lambda folder: written(folder, problem_type="regression"), "regression with 2 outputs"),
     "no family": (lambda folder: written(folder, model_type=None), "model_type is missing"),
@@ -334,7 +334,7 @@ def test_a_family_that_is_code_is_one_line_whatever_it_is_called(saved, monkeypa
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
     (saved / "x.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     written(saved, model_type=family, auto_map=code)
-    for loading in ({}, {"outputs": 2}, {"masked_lm": True}):
+    for loading in ({}, {"problem_type": "single_label_classification"}, {"masked_lm": True}):
         with pytest.raises(ModelError, match="never run") as refused:
             TextModel.load(saved, **loading)
         assert "\n" not in str(refused.value)
@@ -376,7 +376,7 @@ def test_a_family_that_is_unknown_or_no_classifier(saved):
 def test_a_list_of_labels_is_read(saved):
     written(saved, id2label=["bad", "good"], label2id=None)
     assert TextModel.load(saved).label_names == LABELS
-    assert TextModel.load(saved, label_names=("x", "y"), outputs=2).label_names == (
+    assert TextModel.load(saved, label_names=("x", "y"), problem_type="single_label_classification").label_names == (
         "x",
         "y",
     )  # the tokenizer reads the config too
@@ -387,7 +387,7 @@ def test_a_width_that_is_no_number_is_left_to_loading(saved):
     written(saved, hidden_size="wide")
     assert width_of(str(saved)) is None
     with pytest.raises(ModelError, match="hidden_size"):
-        TextModel.load(saved, label_names=LABELS, outputs=2)
+        TextModel.load(saved, label_names=LABELS, problem_type="single_label_classification")
 
 
 def test_labels_are_text(saved):

@@ -28,7 +28,7 @@ def kinds(folder: str) -> dict[str, str]:
     """Kinds in a folder, each with the first line of its docstring; imports none of them.
 
     >>> sorted(kinds("tasks"))
-    ['classification', 'similarity']
+    ['classification', 'multilabel', 'similarity']
     """
     found = {}
     for path in sorted((_HERE / folder).glob("*.py")):

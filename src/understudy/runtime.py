@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.errors import DataError, ModelError, RecipeError, near_folder
 from understudy.files import DESCRIPTION
 from understudy.installation import install_command
-from understudy.tasks import Answer, Task, task_of
+from understudy.tasks import Answer, Task, check_head, own_task, task_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,20 +63,28 @@ class Predictor:
         labels = self.about["labels"]
         return None if labels is None else tuple(labels)
 
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """What its answers are decided by besides its outputs, as thresholds."""
+        return self.about.get("fitted") or {}
+
     @cached_property
     def task(self) -> Task:
         """What it was trained for.
 
         Raises:
-            ModelError: it is none of this package, and was not given.
+            ModelError: it is none of this package, and was not given; or a given one is for another kind of head.
         """
         kind = self._kind or self.about["task"]
+        if self._kind is None and ":" in kind:
+            raise ModelError(own_task(self.folder, kind))
         try:
-            if self._kind is None and ":" in kind:
-                raise RecipeError(f"task '{kind}' is a file of its maker's")
-            return task_of(self.label_names, kind)
+            task = task_of(self.label_names, kind)
         except RecipeError as error:
-            raise ModelError(f"{self.folder}: {error}. In Python, give it: Predictor(folder, task=…)") from error
+            raise ModelError(f"{self.folder}: {error}") from error
+        if self._kind is not None and "problem_type" in self.about:
+            check_head(task, self.about["problem_type"], str(self.folder))
+        return task
 
     @property
     def pair(self) -> bool:
@@ -135,7 +143,9 @@ class Predictor:
 
     def _predict(self, texts: Sequence[str], pairs: Sequence[str] | None, before: int) -> list[Answer]:
         outputs = self._logits(texts, pairs, before)
-        return with_texts(self.task.answers(outputs, self.about.get("calibration") or {}), texts, pairs)
+        return with_texts(
+            self.task.answers(outputs, {**self.fitted, **(self.about.get("calibration") or {})}), texts, pairs
+        )
 
     def _logits(
         self, texts: Sequence[str], pairs: Sequence[str] | None, before: int, batch_size: int = 64
@@ -148,7 +158,7 @@ class Predictor:
         if isinstance(texts, str):
             raise DataError("texts is one text; give a list of them")
         self._check(texts, pairs, before)
-        found = np.zeros((len(texts), len(self.label_names or "1")), dtype=np.float32)
+        found = np.zeros((len(texts), self._session.get_outputs()[0].shape[1]), dtype=np.float32)
         for start in range(0, len(texts), _CHUNK_ROWS):
             chunk = slice(start, start + _CHUNK_ROWS)
             fields, _ = self._view.encode(texts[chunk], None if pairs is None else pairs[chunk], before=before + start)

@@ -313,7 +313,7 @@ def test_no_text_of_a_held_out_row_is_left_in_plain_text(write, pair, task, give
 
     def made(name: str, count: int, label: bool = True) -> str:
         rows = [{"text": f"{name} {place}\nand more", "label": float(place % 2)} for place in range(count)]
-        if task.label_type == "class":
+        if task.answer().kind == "class":
             rows = [row | {"label": "ab"[place % 2]} for place, row in enumerate(rows)]
         if pair:
             rows = [row | {"text_pair": f"{name} second {place}"} for place, row in enumerate(rows)]
@@ -327,7 +327,7 @@ def test_no_text_of_a_held_out_row_is_left_in_plain_text(write, pair, task, give
         "raw", [{"text": text} for one in every for text in (one, f"  {one.replace(' ', '   ')} ")] + [{"text": "new"}]
     )
     rows = read(
-        DataSettings(**files, raw=raw), task, seed=0, label_names=("a", "b") if task.label_type == "class" else None
+        DataSettings(**files, raw=raw), task, seed=0, label_names=("a", "b") if task.answer().kind == "class" else None
     )
     sides = [text for part in (rows.validation, rows.test) for name in ("text", "text_pair") if name in part.column_names
              for text in part[name]]  # fmt: skip

@@ -6,7 +6,6 @@ from scipy.special import softmax
 
 from understudy.errors import DataError, ModelError
 from understudy.evaluation.calibration import calibration, expected_calibration_error, reliability
-from understudy.tasks.classification import Classification
 from understudy.tasks.probabilities import TEMPERATURES, fit_temperature, negative_log_likelihood, probabilities_of
 
 
@@ -85,7 +84,7 @@ def test_the_likelihood_as_scikit_learn_has_it():
 
 def test_fitted_on_other_rows_than_it_is_measured_on():
     logits, labels = drawn(2000)
-    found = calibration(logits[1000:], labels[1000:], Classification().fit(logits[:1000], labels[:1000]))
+    found = calibration(logits[1000:], labels[1000:], fit_temperature(logits[:1000], labels[:1000]))
     assert found["temperature"] == fit_temperature(logits[:1000], labels[:1000])
     assert found["ece_scaled"] < found["ece"] / 2 and found["nll_scaled"] < found["nll"]
     scaled = probabilities_of(logits[1000:], found["temperature"])

@@ -15,8 +15,8 @@ def rows_of(rows):
     return Dataset.from_list([row | {"label": row["label"] if number else LABELS.index(row["label"])} for row in rows])
 
 
-def fit(train, validation, task=None, metric="accuracy", outputs=2):
-    return fit_ngrams(train, validation, task or Classification(), metric, outputs)
+def fit(train, validation, task=None, metric="accuracy"):
+    return fit_ngrams(train, validation, task or Classification(LABELS), metric)
 
 
 def scored(model, rows, task, metric):
@@ -38,7 +38,7 @@ def test_it_learns_numbers():
     train, validation, test = (
         rows_of(tiny_rows(count, seed=seed, number=True)) for count, seed in ((200, 0), (60, 1), (100, 2))
     )
-    assert scored(fit(train, validation, Similarity(), "pearson", 1), test, Similarity(), "pearson") > 0.8
+    assert scored(fit(train, validation, Similarity(), "pearson"), test, Similarity(), "pearson") > 0.8
 
 
 def test_what_two_texts_share_is_a_feature():
@@ -84,7 +84,7 @@ def test_a_class_without_rows_is_never_chosen_and_the_others_keep_their_places()
         for number in range(10)
         for word, label in (("bad", 1), ("fine", 3))
     ]
-    model = fit(Dataset.from_list(rows), Dataset.from_list(rows), outputs=5)
+    model = fit(Dataset.from_list(rows), Dataset.from_list(rows), Classification("abcde"))
     outputs = model.logits(["bad film", "fine film", "unknown"])
     assert outputs.shape == (3, 5) and np.isfinite(outputs).all()
     assert outputs.argmax(axis=1)[:2].tolist() == [1, 3] and outputs.argmax(axis=1)[2] in (1, 3)

@@ -18,7 +18,7 @@ ROWS = Dataset.from_dict({"identity": ["a", "b", "c", "d"], "text": TEXTS, "labe
 
 
 def test_by_hand():
-    models = {"teacher": Measured((), logits=np.log([[0.8, 0.2]] * 4)), "silent": Measured(())}
+    models = {"teacher": Measured((), decided=np.log([[0.8, 0.2]] * 4)), "silent": Measured(())}
     lines = list(
         predictions(ROWS, models, TASK, {"teacher": {"calibration": {"temperature": 2.0, "fitted_on": "validation"}}})
     )
@@ -31,7 +31,7 @@ def test_by_hand():
 
 def test_numbers_and_pairs():
     rows = Dataset.from_dict({"identity": ["a"], "text": ["x"], "text_pair": ["y"], "label": [4.5]})
-    (line,) = predictions(rows, {"student": Measured((), logits=np.array([[4.25]]))}, Similarity(), {"student": {}})
+    (line,) = predictions(rows, {"student": Measured((), decided=np.array([[4.25]]))}, Similarity(), {"student": {}})
     assert line == {
         "identity": "a",
         "text": "x",

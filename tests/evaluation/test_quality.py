@@ -120,11 +120,11 @@ def test_no_interval_is_a_point(rows, case):
                          (Similarity(), np.arange(rows, dtype=float))):  # fmt: skip
         predictions = {"perfect": labels, "wrong": labels[::-1] + 1, "constant": labels * 0,
                        "one wrong": np.where(np.arange(rows) == 0, labels + 1, labels)}[case]  # fmt: skip
-        logits = predictions[:, None] if task.label_type == "number" else logits_for(predictions, 4)
+        logits = predictions[:, None] if task.answer().kind == "number" else logits_for(predictions, 4)
         for name, found in quality(task, logits, labels, resamples=200).items():
             low, high = found["ci95"]
             lowest = task.metric(name).least
-            width = 1 / (rows + 4) if task.label_type == "class" else 1e-4
+            width = 1 / (rows + 4) if task.answer().kind == "class" else 1e-4
             assert lowest <= low <= found["value"] <= high <= 1 and high - low > width, (name, low, high)
 
 

@@ -18,7 +18,9 @@ from understudy.tasks.similarity import Similarity
 def gain(task, metric, predictions, others, labels, **settings):
     """Of models that predict these classes, or numbers."""
     classes = int(max(np.max(predictions), np.max(others), np.max(labels))) + 1
-    outputs = [one[:, None] if task.label_type == "number" else np.eye(classes)[one] for one in (predictions, others)]
+    outputs = [
+        one[:, None] if task.answer().kind == "number" else np.eye(classes)[one] for one in (predictions, others)
+    ]
     return gain_of_outputs(task, metric, *outputs, labels, **settings)
 
 

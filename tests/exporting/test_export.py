@@ -141,7 +141,7 @@ def test_the_real_encoder(tmp_path):
     from understudy.programs.demo import minilm
 
     torch.manual_seed(0)
-    model = TextModel.load(minilm(), label_names=LABELS, outputs=2)
+    model = TextModel.load(minilm(), label_names=LABELS, problem_type="single_label_classification")
     rows = Dataset.from_dict({"text": ["a gripping film", "Das Haus ist alt.", "一部好电影", "x " * 600]})
     done = write_export(
         model,

@@ -112,7 +112,9 @@ def test_minilm_is_reproduced_and_shrinks():
 
     from understudy.models.text_model import TextModel
 
-    teacher = TextModel.load(Path(minilm.__file__).parent / "model", label_names=LABELS, outputs=2)
+    teacher = TextModel.load(
+        Path(minilm.__file__).parent / "model", label_names=LABELS, problem_type="single_label_classification"
+    )
     every = build(teacher, layers=list(range(6)), vocabulary="data")
     torch.testing.assert_close(logits(every), logits(teacher))
     assert every.parameters < 0.6 * teacher.parameters

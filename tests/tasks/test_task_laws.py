@@ -5,9 +5,12 @@ import json
 import jsonschema_rs
 import numpy as np
 import pytest
+import torch
 
 from understudy import parts
+from understudy.data.rows import read_one
 from understudy.errors import ModelError
+from understudy.settings.data import DataSettings
 from understudy.tasks import Metric, metric_named, task_of
 
 KINDS = sorted(parts.kinds("tasks"))
@@ -17,9 +20,10 @@ ROWS = 60
 def made(kind):
     """A task with its classes, the first of which its example has; outputs; and targets that these outputs predict."""
     cls = parts.part("tasks", kind)
-    names = None if cls.label_type == "number" else (cls.example["label"], "another", "a third: “é”")
-    task = cls(names)
-    outputs = np.random.default_rng(0).normal(size=(ROWS, task.outputs(names))).astype(np.float32)
+    own = {"class": lambda label: [label], "classes": list, "number": lambda label: []}
+    names = own[cls.answer().kind](cls.example[cls.answer().name])
+    task = cls((*names, "another", "a third: “é”") if names else None)
+    outputs = np.random.default_rng(0).normal(size=(ROWS, task.outputs)).astype(np.float32)
     return task, outputs, task.predictions(outputs)
 
 
@@ -68,8 +72,7 @@ def test_a_weight_is_a_row_that_comes_so_often(kind):
 def test_answers_are_json_as_their_schema_says(kind):
     task, outputs, targets = made(kind)
     fitted = json.loads(json.dumps(dict(task.fit(outputs, targets)), allow_nan=False))
-    assert task.calibrated == ("temperature" in fitted)
-    for answers in (task.answers(outputs), task.answers(outputs, fitted)):
+    for answers in (task.answers(outputs), task.answers(outputs, fitted), task.answers(outputs, {"temperature": 2.0})):
         assert json.loads(json.dumps(answers, allow_nan=False)) == answers and len(answers) == ROWS
         for answer, target in zip(answers, targets, strict=True):
             jsonschema_rs.validate(task.answer_schema(), answer)
@@ -79,13 +82,45 @@ def test_answers_are_json_as_their_schema_says(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_example_is_a_row_of_the_task(kind):
+def test_what_was_fitted_is_measured_as_it_is_answered(kind):
+    """And on the rows that it was fitted on nothing is decided worse than without."""
+    task, outputs, targets = made(kind)
+    outputs = 0.3 * outputs - 0.5  # of no bearing on what is known, but on what is above 0
+    fitted = json.loads(json.dumps(dict(task.fit(outputs, targets)), allow_nan=False))
+    decided, metric = task.decided(outputs, fitted), task.metrics[0]
+    said = [next(iter(answer.values())) for answer in task.answers(outputs, fitted)]
+    assert said == [task.label(one) for one in task.predictions(decided)]
+    assert metric.lead(task.measure(decided, targets)[metric.name], task.measure(outputs, targets)[metric.name]) >= 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_as_objectives_compare_them(kind):
+    """Classes last, positions as the targets have them; the likeliest class is the prediction."""
+    task, outputs, targets = made(kind)
+    logits = task.logits(torch.from_numpy(outputs)).numpy()
+    assert logits.shape[:-1] == targets.shape
+    if task.answer().kind != "number":
+        assert (logits.argmax(-1) == targets).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_example_is_a_row_of_the_task(kind, tmp_path):
+    """Read from a file as users write it, it is what an answer says of it; perfect outputs score perfectly."""
     task, _, _ = made(kind)
-    label = task.example["label"]
-    assert task.label(label if task.label_type == "number" else task.names.index(label)) == label
-    assert task.example.keys() <= {"text", "text_pair", "label"} and task.example["text"]
-    assert task.kind() == kind and task.does("texts").endswith(".") and task.fits(task.names or None)
-    assert type(task_of(task.names or None, kind)) is type(task)
+    answer, other = task.answer(), {"number": 0.0, "class": "another", "classes": []}
+    rows = [task.example, task.example | {"text": "another", answer.name: other[answer.kind]}]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    table = read_one(str(file), DataSettings(), task, label_names=task.names or None)
+    said = [task.label(label) for label in table["label"]]
+    assert said == [row[answer.name] for row in rows] and list(table["text"]) == [row["text"] for row in rows]
+    assert task.example.keys() <= {column.name for column in task.columns} and task.example["text"]
+    assert task.kind() == kind and task.does("texts").endswith(".")
+    assert (
+        type(task_of(task.names or None, kind))
+        is type(task_of(task.names or None, None, task.problem_type))
+        is type(task)
+    )
 
 
 def test_a_metric_that_should_be_low():
@@ -108,7 +143,9 @@ def test_an_export_runs_no_file_that_it_names(tmp_path):
         {"task": f"{tmp_path}/mine.py:Mine", "labels": ["a", "b"]},
         None,
     )
-    with pytest.raises(ModelError, match=r"is a file of its maker's\. In Python, give it"):
+    with pytest.raises(
+        ModelError, match=r"is code in a file, which runs only where you name it: --task .*mine\.py:Mine"
+    ):
         _ = export.task
     assert type("Mine", (Classification,), {}).kind() == "classification"
     assert type("Mine", (Task,), {"__module__": __name__}).kind() == f"{__file__}:Mine"

@@ -11,8 +11,14 @@ import typer
 
 from understudy.errors import RecipeError
 
-TASK = "classification (the default) or similarity."
+TASK = "What is predicted: classification (the default), another of `understudy list tasks`, or ./mine.py:MyTask."
 Task = Annotated[str | None, typer.Option(help=TASK)]
+OwnTask = Annotated[
+    str | None,
+    typer.Option(
+        "--task", help="./mine.py:MyTask, where the model is of a task of yours; default: what the model says."
+    ),
+]
 Teachers = Annotated[
     list[str] | None,
     typer.Option(

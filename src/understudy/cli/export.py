@@ -34,6 +34,7 @@ def command(
             help="Fit a temperature on the rows, so that predicted probabilities match observed accuracy.",
         ),
     ] = False,
+    task: options.OwnTask = None,
     column: options.Column = None,
     allow_loss: Annotated[
         bool,
@@ -56,7 +57,7 @@ def command(
 
     found = export(
         model, out, int8=int8, data=data, columns=options.columns(column), prune=prune or (), calibrate=calibrate,
-        allow_loss=allow_loss, overwrite=overwrite, say=options.say,
+        allow_loss=allow_loss, overwrite=overwrite, task=task, say=options.say,
     )  # fmt: skip
     assert found.folder is not None
     about = read_description(found.folder)

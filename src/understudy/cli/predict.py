@@ -28,6 +28,7 @@ def command(
         bool, typer.Option("--keep-columns", help="Keep all columns of the input, and append the predictions.")
     ] = False,
     pair: Annotated[str | None, typer.Option(help="The second text, for one text and a model of pairs.")] = None,
+    task: options.OwnTask = None,
     column: options.Column = None,
     precision: Annotated[
         str | None, typer.Option(help="Exports only: int8 or float32; default int8 where there is one.")
@@ -65,7 +66,7 @@ def command(
     for text in files_among([*(texts or []), *([] if pair is None else [pair])]):
         options.say(f"Note: '{text}' is a file, but its name is classified as a text. To read the file: --input {text}")
     answer = answering(
-        model_in(model, export=True, say=options.say), precision=precision, threads=threads, device=device
+        model_in(model, export=True, say=options.say), precision=precision, threads=threads, device=device, task=task
     )
     if texts:
         answers = iter(answer(rows_of(texts, None if pair is None else [pair])))

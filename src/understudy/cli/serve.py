@@ -25,6 +25,7 @@ def command(
     max_body_mib: Annotated[
         float, typer.Option(help="Maximum size of a request (else HTTP 413).")
     ] = _DEFAULT.max_body_mib,
+    task: options.OwnTask = None,
     json: options.Json = False,
 ) -> None:
     """Serve an exported model over HTTP, without torch. Answers POST /predict, GET /health, /metrics and /openapi.json.
@@ -53,6 +54,6 @@ def command(
 
     serve(
         model_in(model, export=True, say=options.say), host=host, port=port, threads=threads,
-        int8=None if precision is None else precision == "int8", listening=listening,
+        int8=None if precision is None else precision == "int8", listening=listening, task=task,
         limits=Limits(max_body_mib, max_rows, max_characters, queue_rows, batch_rows, wait_ms),
     )  # fmt: skip

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,20 +36,24 @@ MISSING = {
 _SHOWN = 12  # classes that are all named; of more, the largest and the smallest
 
 
-def described(train: Table, names: Sequence[str] | None) -> str:
+def described(train: Table, classes: Classes | None) -> str:
     """The labels of the training rows: every class with its rows, or the range of numbers."""
     labels = train.labels[~train.unlabelled]
     if not len(labels):
         return "No train row has a label."
-    if names is None:
+    if classes is None:
         spread = f"from {labels.min():g} to {labels.max():g}, {labels.mean():.3g} on average"
         return f"Labels of the train rows: {len(labels):,} numbers {spread}."
-    counts = np.bincount(labels, minlength=len(names))
+    names, counts = classes.names, classes.counts(labels)
     order = sorted(range(len(names)), key=lambda one: -counts[one])
+    each = ""
+    if classes.several:
+        without = int((~labels.any(axis=1)).sum())
+        each = f" Each row has {counts.sum() / len(labels):.2f} of them on average; {without:,} have none."
     if len(names) <= _SHOWN:
-        return f"Classes of the train rows: {_counted([(names[one], counts[one]) for one in order])}."
+        return f"Classes of the train rows: {_counted([(names[one], counts[one]) for one in order])}.{each}"
     largest, smallest = ([(names[one], counts[one]) for one in part] for part in (order[:3], order[-3:]))
-    return f"{len(names)} classes in the train rows; the largest are {_counted(largest)}, the smallest {_counted(smallest)}."
+    return f"{len(names)} classes in the train rows; the largest are {_counted(largest)}, the smallest {_counted(smallest)}.{each}"
 
 
 def doubts(
@@ -67,16 +72,17 @@ def doubts(
         return found
     counts: Counter[str] = Counter()
     for table in labelled.values():
-        counts.update(classes.names[int(label)] for label in table.labels[~table.unlabelled])
+        given = zip(classes.names, classes.counts(table.labels[~table.unlabelled]).tolist(), strict=True)
+        counts.update({name: rows for name, rows in given if rows})
     return [
-        *([] if declared else _names(counts)),
+        *([] if declared else _names(counts, several=classes.several)),
         *(_rare(labelled["train"], classes, splits) if "train" in labelled else []),
         *_contradictions(labelled, classes),
         *found,
     ]
 
 
-def _names(counts: Counter[str]) -> list[str]:
+def _names(counts: Counter[str], *, several: bool) -> list[str]:
     found = []
     if missing := [name for name in counts if name.strip().lower() in MISSING]:
         found.append(
@@ -101,12 +107,12 @@ def _names(counts: Counter[str]) -> list[str]:
             f"Warning: labels that are nearly another are different classes: {shown}{more}. A misspelling? Then correct it; else name all "
             "classes with data.label_names."
         )
-    several = [name for name in counts if _looks_like_several(name, counts)]
-    if several:
-        shown = ", ".join(f"'{name}'" for name in several[:3])
+    joined = [] if several else [name for name in counts if _looks_like_several(name, counts)]
+    if joined:
+        shown = ", ".join(f"'{name}'" for name in joined[:3])
         found.append(
-            f"Warning: {sum(counts[name] for name in several)} rows have a label that looks like several ({shown}); each is read as a "
-            "class of its own. Several labels for one row are not supported: keep one."
+            f"Warning: {sum(counts[name] for name in joined)} rows have a label that looks like several ({shown}); each is read as a "
+            "class of its own. Where a row may have several labels, give --task multilabel; else keep one."
         )
     return found
 
@@ -127,7 +133,7 @@ def _looks_like_several(name: str, counts: Counter[str]) -> bool:
 
 
 def _rare(train: Table, classes: Classes, splits: int) -> list[str]:
-    counts = np.bincount(train.labels[~train.unlabelled], minlength=len(classes.names))
+    counts = classes.counts(train.labels[~train.unlabelled])
     least = 1 + max(1, splits)
     rare = [
         (classes.names[one], int(counts[one])) for one in np.argsort(counts, kind="stable") if 0 < counts[one] < least
@@ -147,14 +153,15 @@ def several_labels(tables: Mapping[str, Table]) -> dict[str, int]:
     return {"texts": sum(len(found) > 1 for found in labels.values()), "of": len(labels)}
 
 
-def _labels_of(tables: Mapping[str, Table]) -> tuple[dict[str, dict[int, str]], dict[str, str]]:
+def _labels_of(tables: Mapping[str, Table]) -> tuple[dict[str, dict[Any, str]], dict[str, str]]:
     """Text → label → where it was first; and each text as it is written."""
-    labels: dict[str, dict[int, str]] = defaultdict(dict)
+    labels: dict[str, dict[Any, str]] = defaultdict(dict)
     example: dict[str, str] = {}
     for name, table in tables.items():
         for row in np.flatnonzero(~table.unlabelled):
             identity = table.identities[row]
-            labels[identity].setdefault(int(table.labels[row]), name)
+            label = table.labels[row]
+            labels[identity].setdefault(tuple(label.tolist()) if label.ndim else int(label), name)
             example.setdefault(identity, table.texts[row])
     return labels, example
 
@@ -166,16 +173,17 @@ def _contradictions(tables: Mapping[str, Table], classes: Classes) -> list[str]:
     if not several:
         return []
     where = sorted({name for identity in several for name in labels[identity].values()}, key=list(tables).index)
-    first = " and ".join(f"'{classes.names[label]}'" for label in labels[several[0]])
+    first = " and ".join(f"'{', '.join(classes.of(label))}'" for label in labels[several[0]])
     verb = "texts have" if len(several) > 1 else "text has"
+    what, instead = ("labels that differ", "row") if classes.several else ("several labels", "label")
     return [
-        f"Warning: {len(several):,} {verb} several labels (in {' and '.join(where)}), as {example[several[0]][:60]!r} has {first}; "
-        "keep one label for each."
+        f"Warning: {len(several):,} {verb} {what} (in {' and '.join(where)}), as {example[several[0]][:60]!r} has {first}; "
+        f"keep one {instead} for each."
     ]
 
 
 def _repeated(name: str, table: Table) -> list[str]:
-    there = {(identity, str(label)) for identity, label in zip(table.identities, table.labels, strict=True)}
+    there = {(identity, label.tobytes()) for identity, label in zip(table.identities, table.labels, strict=True)}
     more = len(table) - len(there)
     return (
         [f"{more:,} of {len(table):,} {name} rows repeat another of them, with the same label; they were left in."]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -13,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from understudy.data import sources, splits
+from understudy.data import sources
+from understudy.data.held_out import fewer, make_missing, plain, tell_duplicates, without_peeking
 from understudy.data.in_memory import InMemory
+from understudy.data.inputs import as_read, check_roles, columns_of, no_labels, opened
 from understudy.data.inspection import described, doubts, several_labels
-from understudy.data.labels import Classes, check_enough, check_seen, class_map, class_names, indices, numbers
+from understudy.data.labels import Classes, check_enough, check_seen, class_map, indices, no_data, numbers
 from understudy.data.tables import (
     UNLABELLED,
     Source,
@@ -27,8 +28,9 @@ from understudy.data.tables import (
     need_columns,
     rows_named,
     texts_of,
+    unlabelled,
 )
-from understudy.errors import DataError, did_you_mean
+from understudy.errors import DataError
 from understudy.files import whole
 
 if TYPE_CHECKING:
@@ -42,12 +44,13 @@ if TYPE_CHECKING:
 class Rows:
     """The rows of a run. Columns: `identity`, `text`, `text_pair` (pairs only), `label`.
 
-    `label` is the index into `label_names`, -100 where unlabelled; for regression a float, NaN where unlabelled.
+    `label` is the index into `label_names`, -100 where unlabelled; where a row may have several, a list of 0 and 1, one for each name,
+    or of -100; for regression a float, NaN where unlabelled.
 
     Args:
         train: may hold unlabelled rows.
         transfer: rows without labels, for the teacher to label; None: none were given.
-        label_names: classes in the order of the logits; None for regression.
+        label_names: classes in the order of the outputs; None for regression.
         pair: rows have a second text.
         test_is_validation: no test rows were given, so that validation stands in.
         notes: sentences for the user: splits made, duplicates found, rows left out.
@@ -115,7 +118,7 @@ def read(
 
     Args:
         settings: `data` of a recipe.
-        task: decides whether labels are classes or numbers.
+        task: decides which columns are read, and what its labels are.
         seed: of the splits and of `train_rows`.
         label_names: the teacher's, in its order; None takes them from the data, sorted.
         unanswered: rows that the teacher does not answer; without training rows they are left out.
@@ -124,18 +127,18 @@ def read(
         DataError: a source, column, text or label that does not fit.
     """
     notes: list[str] = []
-    unlabelled = settings.train is None and settings.transfer is not None
-    raw = _open(settings, notes)
-    if unlabelled:
+    transferred = settings.train is None and settings.transfer is not None
+    raw = opened(settings, task, notes)
+    if transferred:
         raw = {"train": raw.pop("transfer"), **raw}
     train_source = raw["train"]
     pair = "text_pair" in train_source.dataset.column_names
-    if unlabelled:
+    if transferred:
         classes, tables = _without_labels(raw, settings, task, label_names, unanswered, notes)
     else:
-        if "label" not in train_source.dataset.column_names:
-            raise _no_labels(train_source)
-        classes = class_map(train_source, settings, label_names) if task.label_type == "class" else None
+        if train_source.answer not in train_source.dataset.column_names:
+            raise no_labels(train_source)
+        classes = class_map(train_source, settings, label_names, task.answer())
         tables = {"train": _table(train_source, pair, classes, labels="some")}
         check_enough(tables["train"], classes)
     for name in [name for name in raw if name != "train"]:
@@ -146,21 +149,21 @@ def read(
     to_make = 0 if "validation" in tables else 1 + ("test" not in tables)
     notes += doubts(doubtful, classes, splits=to_make, declared=settings.label_names is not None)
     contradicting = several_labels(doubtful) if classes else {}
-    if unlabelled:  # before some of them are held out
-        tables["train"] = _without_peeking(tables, "train", notes)
-    _make_missing(tables, train_source, settings, seed, notes)
-    if not unlabelled:
+    if transferred:  # before some of them are held out
+        tables["train"] = without_peeking(tables, "train", notes)
+    make_missing(tables, train_source, settings, seed, notes)
+    if not transferred:
         _check_labels(tables, settings, classes, seed, notes)
     test_is_validation = "test" not in tables
     if test_is_validation:
         notes.append("No test rows were given: the validation rows, which also select the model, serve as test rows.")
-    _tell_duplicates(tables, notes)
+    tell_duplicates(tables, notes)
     if settings.raw is not None:
         tables["raw"] = _raw(settings.raw, settings, classes)
     for name in ("transfer", "raw"):
         if name in tables:
-            tables[name] = _without_peeking(tables, name, notes)
-    notes += [] if unlabelled else [described(tables["train"], classes.names if classes else None)]
+            tables[name] = without_peeking(tables, name, notes)
+    notes += [] if transferred else [described(tables["train"], classes)]
     datasets = {name: table.dataset() for name, table in tables.items()}
     return Rows(
         train=datasets["train"],
@@ -175,7 +178,7 @@ def read(
         files={name: table.where.removeprefix(f"{name} (").removesuffix(")") for name, table in tables.items()},
         several_labels=contradicting,
         labelled_by_teacher=tuple(
-            one for one in ("validation", "test") if unlabelled and one in tables and one not in raw
+            one for one in ("validation", "test") if transferred and one in tables and one not in raw
         ),
     )
 
@@ -189,10 +192,8 @@ def _without_labels(
         raise DataError("data.train_rows keeps labelled rows, but without --train there are none; leave it out")
     source = raw["train"]
     labelled = [raw[name] for name in ("test", "validation") if name in raw]
-    classes = None
-    if task.label_type == "class":
-        names = tuple(label_names or ())
-        classes = class_map(labelled[0], settings, label_names) if labelled else Classes(names, {}, "")
+    answer = task.answer()
+    classes = class_map(labelled[0], settings, label_names, answer) if labelled else no_data(label_names, answer)
     table = _table(source, "text_pair" in source.dataset.column_names, classes, labels="none")
     answered = np.array([one not in unanswered for one in table.identities])
     notes.append(
@@ -208,12 +209,15 @@ def _check_labels(
     """Refuse labels that training never saw; leave training rows out as asked, and say which have none."""
     for name in ("validation", "test"):
         if name in tables and classes is not None:
-            check_seen(tables[name], tables["train"], classes.names)
+            check_seen(tables[name], tables["train"], classes)
     if settings.train_rows is not None:
-        tables["train"] = _fewer(tables["train"], settings.train_rows, classes, seed, notes)
+        tables["train"] = fewer(tables["train"], settings.train_rows, seed, notes)
     without = int(tables["train"].unlabelled.sum())
     if without:
-        notes.append(f"{without} of {len(tables['train'])} train rows have no label; they are read as unlabelled text.")
+        none = "; where none applies, write an empty list, []" if classes and classes.several else ""
+        notes.append(
+            f"{without} of {len(tables['train'])} train rows have no label; they are read as unlabelled text{none}."
+        )
 
 
 def read_one(
@@ -230,7 +234,7 @@ def read_one(
     Args:
         source: a file, folder or hub name.
         settings: its `columns` and `label_names` are used.
-        task: decides whether labels are classes or numbers.
+        task: decides which columns are read, and what its labels are.
         label_names: the model's, in its order.
         labels: True, every row has one; `some`, the column is there; None, it may be missing; False ignores it, there or not.
         notes: takes what the user should know of the labels.
@@ -238,22 +242,18 @@ def read_one(
     Raises:
         DataError: a source, column, text or label that does not fit.
     """
-    columns = _columns(settings, labels=labels is not False)
+    columns, answer = columns_of(settings, task, answer=labels is not False), task.answer()
     if sources.is_table(source):
-        one = Source(str(source), sources.read_table(source, columns), columns)
+        one = as_read(str(source), sources.read_table(source, columns), columns, task)
     else:
         found = sources.read_folder_or_hub(str(source), columns)
         name = next(name for name in ("test", "validation", "train") if name in found)
-        one = Source(f"{source}, {name}", found[name], columns)
+        one = as_read(f"{source}, {name}", found[name], columns, task)
     wanted = "some" if labels == "some" else "all" if labels else "none"
-    if labels is None and "label" in one.dataset.column_names:
+    if labels is None and answer.name in one.dataset.column_names:
         wanted = "some"
-    need_columns(one, ("text",) if wanted == "none" else ("text", "label"))
-    classes = None
-    if task.label_type == "class":
-        classes = (
-            class_map(one, settings, label_names) if wanted != "none" else Classes(tuple(label_names or ()), {}, "")
-        )
+    need_columns(one, ("text",) if wanted == "none" else ("text", answer.name))
+    classes = no_data(label_names, answer) if wanted == "none" else class_map(one, settings, label_names, answer)
     table = _table(one, "text_pair" in one.dataset.column_names, classes, labels=wanted)
     if notes is not None and not table.unlabelled.all():
         notes += doubts({"test": table}, classes, declared=settings.label_names is not None)
@@ -270,6 +270,7 @@ def read_texts(source: str, settings: DataSettings) -> Dataset:
     Raises:
         DataError: a source, column or text that does not fit.
     """
+    check_roles(settings.columns, sources.our_columns())
     table = _raw(source, settings, Classes((), {}, ""))
     _, first = np.unique(np.asarray(table.identities), return_index=True)
     once = np.zeros(len(table), dtype=bool)
@@ -291,7 +292,7 @@ def single_texts(rows: Dataset, held_out: Container[str] = ()) -> Dataset:
     """
     from datasets import Dataset
 
-    texts = [text for text in dict.fromkeys(texts_in(rows)) if _plain(text) not in held_out]
+    texts = [text for text in dict.fromkeys(texts_in(rows)) if plain(text) not in held_out]
     return Dataset.from_dict(
         {"identity": list(map(identity, texts)), "text": texts, "label": np.full(len(texts), UNLABELLED)}
     )
@@ -313,7 +314,7 @@ def held_out_texts(rows: Dataset) -> tuple[Dataset, Dataset]:
 
 
 def _raw(source: str, settings: DataSettings, classes: Classes | None) -> Table:
-    given = {our: theirs for our, theirs in _columns(settings).items() if our == "text"}
+    given = {our: theirs for our, theirs in settings.columns.items() if our == "text"}
     found = sources.read_raw(source, given)
     return _table(
         Source(source, found.remove_columns([one for one in found.column_names if one != "text"])),
@@ -323,76 +324,21 @@ def _raw(source: str, settings: DataSettings, classes: Classes | None) -> Table:
     )
 
 
-def _columns(settings: DataSettings, *, labels: bool = True) -> dict[str, str]:
-    for our in settings.columns:
-        if our not in sources.OUR_COLUMNS:
-            swapped = settings.columns[our] in sources.OUR_COLUMNS
-            raise DataError(
-                f"data.columns: unknown column role '{our}'; {did_you_mean(our, sources.OUR_COLUMNS)}"
-                + (f" Swap the sides: --column {settings.columns[our]}={our}" if swapped else "")
-            )
-    return {our: theirs for our, theirs in settings.columns.items() if labels or our != "label"}
-
-
-def _open(settings: DataSettings, notes: list[str]) -> dict[str, Source]:
-    if settings.train is None and settings.transfer is None:
-        raise DataError("data.train is not given; name a file, a folder or a hub data set, as in --train train.jsonl")
-    found: dict[str, Source] = {}
-    columns = _columns(settings)
-    if settings.train is None:
-        pass
-    elif sources.is_table(settings.train):
-        found["train"] = Source(str(settings.train), sources.read_table(settings.train, columns, notes), columns)
-    else:
-        for name, dataset in sources.read_folder_or_hub(str(settings.train), columns, notes).items():
-            found[name] = Source(f"{settings.train}, {name}", dataset, columns)
-        if "train" not in found:
-            raise DataError(f"{settings.train}: no train split; it has {', '.join(found)}")
-        if "test" in found and _no_labels_at_all(found["test"]):  # as the test sets of GLUE on the hub
-            del found["test"]
-            notes.append(f"The test rows of {settings.train} have no labels and were left out.")
-    for name, given in (("validation", settings.validation), ("test", settings.test), ("transfer", settings.transfer)):
-        if given is None:
-            continue
-        columns = _columns(settings, labels=name != "transfer")
-        if sources.is_table(given):
-            found[name] = Source(str(given), sources.read_table(given, columns, notes), columns)
-            continue
-        splits_there = sources.read_folder_or_hub(str(given), columns, notes)
-        wanted = "train" if name == "transfer" else name
-        if wanted not in splits_there:
-            raise DataError(f"{given}: no {wanted} split; it has {', '.join(splits_there)}")
-        found[name] = Source(f"{given}, {wanted}", splits_there[wanted], columns)
-    return found
-
-
-def _no_labels(source: Source) -> DataError:
-    if "text" not in source.dataset.column_names:
-        need_columns(source, ("text", "label"))
-    there = [source.columns.get(name, name) for name in source.dataset.column_names]
-    missing = str(sources.no_column(source.where, "label", there)).rstrip(".")
-    end = "" if missing.endswith("?") else "."
-    return DataError(
-        f"{missing}{end} If its rows have no labels, give the file to `distill` with --transfer instead of --train"
-    )
-
-
-def _no_labels_at_all(source: Source) -> bool:
-    return "label" not in source.dataset.column_names or not any(name is not None for name in class_names(source))
-
-
 def _table(source: Source, pair: bool, classes: Classes | None, *, labels: str) -> Table:
     """Check the texts and number the labels: those of `all` rows, of `some`, or of `none`."""
     texts = texts_of(source, "text")
     if "text_pair" in source.dataset.column_names and not pair:
         raise DataError(f"{source.where}: has a column text_pair, but the train rows have none; give both or neither")
     pairs = texts_of(source, "text_pair") if pair else None
-    unlabelled = np.full(len(texts), math.nan) if classes is None else np.full(len(texts), UNLABELLED, dtype=np.int64)
+    unknown = np.full(len(texts), math.nan)
+    if classes is not None:
+        shape = (len(texts), len(classes.names)) if classes.several else len(texts)
+        unknown = np.full(shape, UNLABELLED, dtype=np.int64)
     identities = list(map(identity, texts)) if pairs is None else list(map(identity, texts, pairs))
-    table = Table(source.where, identities, texts, pairs, unlabelled)
+    table = Table(source.where, identities, texts, pairs, unknown)
     if labels == "none":
         return table
-    need_column(source, "label")
+    need_column(source, source.answer)
     table = replace(table, labels=numbers(source) if classes is None else indices(source, classes))
     missing = np.flatnonzero(table.unlabelled)
     if labels == "all" and missing.size:
@@ -400,137 +346,6 @@ def _table(source: Source, pair: bool, classes: Classes | None, *, labels: str) 
             f"{source.where}: {rows_named(missing)} without a label; only train and transfer rows may have none"
         )
     return table
-
-
-def _make_missing(
-    tables: dict[str, Table], source: Source, settings: DataSettings, seed: int, notes: list[str]
-) -> None:
-    """Split validation, and test where it is missing too, off the train rows."""
-    if "validation" in tables:
-        return
-    wanted = {"validation": settings.validation_fraction}
-    if "test" not in tables:
-        wanted = {"test": settings.test_fraction} | wanted
-    if sum(wanted.values()) >= 1:
-        raise DataError(
-            "data.validation_fraction and data.test_fraction leave no train rows; together they must be below 1"
-        )
-    groups = _groups(source, settings)
-    if groups is not None:
-        tables["train"] = replace(tables["train"], groups=groups)
-    left = 1.0
-    for name, fraction in wanted.items():
-        train = tables["train"]
-        without = train.unlabelled.all()  # the teacher is to label them
-        labelled = np.arange(len(train)) if without else np.flatnonzero(~train.unlabelled)
-        units = train.identities if train.groups is None else splits.joined_units(train.identities, train.groups)
-        strata = train.labels[labelled].tolist() if train.labels.dtype == np.int64 else [0] * len(labelled)
-        mask = splits.held_out([units[row] for row in labelled], strata, fraction / left, seed=seed)
-        left -= fraction
-        out = np.zeros(len(train), dtype=bool)
-        out[labelled[mask]] = True
-        if not out.any():
-            raise DataError(
-                f"{train.where}: {len(labelled)} rows are too few (or their groups are) to split {name} rows off; "
-                f"give a file with --{name}"
-            )
-        tables[name] = train.take(out, where=f"{name} (split off {source.where})")
-        # Unlabelled rows of a unit that went away must not stay behind.
-        away = {units[row] for row in np.flatnonzero(out)}
-        tables["train"] = train.take(np.array([unit not in away for unit in units]))
-        kinds = ["stratified"] if train.labels.dtype == np.int64 and not without else []
-        kinds += [f"groups of {settings.group_column} whole"] if groups is not None else []
-        notes.append(
-            f"No {name} rows were given: {int(out.sum())} were split off {source.where if without else 'train'} "
-            f"({', '.join([*kinds, f'seed {seed}'])})."
-        )
-
-
-def _groups(source: Source, settings: DataSettings) -> list[Any] | None:
-    if settings.group_column is None:
-        return None
-    renamed = {theirs: our for our, theirs in settings.columns.items()}
-    name = renamed.get(settings.group_column, settings.group_column)
-    there = source.dataset.column_names
-    if name not in there:
-        raise DataError(f"{source.where}: no column '{name}' (data.group_column); {did_you_mean(name, there)}")
-    groups = [str(value) if value is not None else None for value in source.dataset[name][:]]
-    missing = [row for row, value in enumerate(groups) if not value]
-    if missing:
-        raise DataError(
-            f"{source.where}: {rows_named(missing)} without a {name} (data.group_column); fill in or remove them"
-        )
-    return groups
-
-
-def _fewer(train: Table, rows: int, classes: Classes | None, seed: int, notes: list[str]) -> Table:
-    labelled = np.flatnonzero(~train.unlabelled)
-    strata = train.labels[labelled].tolist() if classes else [0] * len(labelled)
-    if rows > len(labelled):
-        raise DataError(
-            f"data.train_rows is {rows}, but only {len(labelled)} labelled train rows exist; give at most that number"
-        )
-    if rows < len(set(strata)):
-        raise DataError(
-            f"data.train_rows is {rows}, but there are {len(set(strata))} classes; ask for at least one row of each"
-        )
-    keep = train.unlabelled.copy()
-    keep[labelled[splits.stratified_subset([train.identities[row] for row in labelled], strata, rows, seed=seed)]] = (
-        True
-    )
-    notes.append(f"{rows} of {len(labelled)} labelled train rows are kept (data.train_rows, seed {seed}).")
-    return train.take(keep)
-
-
-def _tell_duplicates(tables: Mapping[str, Table], notes: list[str]) -> None:
-    for name, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        if name in tables and other in tables:
-            there = set(tables[other].identities)
-            count = sum(one in there for one in tables[name].identities)
-            if count:
-                notes.append(f"{count} of {len(tables[name])} {name} rows are also {other} rows; they were left in.")
-
-
-def _without_peeking(tables: Mapping[str, Table], name: str, notes: list[str]) -> Table:
-    """The rows without those that are held out: of plain text every text of theirs, of rows the same texts, in either order."""
-    table = tables[name]
-    splits = [tables[split] for split in ("validation", "test") if split in tables]
-    name = "transfer" if name == "train" else name  # training rows without labels come from --transfer
-    what, also = f"{name} rows", "validation or test rows"
-    if name == "raw":
-        what, also = "raw texts", "texts of validation or test rows (of pairs, either side)"
-        held_out: set[Any] = as_plain_text(
-            text for split in splits for text in itertools.chain(split.texts, split.pairs or ())
-        )
-        found = list(map(_plain, table.texts))
-    else:
-        held_out = {key for split in splits for key in _sides(split)}
-        found = _sides(table)
-    keep = np.array([one not in held_out for one in found], dtype=bool)
-    if not keep.any():
-        raise DataError(f"{table.where}: every {name} row is also a validation or test row; give other text")
-    if not keep.all():
-        notes.append(f"{int((~keep).sum())} of {len(keep)} {what} are also {also} and were left out.")
-    return table.take(keep)
-
-
-def _sides(table: Table) -> list[Any]:
-    """What each row says, whatever the blanks and the order of its sides."""
-    texts = list(map(_plain, table.texts))
-    return texts if table.pairs is None else list(map(frozenset, zip(texts, map(_plain, table.pairs), strict=True)))
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
-
-
-def as_plain_text(texts: Iterable[str]) -> set[str]:
-    """Texts as they may stand in plain text: whole or line by line, whatever the blanks.
-
-    >>> sorted(as_plain_text(["a  film", "good\\nfun"]))
-    ['a film', 'fun', 'good', 'good fun']
-    """
-    return {_plain(part) for text in texts for part in (text, *text.splitlines())} - {""}
 
 
 def facts_of(rows: Dataset) -> dict[str, Any]:
@@ -577,6 +392,5 @@ def read_rows(file: Path, like: Dataset) -> Dataset:
 
 def labelled(rows: Dataset) -> Dataset:
     """The rows that have a label."""
-    labels = np.asarray(rows["label"])
-    has = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != UNLABELLED
+    has = ~unlabelled(np.asarray(rows["label"]))
     return rows if has.all() else rows.select(np.flatnonzero(has))

@@ -28,10 +28,16 @@ _INSTEAD = {  # ending that is not read → what to do
     ".txt": "a text a line is for --raw and `predict --input`; name a table .csv or .tsv",
     **dict.fromkeys((".arrow", ".feather", ".pkl", ".pickle", ".dta", ".sav"), "save it as .parquet, with pandas or `datasets`"),
 }  # fmt: skip
-OUR_COLUMNS = ("text", "text_pair", "label")
 SPLITS = {"train": ("train",), "validation": ("validation", "dev", "valid", "val"), "test": ("test",)}
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
 _Columns = dict[str, list[Any]]
+
+
+def our_columns() -> tuple[str, ...]:
+    """The columns that some task reads, by our names."""
+    from understudy.tasks import column_names  # numpy comes with it
+
+    return column_names()
 
 
 def is_table(source: str | InMemory) -> bool:
@@ -106,7 +112,7 @@ def _columns_in(
     elif ending == ".jsonl":
         found = _by_column([row for _, row in objects(lines_of(path), source)])
     else:
-        header, *rows = delimited.read(path, [*columns.values(), *OUR_COLUMNS])
+        header, *rows = delimited.read(path, [*columns.values(), *our_columns()])
         found = (
             {name: list(values) for name, values in zip(header, zip(*rows, strict=True), strict=True)} if rows else {}
         )
@@ -294,7 +300,7 @@ def _dataset(source: str, columns: _Columns, class_labels: Mapping[str, Any], mi
                     [one if one is None or isinstance(one, str) else json.dumps(one) for one in values]
                 )
                 continue
-            if name in OUR_COLUMNS:
+            if name in our_columns():
                 raise DataError(
                     f"{source}: column '{name}' mixes types: {_mixture(values)}; give all rows the same"
                 ) from error

@@ -47,7 +47,7 @@ def stream_records(source: str, columns: Mapping[str, str], *, tell: Tell = lamb
     elif not any(line.strip() for line in lines_of(path)):
         raise DataError(f"{source}: the file is empty; it must hold at least one row")
     elif ending in (".csv", ".tsv"):
-        wanted = [columns.get(our, our) for our in sources.OUR_COLUMNS]
+        wanted = [columns.get(our, our) for our in sources.our_columns()]
         yield from _delimited(source, delimited.read(path, wanted, tell), columns)
     elif ending == ".txt":
         _check_lines(source, lines_of(path), columns.get("text", "text"))
@@ -105,16 +105,16 @@ def _check_lines(source: str, lines: Iterable[str], wanted: str) -> None:
 
 
 def _fields(line: str, mark: str) -> list[str]:
-    with delimited.any_length():
-        return [field.strip() for field in next(csv.reader([line], delimiter=mark), [])]
+    csv.field_size_limit(2**31 - 1)  # the default refuses texts of more than 128 KiB
+    return [field.strip() for field in next(csv.reader([line], delimiter=mark), [])]
 
 
 def _of_texts(columns: Mapping[str, str]) -> dict[str, str]:
     for our in columns:
-        if our not in sources.OUR_COLUMNS:
-            swapped = columns[our] in sources.OUR_COLUMNS
+        if our not in sources.our_columns():
+            swapped = columns[our] in sources.our_columns()
             raise DataError(
-                f"--column {our}: unknown column role; {did_you_mean(our, sources.OUR_COLUMNS)}"
+                f"--column {our}: unknown column role; {did_you_mean(our, sources.our_columns())}"
                 + (f" Swap the sides: --column {columns[our]}={our}" if swapped else "")
             )
     return {our: theirs for our, theirs in columns.items() if our in _COLUMNS}

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 UNLABELLED = -100  # of classes, as torch's cross-entropy ignores it; NaN is the unlabelled number
 
 
+def unlabelled(labels: np.ndarray) -> np.ndarray:
+    """Which rows have no label: (rows,), of labels of one answer a row, or of several, which are all there or all missing."""
+    missing = np.isnan(labels) if labels.dtype.kind == "f" else labels == UNLABELLED
+    return missing.reshape(len(labels), -1).any(axis=1)
+
+
 def identity(text: str, text_pair: str | None = None) -> str:
     """What a row is known by everywhere: 32 hex digits of the blake2b hash of its texts.
 
@@ -36,11 +42,12 @@ class Source:
     where: str
     dataset: Dataset
     columns: Mapping[str, str] = field(default_factory=dict)  # our name → the file's own, where they differ
+    answer: str = "label"  # the column of the labels
 
 
 @dataclass(frozen=True)
 class Table:
-    """Checked rows of one split."""
+    """Checked rows of one split; `labels` is (rows,), or (rows, classes) of 0 and 1 where a row may have several."""
 
     where: str
     identities: list[str]
@@ -54,7 +61,18 @@ class Table:
 
     @property
     def unlabelled(self) -> np.ndarray:
-        return self.labels == UNLABELLED if self.labels.dtype == np.int64 else np.isnan(self.labels)
+        return unlabelled(self.labels)
+
+    @property
+    def strata(self) -> list[int]:
+        """What splits keep the proportions of: each row's class, of several the rarest, -1 where it has none; 0 for numbers."""
+        if self.labels.dtype.kind == "f":
+            return [0] * len(self)
+        if self.labels.ndim == 1:
+            return self.labels.tolist()
+        holds = self.labels == 1
+        rarest = np.where(holds, holds.sum(axis=0), len(self) + 1).argmin(axis=1)
+        return np.where(holds.any(axis=1), rarest, -1).tolist()
 
     def take(self, keep: np.ndarray, where: str | None = None) -> Table:
         rows = np.flatnonzero(keep).tolist()
@@ -66,13 +84,15 @@ class Table:
                        pairs=chosen(self.pairs), labels=self.labels[rows], groups=chosen(self.groups))  # fmt: skip
 
     def dataset(self) -> Dataset:
-        from datasets import Dataset, Features, Value
+        from datasets import Dataset, Features, List, Value
 
         columns: dict[str, Any] = {"identity": self.identities, "text": self.texts, "label": self.labels}
         if self.pairs is not None:
             columns["text_pair"] = self.pairs
-        kinds = dict.fromkeys(columns, Value("string"))
+        kinds: dict[str, Any] = dict.fromkeys(columns, Value("string"))
         kinds["label"] = Value(str(self.labels.dtype))
+        if self.labels.ndim == 2:
+            kinds["label"] = List(kinds["label"], length=self.labels.shape[1])
         return Dataset.from_dict(columns, features=Features(kinds))
 
 

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from understudy.tasks.base import check_rows
 from understudy.tasks.probabilities import fit_temperature, negative_log_likelihood, probabilities_of
 
-if TYPE_CHECKING:
-    from understudy.tasks import Fitted
-
 __all__ = ["calibration", "expected_calibration_error", "fit_temperature", "probabilities_of", "reliability"]
 BINS = 15
 
 
-def calibration(logits: np.ndarray, labels: np.ndarray, fitted: Fitted | None = None) -> dict[str, float | None]:
-    """How far a classifier's probabilities are off on the test rows, before and after what its task fitted on validation rows.
+def calibration(logits: np.ndarray, labels: np.ndarray, temperature: float | None = None) -> dict[str, float | None]:
+    """How far a classifier's probabilities are off on the test rows, before and after a temperature.
 
     Args:
         logits: of the test rows, (rows, classes).
         labels: of the test rows, (rows,).
-        fitted: with a `temperature`; None: nothing was fitted.
+        temperature: fitted on validation rows; None: nothing was fitted.
 
     Returns:
         `ece` and `nll`; `temperature`, and `ece_scaled` and `nll_scaled` of the logits divided by it, None where it is not fitted.
@@ -37,9 +34,8 @@ def calibration(logits: np.ndarray, labels: np.ndarray, fitted: Fitted | None = 
         "nll": negative_log_likelihood(logits, labels),
         "temperature": None, "ece_scaled": None, "nll_scaled": None,
     }  # fmt: skip
-    if not fitted:
+    if temperature is None:
         return found
-    temperature = fitted["temperature"]
     return found | {
         "temperature": temperature,
         "ece_scaled": expected_calibration_error(probabilities_of(logits.astype(np.float64), temperature), labels),

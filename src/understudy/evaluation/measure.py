@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy.evaluation.calibration import calibration
+from understudy.evaluation.calibration import calibration, fit_temperature
 from understudy.evaluation.ngrams import NgramModel
 from understudy.evaluation.quality import quality
 from understudy.evaluation.significance import gain
@@ -47,6 +47,7 @@ class Measured:
         seconds: of training, where known.
         logits: of the test rows, (rows, outputs), where they are known already; None asks the one model.
         validation_logits: of the validation rows, likewise.
+        decided: the logits of the test rows under what was fitted on validation rows; see `Task.decided`.
     """
 
     models: tuple[TextModel | Predictor | NgramModel, ...]
@@ -54,17 +55,44 @@ class Measured:
     seconds: float | None = None
     logits: np.ndarray | None = None
     validation_logits: np.ndarray | None = None
+    decided: np.ndarray | None = None
 
-    def answered(self, test: datasets.Dataset, validation: datasets.Dataset | None, device: str) -> Measured:
-        """With its logits, as far as they can be known."""
-        if len(self.models) != 1:
+    def answered(
+        self, test: datasets.Dataset, validation: datasets.Dataset | None, device: str, task: Task
+    ) -> Measured:
+        """With its logits, as far as they can be known, and what is decided by them.
+
+        What was fitted is the model's own, else it is found on validation rows now; never on the very rows that are measured: where these
+        are the validation rows too, each half of them is decided by what fits the other.
+        """
+        if self.decided is not None:
             return self
         logits, validation_logits = self.logits, self.validation_logits
+        if len(self.models) == 1:
+            if logits is None:
+                logits = answers_of(self.models[0], test, device)
+            if validation_logits is None and validation is not None:
+                validation_logits = logits if validation is test else answers_of(self.models[0], validation, device)
         if logits is None:
-            logits = answers_of(self.models[0], test, device)
-        if validation_logits is None and validation is not None:
-            validation_logits = logits if validation is test else answers_of(self.models[0], validation, device)
-        return replace(self, logits=logits, validation_logits=validation_logits)
+            return self
+        if validation is test:
+            decided = _decided_by_halves(task, logits, np.asarray(test["label"]))
+        else:
+            fitted = getattr(self.models[0], "fitted", {}) if len(self.models) == 1 else {}
+            if not fitted and validation is not None and validation_logits is not None:
+                fitted = task.fit(validation_logits, np.asarray(validation["label"]))
+            decided = task.decided(logits, fitted)
+        return replace(self, logits=logits, validation_logits=validation_logits, decided=decided)
+
+
+def _decided_by_halves(task: Task, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    even = np.arange(len(labels)) % 2 == 0
+    if len(labels) < 2:
+        return logits
+    halves = [task.decided(logits[half], task.fit(logits[~half], labels[~half])) for half in (even, ~even)]
+    decided = np.empty_like(logits, dtype=halves[0].dtype)
+    decided[even], decided[~even] = halves
+    return decided
 
 
 def answers_of(model: TextModel | Predictor | NgramModel, rows: datasets.Dataset, device: str = "cpu") -> np.ndarray:
@@ -89,10 +117,10 @@ def compare(
     Args:
         models: by their names in facts.json.
         test: labelled rows.
-        validation: labelled rows that temperatures are fitted on; `test` itself where there are no others, None fits none.
+        validation: labelled rows that thresholds and temperatures are fitted on; `test` itself where there are no others, None fits none.
         speed: False leaves latency and throughput out.
     """
-    models = {name: one.answered(test, validation, device) for name, one in models.items()}
+    models = {name: one.answered(test, validation, device, task) for name, one in models.items()}
     labels = np.asarray(test["label"])
     texts = texts_of(test)
     members = {f"{name} {number}": model for name, one in models.items() for number, model in enumerate(one.models)}
@@ -105,7 +133,7 @@ def compare(
     facts: dict[str, Any] = {"primary_metric": metric, "models": entries, **summarise(entries, task.metric(metric))}
     if not type(task).__module__.startswith("understudy."):  # its file need not be there when a page is written
         facts["metrics"] = {one.name: asdict(one) for one in task.metrics}
-    outputs = {name: one.logits for name, one in models.items() if one.logits is not None}
+    outputs = {name: one.decided for name, one in models.items() if one.decided is not None}
     for fact, (one, other) in GAINS.items():
         known = one in outputs and other in outputs
         facts[fact] = gain(task, metric, outputs[one], outputs[other], labels, seed=seed) if known else None
@@ -120,16 +148,16 @@ def _entry(
     labels = np.asarray(test["label"])
     sizes = [size(model, folder) for model, folder in zip_longest(one.models, one.folders[: len(one.models)])]
     entry: dict[str, Any] = {key: sum(each[key] for each in sizes) or None for key in ("parameters", "size_mib")}
-    if one.logits is not None:
-        entry["quality"] = quality(task, one.logits, labels, seed=seed)
-        if (classes := task.per_class(one.logits, labels)) is not None:
+    if one.logits is not None and one.decided is not None:
+        entry["quality"] = quality(task, one.decided, labels, seed=seed)
+        if (classes := task.per_class(one.decided, labels)) is not None:
             entry["per_class"] = classes
         if task.calibrated:
-            fitted = fitted_on = None
+            temperature = fitted_on = None
             if validation is not None and one.validation_logits is not None:
-                fitted = task.fit(one.validation_logits, np.asarray(validation["label"]))
+                temperature = fit_temperature(one.validation_logits, np.asarray(validation["label"]))
                 fitted_on = "test" if validation is test else "validation"
-            entry["calibration"] = {**calibration(one.logits, labels, fitted), "fitted_on": fitted_on}
+            entry["calibration"] = {**calibration(one.logits, labels, temperature), "fitted_on": fitted_on}
     devices = {_device(model, device) for model in one.models}
     return entry | {"seconds": one.seconds, "device": devices.pop() if len(devices) == 1 else None}
 

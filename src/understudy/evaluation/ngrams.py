@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from understudy.tasks.probabilities import fit_temperature
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -22,9 +24,10 @@ _MIB = 2**20
 class NgramModel:
     """Tf-idf of n-grams (words 1–2, characters 2–5, sublinear tf), and a linear model on them.
 
-    Pick it as the floor: a distilled student that does not beat it has not paid for its training. Classes: a linear SVM, one against the
-    rest. Numbers: ridge regression. A pair is read as the n-grams of either text, those that both hold (the product of their weights),
-    those that differ (the absolute difference), and the cosine of the two. It is kept in memory only and never written.
+    Pick it as the floor: a distilled student that does not beat it has not paid for its training. Classes, and labels of
+    which a row may have several: a linear SVM, one against the rest. Numbers: ridge regression. A pair is read as the n-grams of either
+    text, those that both hold (the product of their weights), those that differ (the absolute difference), and the cosine of the two. It
+    is kept in memory only and never written.
 
     Args:
         vectorizer: fitted, text → weights of n-grams.
@@ -55,26 +58,25 @@ class NgramModel:
         return (4 * self.parameters + terms) / _MIB
 
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """Outputs of every row, (rows, outputs): margins over the temperature that validation rows fit best, or numbers."""
+        """Outputs of every row, (rows, outputs): numbers or margins, of one class a row over the temperature that fits validation rows."""
         weights = features(self.vectorizer, texts, pairs if self.pair else None) @ self.coefficients.T
         return np.asarray(weights, np.float32) + self.intercepts
 
 
-def fit_ngrams(train: Dataset, validation: Dataset, task: Task, metric: str, outputs: int) -> NgramModel | None:
+def fit_ngrams(train: Dataset, validation: Dataset, task: Task, metric: str) -> NgramModel | None:
     """Fit on labelled rows; validation rows choose the strength and, for classes, one temperature.
 
     Args:
         metric: of the task, which the choice goes by.
-        outputs: number of classes, or 1.
 
     Returns:
-        None where there is nothing to fit: no n-gram in any text, or only one class.
+        None where there is nothing to fit: no n-gram in any text, or only one label.
     """
     start = time.perf_counter()
     train = _affordable(train)
     texts, pairs = _sides(train)
     labels, known = np.asarray(train["label"]), np.asarray(validation["label"])
-    if len(np.unique(labels)) < 2:
+    if len(np.unique(labels, axis=0)) < 2:
         return None
     vectorizer = _vectorizer([*texts, *(pairs or [])])
     if vectorizer is None:
@@ -84,8 +86,9 @@ def fit_ngrams(train: Dataset, validation: Dataset, task: Task, metric: str, out
     for strength in (
         _STRENGTHS if pairs is None else reversed(_STRENGTHS)
     ):  # a strong penalty, the cheaper one, is best for pairs
-        coefficients, intercepts = _linear(inputs, labels, strength, outputs, task.label_type == "class")
-        value = task.measure(np.asarray(held_out @ coefficients.T) + intercepts, known).get(metric, 0.0)
+        coefficients, intercepts = _linear(inputs, labels, strength, task.outputs)
+        given = np.asarray(held_out @ coefficients.T) + intercepts
+        value = task.measure(task.decided(given, task.fit(given, known)), known).get(metric, 0.0)
         lead = math.inf if best is None else task.metric(metric).lead(value, best[0])
         if lead < 0:
             break
@@ -95,7 +98,7 @@ def fit_ngrams(train: Dataset, validation: Dataset, task: Task, metric: str, out
     _, strength, coefficients, intercepts = best
     if task.calibrated:
         # Margins are no log-probabilities: one temperature makes them comparable with those of the other models.
-        temperature = task.fit(np.asarray(held_out @ coefficients.T) + intercepts, known)["temperature"]
+        temperature = fit_temperature(np.asarray(held_out @ coefficients.T) + intercepts, known)
         coefficients, intercepts = coefficients / temperature, intercepts / temperature
     return NgramModel(
         vectorizer, coefficients.astype(np.float32), intercepts.astype(np.float32), pair=pairs is not None, rows=len(train),
@@ -116,25 +119,35 @@ def features(vectorizer: Any, texts: Sequence[str], pairs: Sequence[str] | None 
     return hstack([first, second, shared, abs(first - second), cosine], format="csr", dtype=np.float32)
 
 
-def _linear(
-    inputs: Any, labels: np.ndarray, strength: float, outputs: int, classes: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def _linear(inputs: Any, labels: np.ndarray, strength: float, outputs: int) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (outputs, features) and intercepts. A class without training rows gets what no row can choose."""
-    if not classes:
+    if labels.dtype.kind == "f":
         from sklearn.linear_model import Ridge
 
         ridge = Ridge(alpha=1 / strength, solver="sparse_cg").fit(inputs, labels)
         return ridge.coef_[None], np.atleast_1d(ridge.intercept_)
-    from sklearn.svm import LinearSVC
-
-    # A loose tolerance: the last digits of the weights cost most of the time and decide no row.
-    svm = LinearSVC(C=strength, tol=1e-2, random_state=0).fit(inputs, labels)
+    coefficients, intercepts = np.zeros((outputs, inputs.shape[1])), np.full(outputs, -1e3)
+    if labels.ndim == 2:  # each label by itself; one that no row has, or all have, is not learned
+        for place in np.flatnonzero(labels.any(axis=0)):
+            if labels[:, place].all():
+                intercepts[place] = 1e3
+                continue
+            svm = _svm(strength).fit(inputs, labels[:, place])
+            coefficients[place], intercepts[place] = svm.coef_[0], svm.intercept_[0]
+        return coefficients, intercepts
+    svm = _svm(strength).fit(inputs, labels)
     found, weights, biases = svm.classes_, svm.coef_, svm.intercept_
     if len(found) == 2:
         weights, biases = np.vstack([-weights, weights]) / 2, np.concatenate([-biases, biases]) / 2
-    coefficients, intercepts = np.zeros((outputs, weights.shape[1])), np.full(outputs, -1e3)
     coefficients[found], intercepts[found] = weights, biases
     return coefficients, intercepts
+
+
+def _svm(strength: float) -> Any:
+    from sklearn.svm import LinearSVC
+
+    # A loose tolerance: the last digits of the weights cost most of the time and decide no row.
+    return LinearSVC(C=strength, tol=1e-2, random_state=0)
 
 
 def _vectorizer(texts: Sequence[str]) -> Any:

@@ -32,18 +32,18 @@ def predictions(
 ) -> Iterator[dict[str, Any]]:
     """A line for each row: `identity`, `text`, `text_pair` (of pairs), `label`, and `models`, name → the task's answer in short.
 
-    An answer has a `label` and its `probability`; for numbers, a `value`. Where something was fitted, `scaled_probability` is the number
-    after it.
+    An answer has a `label` and its `probability`, or `labels`; for numbers, a `value`. Where a temperature was fitted,
+    `scaled_probability` is the number after it.
 
     Args:
         rows: labelled.
         models: answered; those without logits are left out.
-        facts: the entries of these models in facts.json, for what was fitted.
+        facts: the entries of these models in facts.json, for their temperatures.
     """
     said = {
-        name: _said(task, one.logits, facts[name].get("calibration") or {})
+        name: _said(task, one.decided, facts[name].get("calibration") or {})
         for name, one in models.items()
-        if one.logits is not None
+        if one.decided is not None
     }
     for place, row in enumerate(rows):
         yield {

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy import __version__
-from understudy.errors import DataError, ExportError, ModelError, RunFolderError
-from understudy.evaluation.calibration import calibration
+from understudy.errors import DataError, ExportError, RunFolderError
+from understudy.evaluation.calibration import calibration, fit_temperature
 from understudy.exporting.attention import can_fuse
 from understudy.exporting.card import card
 from understudy.exporting.graph import OPSET, model_inputs, write_graph, write_int8
@@ -19,6 +19,7 @@ from understudy.files import DESCRIPTION, is_export, remove, whole, write_json, 
 from understudy.models.origin import Origin
 from understudy.models.view import plain
 from understudy.runtime import FORMAT, Predictor, read_description
+from understudy.tasks import check_head
 
 if TYPE_CHECKING:
     from understudy.models.text_model import TextModel
@@ -94,10 +95,13 @@ def write_export(
         ModelError: the extra `export` is not installed, or the task is of another kind than the model.
     """
     check_out(out, overwrite=overwrite)
-    if not task.fits(model.label_names):
-        raise ModelError(f"a model with {model.outputs} outputs does not fit the task {type(task).__name__.lower()}")
+    check_head(task, model.problem_type, "the model to export")
     origin = origin or Origin("a model")
-    more = {"calibration": _calibration(wanted, task) if calibrate else None, "pruning": pruning}
+    more = {
+        "calibration": _calibration(wanted, task) if calibrate else None,
+        "fitted": _fitted(model, wanted, task),
+        "pruning": pruning,
+    }
     with whole(out) as new:
         new.mkdir()
         found = Exported(None, _fill(new, model, wanted, task, precisions))
@@ -158,13 +162,19 @@ def _gate(folder: Path, precision: str, wanted: Expected, task: Task) -> dict[st
     return figures | ({"passed": False, "complaints": held} if held else {"passed": True})
 
 
+def _fitted(model: TextModel, wanted: Expected, task: Task) -> dict[str, Any]:
+    """What the model is decided by; what it brings along, else found on the rows."""
+    which, labels = labelled_places(wanted)
+    return dict(model.fitted or (task.fit(wanted.logits[which], labels) if len(which) else {}))
+
+
 def _calibration(wanted: Expected, task: Task) -> dict[str, Any]:
     """The temperature, and what it does to the rows that it was fitted on."""
     which, labels = labelled_places(wanted)
     if not task.calibrated or not len(which):
         raise DataError("calibration needs rows with class labels; give some, or do not calibrate")
     logits = wanted.logits[which]
-    return {"rows": len(which), **calibration(logits, labels, task.fit(logits, labels))}
+    return {"rows": len(which), **calibration(logits, labels, fit_temperature(logits, labels))}
 
 
 def _write_description(
@@ -175,6 +185,7 @@ def _write_description(
         "format": FORMAT,
         "understudy": __version__,
         "task": task.kind(),
+        "problem_type": model.problem_type,
         "labels": None if model.label_names is None else list(model.label_names),
         "pair": pair,
         "max_length": model.view.max_length,

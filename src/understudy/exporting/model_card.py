@@ -42,7 +42,7 @@ def model_card(model: TextModel, origin: Origin, *, pair: bool | None = None) ->
     config: Any = model.model.config
     masked_lm = type(model.model).__name__.endswith("ForMaskedLM")
     about = {
-        "task": "masked_lm" if masked_lm else task_of(model.label_names).kind(),
+        "task": "masked_lm" if masked_lm else task_of(model.label_names, None, model.problem_type).kind(),
         "labels": None if masked_lm else model.label_names,
         "pair": bool(getattr(config, "pair", False) if pair is None else pair),
         "parameters": model.parameters,

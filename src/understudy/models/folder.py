@@ -19,6 +19,7 @@ from understudy.files import is_export, read_json
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 _LOG = logging.getLogger("understudy")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _POINTER = b"version https://git-lfs"
@@ -241,15 +242,8 @@ def _labels(described: dict[str, Any], where: Path) -> dict[int, str]:
     given: Any = described.get("id2label")
     problem = described.get("problem_type")
     count = described.pop("num_labels", None)
-    if problem == "multi_label_classification":
-        raise ModelError(
-            f"{where}: problem_type is multi_label_classification: several labels can hold for one text; so far this package "
-            "only knows one label a text (task classification), or a number (task similarity)"
-        )
-    if problem not in (None, "regression", "single_label_classification"):
-        raise ModelError(
-            f"{where}: problem_type is {problem!r}; allowed are regression and single_label_classification"
-        )
+    if problem not in (None, *_PROBLEMS):
+        raise ModelError(f"{where}: problem_type is {problem!r}; allowed are {', '.join(_PROBLEMS)}")
     if given is None:
         count = 2 if count is None else count
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:

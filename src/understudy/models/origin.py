@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from understudy.errors import ModelError
 from understudy.files import FACTS, RECIPE, read_json
+from understudy.tasks import Task, check_head, own_task, task_of
+
+if TYPE_CHECKING:
+    from understudy.models.text_model import TextModel
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,20 @@ def model_in(name: str, *, export: bool = False, say: Callable[[str], None] = la
         folders = " or ".join(str(folder / task["name"]) for task in tasks)
         raise ModelError(f"{name}: a run of several tasks; give the folder of one: {folders}")
     raise ModelError(f"{name}: a run without a student yet; continue it: the command that started it, with --resume")
+
+
+def task_of_model(folder: str, model: TextModel, asked: str | None = None) -> Task:
+    """What a loaded model is for: as asked, else as the run folder around it says, else as its head says.
+
+    Raises:
+        ModelError: a task in a file that was not asked for, or a head that is for another kind of task.
+    """
+    recorded = Origin.find(folder).settings.get("task")
+    if asked is None and recorded and ":" in recorded:
+        raise ModelError(own_task(folder, recorded))
+    task = task_of(model.label_names, asked or recorded, model.problem_type)
+    check_head(task, model.problem_type, folder)
+    return task
 
 
 def _settings(run: Path) -> dict[str, Any]:

@@ -20,14 +20,17 @@ from understudy.models.folder import find_folder, load_network, load_tokenizer, 
 from understudy.models.view import View, plain
 
 if TYPE_CHECKING:
+    import numpy as np
     from transformers import PreTrainedModel
+
+    from understudy.tasks import Fitted, Task
 
 _VIEWS: WeakValueDictionary[tuple[Any, ...], View] = WeakValueDictionary()
 # Of a config, what changes no output: where it comes from, how it was written down, what a call may ask for; labels are kept by name.
 _NEUTRAL = {
     "_name_or_path", "architectures", "dtype", "finetuning_task", "id2label", "label2id", "output_attentions",
     "output_hidden_states", "problem_type", "return_dict", "task_specific_params", "torch_dtype", "transformers_version",
-    "understudy_max_length", "use_cache",
+    "understudy_fitted", "understudy_max_length", "use_cache",
 }  # fmt: skip
 
 
@@ -73,16 +76,16 @@ class TextModel:
 
     @classmethod
     def load(cls, folder: str | Path, *, max_length: int | None = None, label_names: Sequence[str] | None = None,
-             outputs: int | None = None, masked_lm: bool = False, new_head: bool = False) -> TextModel:  # fmt: skip
+             problem_type: str | None = None, masked_lm: bool = False, new_head: bool = False) -> TextModel:  # fmt: skip
         """Load a folder, float32, in evaluation mode.
 
         Args:
             folder: a `transformers` folder with safetensors weights, or the name of a model on the hub.
             max_length: tokens kept of a row; None takes the model's own, at most 512.
-            label_names: names for a new head (then the head may be missing in the folder); None wants a fine-tuned model.
-            outputs: width of a new head; 1 for regression.
+            label_names: names for a new head; None for a number.
+            problem_type: what a new head is for (then the head may be missing in the folder); None wants a fine-tuned model.
             masked_lm: with a masked-language head, and no labels, in place of a classifier's.
-            new_head: a head may be missing in the folder; `outputs` says so too.
+            new_head: a head may be missing in the folder; `problem_type` says so too.
 
         Raises:
             ModelError: no such folder, pickle weights, no tokenizer, a head never trained, a model and a tokenizer that do not fit each
@@ -91,13 +94,10 @@ class TextModel:
         from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
 
         folder = find_folder(folder)
-        new_head = new_head or outputs is not None
+        new_head = new_head or problem_type is not None
         config = read_config(folder, head=not (new_head or masked_lm))
-        if outputs is not None:
-            config.num_labels = outputs
-            config.problem_type = "regression" if label_names is None else "single_label_classification"
-            if label_names is not None:
-                set_label_names(config, label_names)
+        if problem_type is not None:
+            set_head(config, problem_type, label_names)
         auto, kind = (
             (AutoModelForMaskedLM, "masked language model")
             if masked_lm
@@ -111,12 +111,27 @@ class TextModel:
         return cls(model, tokenizer, resolve_max_length(model, tokenizer, max_length, where=str(folder)))
 
     @property
-    def label_names(self) -> tuple[str, ...] | None:
-        """Names of the classes in the order of the logits; None for a regressor."""
+    def problem_type(self) -> str:
+        """What its head is for, as `transformers` calls it; of a config that does not say, its width tells."""
         config: Any = self.model.config
-        if config.num_labels == 1 or config.problem_type == "regression":
+        return config.problem_type or ("regression" if self.outputs == 1 else "single_label_classification")
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """Names of the classes in the order of the outputs; None for a regressor."""
+        if self.problem_type == "regression":
             return None
-        return tuple(config.id2label[index] for index in range(self.outputs))
+        return tuple(self.model.config.id2label[index] for index in range(self.outputs))
+
+    @property
+    def fitted(self) -> Fitted:
+        """What its task is decided by besides its outputs, as its config keeps it; empty where nothing was fitted."""
+        return getattr(self.model.config, "understudy_fitted", None) or {}
+
+    def fit(self, task: Task, outputs: np.ndarray, targets: np.ndarray) -> None:
+        """Keep in its config what its outputs of validation rows say of how they are best decided upon."""
+        if found := dict(task.fit(outputs, targets)):
+            self.model.config.understudy_fitted = found
 
     @property
     def outputs(self) -> int:
@@ -167,7 +182,15 @@ class TextModel:
         new.rmdir()
 
 
+def set_head(config: Any, problem_type: str, label_names: Sequence[str] | None) -> None:
+    """Write the width of a head, what it is for, and the label map into a model's config, where they travel with the model."""
+    config.num_labels, config.problem_type = len(label_names or "1"), problem_type
+    config.__dict__.pop("understudy_fitted", None)  # of the head before
+    if label_names:
+        set_label_names(config, label_names)
+
+
 def set_label_names(config: Any, label_names: Sequence[str]) -> None:
-    """Write the label map into a model's config, where it travels with the model."""
+    """Write the label map into a model's config."""
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: index for index, name in enumerate(label_names)}

@@ -24,7 +24,7 @@ def label_loss(
     counted: Bool[Tensor, "*batch"],
     *,
     smoothing: float = 0.0,
-    class_weights: Float[Tensor, " classes"] | None = None,
+    class_weights: Float[Tensor, "*positions classes"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy over counted positions (nats), or mean squared error where labels are numbers.
 
@@ -36,7 +36,7 @@ def label_loss(
         labels: class indices, or floating-point numbers for regression (then there is one logit).
         counted: positions that have a label.
         smoothing: ε in [0, 1).
-        class_weights: w, mean about 1 over the training rows.
+        class_weights: w, mean about 1 over the training rows; the same for all positions, or of each position its own.
 
     Source: smoothing: Szegedy et al. 2016, arXiv:1512.00567, section 7.
 
@@ -50,7 +50,8 @@ def label_loss(
         student_logits.flatten(0, -2), safe.flatten(), reduction="none", label_smoothing=smoothing
     ).view_as(safe)
     if class_weights is not None:
-        per_position = per_position * class_weights.to(per_position)[safe]
+        weights = class_weights.to(per_position).expand(*safe.shape, -1)
+        per_position = per_position * weights.gather(-1, safe[..., None])[..., 0]
     return mean_over_counted(per_position, counted)
 
 
@@ -61,7 +62,8 @@ class Labels(Objective):
         target: `gold` counts labelled rows only; `gold_or_teacher` puts the teacher's answer where a row has no label;
             `teacher` uses the teacher's answer for every row (pseudo-labels).
         smoothing: share of the target spread over all classes.
-        class_weights: `balanced` weighs a class by the inverse of its frequency (long tails).
+        class_weights: `balanced` weighs a class by the inverse of its frequency (long tails); of several labels a row, whether
+            each holds or not.
     """
 
     class_weight: Tensor | None
@@ -89,12 +91,15 @@ class Labels(Objective):
 
     def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
         if self.class_weights == "balanced":
-            if student.outputs == 1:
+            if student.outputs == 1 and labels.ndim == 1:
                 raise RecipeError(
                     "objective labels: class_weights need classes, but this task has one number as output"
                 )
-            counts = torch.bincount(torch.from_numpy(labels[labels >= 0]), minlength=student.outputs).clamp(min=1)
-            self.class_weight = counts.sum() / (len(counts) * counts)
+            counts = torch.bincount(torch.from_numpy(labels[labels >= 0]), minlength=student.outputs)
+            if labels.ndim == 2:
+                counts = torch.from_numpy(np.stack([(labels == value).sum(axis=0) for value in (0, 1)], axis=-1))
+            counts = counts.clamp(min=1)
+            self.class_weight = counts.sum(-1, keepdim=True) / (counts.shape[-1] * counts)
 
     def counted(self, batch: Mapping[str, Any]) -> Tensor:
         if self.target != "gold":

@@ -158,7 +158,7 @@ class SoftTargets(Objective):
         self.divergence, self.beta = divergence, beta
 
     def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
-        if student.outputs == 1:
+        if student.outputs == 1 and labels.ndim == 1:
             raise RecipeError(
                 "objective soft_targets needs classes, but this task has one number as output; use logit_regression (recipe tang)"
             )

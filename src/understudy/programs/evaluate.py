@@ -13,13 +13,12 @@ from understudy.errors import DataError, ModelError
 from understudy.evaluation.measure import Measured, compare
 from understudy.files import is_export
 from understudy.machine import find_device
-from understudy.models.origin import model_in
+from understudy.models.origin import model_in, task_of_model
 from understudy.models.text_model import TextModel
 from understudy.runs.folder import Say
 from understudy.runtime import Predictor
 from understudy.settings.calling import Source, named_columns, silent
 from understudy.settings.data import DataSettings
-from understudy.tasks import task_of
 
 
 def evaluate(
@@ -43,17 +42,13 @@ def evaluate(
     model, teacher, say = str(model), None if teacher is None else str(teacher), say or silent
     device = find_device(device)
     folders = {"student": model_in(model, say=say)} | ({"teacher": model_in(teacher, say=say)} if teacher else {})
-    loaded = {name: _load(folder, max_length) for name, folder in folders.items()}
+    loaded = {name: _load(folder, max_length, task) for name, folder in folders.items()}
     names = loaded["student"].label_names
     if teacher is not None and loaded["teacher"].label_names != names:
         raise ModelError(
             f"{teacher} has the labels {loaded['teacher'].label_names}, {model} has {names}; to compare them they must be the same"
         )
-    kind = task_of(names, task)
-    if not kind.fits(names):
-        raise ModelError(
-            f"{model}: a {'regression' if names is None else 'classification'} model, but --task is {task}"
-        )
+    kind = one.task if isinstance(one := loaded["student"], Predictor) else task_of_model(folders["student"], one, task)
     notes: list[str] = []
     found = read_one(source, DataSettings(columns=named), kind, label_names=names, labels="some", notes=notes)
     say_notes(notes, say)
@@ -93,11 +88,11 @@ class Facts(dict[str, Any]):
         return as_html(self)
 
 
-def _load(folder: str, max_length: int | None) -> TextModel | Predictor:
+def _load(folder: str, max_length: int | None, task: str | None) -> TextModel | Predictor:
     if not is_export(folder):
         return TextModel.load(folder, max_length=max_length)
     if max_length is not None:
         raise ModelError(f"{folder}: an exported model has the length it was exported with; remove --max-length")
     import torch
 
-    return Predictor(folder, threads=torch.get_num_threads())
+    return Predictor(folder, threads=torch.get_num_threads(), task=task)

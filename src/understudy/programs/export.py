@@ -16,21 +16,22 @@ from understudy.exporting.folder import Exported, Precision, check_out, write_ex
 from understudy.exporting.graph import need_exporter
 from understudy.exporting.parity import expected
 from understudy.exporting.pruning import effect, pruned
-from understudy.models.origin import Origin
+from understudy.models.origin import Origin, task_of_model
 from understudy.models.text_model import TextModel
 from understudy.runs.folder import Say
 from understudy.settings.calling import silent
 from understudy.settings.data import DataSettings
 from understudy.settings.mistakes import told
-from understudy.tasks import Task, task_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from understudy.tasks import Task
+
 
 def export(
     model: str | Path, out: str | Path, *, int8: bool = False, data: str | None = None, columns: dict[str, str] | None = None,
-    prune: Sequence[str] = (), calibrate: bool = False, allow_loss: bool = False, overwrite: bool = False,
+    prune: Sequence[str] = (), calibrate: bool = False, allow_loss: bool = False, overwrite: bool = False, task: str | None = None,
     say: Say | None = print,
 ) -> Exported:  # fmt: skip
     """Write a model as ONNX, with all that predictions need, after comparing its answers with the model's.
@@ -45,6 +46,7 @@ def export(
         calibrate: fit a temperature on the rows, for probabilities that can be believed.
         allow_loss: keep an export that does not answer as the model does.
         overwrite: replace an export that is there.
+        task: kind of task, where it is in a file of yours; None: what the run folder or the model says.
 
     Raises:
         ExportError: the export does not match the model; nothing is left behind.
@@ -56,12 +58,12 @@ def export(
     check_out(out, overwrite=overwrite)
     origin = Origin.find(str(model))
     loaded = TextModel.load(origin.model)
-    task = _task(origin, loaded)
+    kind = task_of_model(origin.model, loaded, task)
     if data is None:
-        rows = validation_rows(origin, task, loaded.label_names)
+        rows = validation_rows(origin, kind, loaded.label_names)
     else:
         settings = DataSettings(columns=columns or {})
-        rows = read_one(data, settings, task, label_names=loaded.label_names, labels=None)
+        rows = read_one(data, settings, kind, label_names=loaded.label_names, labels=None)
     say(f"Exporting {origin.model} ({loaded.parameters:,} parameters), and comparing it on {len(rows):,} rows")
     precisions: tuple[Precision, ...] = ("float32", "int8") if int8 else ("float32",)
     wanted, pruning = expected(loaded, rows), None
@@ -70,17 +72,12 @@ def export(
             loaded, (text for file in prune for row in stream_rows(file, columns or {}) for text in row if text)
         )
         say(f"Pruned to {len(small.tokenizer):,} of {len(loaded.tokenizer):,} tokens ({small.parameters:,} parameters)")
-        pruning = effect(loaded, small, wanted, task, allow_loss=allow_loss)
+        pruning = effect(loaded, small, wanted, kind, allow_loss=allow_loss)
         loaded, wanted = small, expected(small, rows)
     return write_export(
-        loaded, out, wanted, task, precisions=precisions, origin=origin, allow_loss=allow_loss, overwrite=overwrite,
+        loaded, out, wanted, kind, precisions=precisions, origin=origin, allow_loss=allow_loss, overwrite=overwrite,
         calibrate=calibrate, pruning=pruning,
     )  # fmt: skip
-
-
-def _task(origin: Origin, model: TextModel) -> Task:
-    """As the run says; else what the model's head is for."""
-    return task_of(model.label_names, origin.settings.get("task"))
 
 
 def validation_rows(origin: Origin, task: Task, label_names: tuple[str, ...] | None) -> Dataset:

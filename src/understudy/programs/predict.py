@@ -29,7 +29,7 @@ class NoAnswer(dict[str, Any]):
 
 def predict(
     model: str | Path, texts: Any = None, *, pairs: Sequence[str] | None = None, file: str | Path | None = None,
-    columns: Mapping[str, str] | None = None, keep_columns: bool = False, device: str | None = None,
+    columns: Mapping[str, str] | None = None, keep_columns: bool = False, device: str | None = None, task: str | None = None,
 ) -> list[Answer]:  # fmt: skip
     """Labels with their probabilities, or numbers, in the order of the rows.
 
@@ -41,9 +41,10 @@ def predict(
         columns: our name → the file's name.
         keep_columns: give all columns of the file's rows back, with the answer appended.
         device: of a `transformers` folder; None takes the fastest there is.
+        task: kind of task, where it is in a file of yours, as `./mine.py:MyTask`; None: what the model says.
 
     Returns:
-        a row each: `text` (and `text_pair`); `label`, `probability`, `probabilities`, or `value`.
+        a row each: `text` (and `text_pair`); `label`, `probability`, `probabilities`, or `labels`, `probabilities`, or `value`.
 
     Raises:
         UserError: the model or the data does not fit.
@@ -52,7 +53,7 @@ def predict(
 
     if (texts is None) == (file is None):
         raise DataError("give either texts or file")
-    answer = answering(model_in(str(model), export=True), device=device)
+    answer = answering(model_in(str(model), export=True), device=device, task=task)
     if file is not None:
         return list(predict_rows(answer, str(file), columns=columns, keep_columns=keep_columns, progress=False))
     texts = [texts] if isinstance(texts, str) else list(texts)
@@ -61,8 +62,8 @@ def predict(
 
 
 def answering(
-    model: str, *, precision: str | None = None, threads: int | None = None, device: str | None = None
-) -> Answering:
+    model: str, *, precision: str | None = None, threads: int | None = None, device: str | None = None, task: str | None = None,
+) -> Answering:  # fmt: skip
     """What answers rows: an export, read without torch, or a `transformers` folder.
 
     Raises:
@@ -73,12 +74,14 @@ def answering(
             raise RecipeError(f"--device {device}: exported models run on the CPU; remove it")
         if precision not in (None, "int8", "float32"):
             raise RecipeError(f"--precision {precision}: allowed are int8 and float32")
-        return Predictor(model, threads=threads, int8=None if precision is None else precision == "int8").stream
+        export = Predictor(model, threads=threads, int8=None if precision is None else precision == "int8", task=task)
+        assert export.task  # found before the first row is read
+        return export.stream
     if precision is not None or threads is not None:
         raise RecipeError(f"--precision and --threads are for exported models; {model} is not one. Leave them out")
     from understudy.evaluation.answers import stream
 
-    return lambda rows: stream(model, rows, device=device)
+    return lambda rows: stream(model, rows, device=device, task=task)
 
 
 def rows_of(texts: Sequence[str], pairs: Sequence[str] | None) -> list[Row]:
@@ -195,7 +198,9 @@ def shown(answer: Answer) -> str:
     """
     texts = [answer[name] for name in ("text", "text_pair") if name in answer]
     first = next(value for name, value in answer.items() if name not in ("text", "text_pair"))
-    words = f"{first:.4f}" if isinstance(first, float) else ", ".join(first) if isinstance(first, list) else str(first)
+    words = f"{first:.4f}" if isinstance(first, float) else str(first)
+    if isinstance(first, list):
+        words = ", ".join(map(str, first)) or "–"
     sure = f" ({answer['probability']:.1%})" if "probability" in answer else ""
     return "\t".join([words + sure, *texts])
 
@@ -220,8 +225,8 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 def write_answers(answers: Iterable[Answer], output: Path) -> int:
     """Write JSON Lines, CSV or TSV as the name says, each also with .gz. Returns how many.
 
-    It is written beside its place first, then renamed: a reader sees all of it or none. CSV and TSV hold the likeliest label with its
-    probability; those of all classes are in JSON Lines only.
+    It is written beside its place first, then renamed: a reader sees all of it or none. CSV and TSV hold the label with its probability, or
+    the labels as a JSON list; probabilities of all classes are in JSON Lines only.
     """
     written, ending = 0, _ending(output)
     opened: Any = gzip.open if output.suffix.lower() == ".gz" else open

@@ -20,7 +20,7 @@ from understudy.serving.server import bound, create_server
 
 def serve(
     folder: str | Path, *, host: str = "127.0.0.1", port: int = 8000, threads: int | None = None, int8: bool | None = None,
-    limits: Limits | None = None, listening: Callable[[str, Predictor], None] = lambda url, export: None,
+    limits: Limits | None = None, task: str | None = None, listening: Callable[[str, Predictor], None] = lambda url, export: None,
 ) -> None:  # fmt: skip
     """Answer for an export over HTTP until SIGTERM or SIGINT; then answer all that came, and return.
 
@@ -33,6 +33,7 @@ def serve(
         threads: that the model computes with; None takes all cores at hand.
         int8: True for the quantized model, False for the float32 one; None takes the quantized one where there is one.
         limits: what it takes at most.
+        task: kind of task, where it is in a file of yours; an export names it, but what it names is not run.
         listening: is told the URL and the model, once it answers.
 
     Raises:
@@ -43,7 +44,8 @@ def serve(
     if threads is not None:  # the tokenizer's threads, which would otherwise be all cores
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     with bound(host, port) as listener:
-        export = Predictor(folder, threads=threads, int8=int8)
+        export = Predictor(folder, threads=threads, int8=int8, task=task)
+        assert export.task  # found before the first request
         server = create_server(export, limits or Limits(), lambda: listening(_url(listener), export))
         with _asked_to_stop():
             server.run([listener])

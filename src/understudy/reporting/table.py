@@ -81,7 +81,7 @@ def table_cells(facts: Facts, *, spread: bool = False) -> list[list[str]]:
     primary, models = facts["primary_metric"], measured_models(facts)
     second = [
         metric
-        for metric in main_metrics(facts.get("task"))
+        for metric in (list(facts["metrics"])[:2] if facts.get("metrics") else main_metrics(facts.get("task")))
         if metric != primary and any(metric_value(entry, metric) is not None for entry in models.values())
     ]
     names = [figure_name(facts, metric, short=True) for metric in (primary, *second)]

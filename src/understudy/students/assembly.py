@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from understudy.models import text_model
 from understudy.models.agreement import resolve_max_length
-from understudy.models.text_model import TextModel, set_label_names
+from understudy.models.text_model import TextModel
 from understudy.students.base import Blueprint
 
 if TYPE_CHECKING:
@@ -34,13 +35,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def set_head(config: Any, blueprint: Blueprint) -> None:
-    """Write the head's width, its kind and the label map into a config."""
-    config.num_labels = blueprint.outputs
-    if blueprint.label_names is None:
-        config.problem_type = "regression"
-    else:
-        config.problem_type = "single_label_classification"
-        set_label_names(config, blueprint.label_names)
+    """Write the head's width, what it is for and the label map into a config."""
+    text_model.set_head(config, blueprint.head, blueprint.label_names)
 
 
 def copy_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:

@@ -19,11 +19,12 @@ class Blueprint:
 
     Args:
         texts: every text that training will see, both sides of pairs; vocabularies come from them.
-        label_names: classes in the order of the logits; None for regression.
+        label_names: classes in the order of the outputs; None for a number.
         pair: rows have a second text.
         max_length: tokens kept of a row; None leaves it to the student.
         seed: of everything drawn at random.
         teacher: None when only the teacher's outputs are known.
+        problem_type: what the head is for, as `transformers` calls it; None: one class a row, or a number.
     """
 
     texts: Sequence[str]
@@ -32,11 +33,17 @@ class Blueprint:
     max_length: int | None = None
     seed: int = 0
     teacher: TextModel | None = None
+    problem_type: str | None = None
 
     @property
     def outputs(self) -> int:
         """Width of the head."""
         return 1 if self.label_names is None else len(self.label_names)
+
+    @property
+    def head(self) -> str:
+        """What the head is for."""
+        return self.problem_type or ("regression" if self.label_names is None else "single_label_classification")
 
     def need_teacher(self, kind: str) -> TextModel:
         """The teacher, or a clear refusal.

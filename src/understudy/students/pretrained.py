@@ -43,7 +43,7 @@ class Pretrained(Student):
                 self.model,
                 max_length=blueprint.max_length,
                 label_names=blueprint.label_names,
-                outputs=blueprint.outputs,
+                problem_type=blueprint.head,
             )
         tokenizer = copy_tokenizer(loaded.tokenizer)
         if self.vocabulary == "data":

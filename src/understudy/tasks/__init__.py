@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from understudy import parts
-from understudy.errors import RecipeError
-from understudy.tasks.base import Answer, Fitted, Metric, Task
+from understudy.errors import ModelError
+from understudy.tasks.base import Answer, Column, Fitted, Metric, Task
 
-__all__ = ["Answer", "Fitted", "Metric", "Task", "main_metrics", "metric_named", "task_of"]
+__all__ = [
+    "Answer", "Column", "Fitted", "Metric", "Task", "check_head", "column_names", "main_metrics", "metric_named", "own_task", "task_of",
+]  # fmt: skip
+
+_HEADS = {
+    "regression": "regression",
+    "single_label_classification": "classification",
+    "multi_label_classification": "multi-label classification",
+}
 
 
-def task_of(label_names: Sequence[str] | None, kind: str | None = None) -> Task:
-    """The task of a model with these classes, None for a number; of one that does not say, classification or a number."""
-    task: Task = parts.part("tasks", kind or ("similarity" if label_names is None else "classification"))(label_names)
+def task_of(label_names: Sequence[str] | None, kind: str | None = None, problem_type: str | None = None) -> Task:
+    """A task with these classes, None where it has none.
+
+    Args:
+        kind: None takes the one that heads of this `problem_type` are for; where that is not known either, classification or a number.
+    """
+    if kind is None:
+        head = problem_type or ("regression" if label_names is None else "single_label_classification")
+        kind = next(one for one in parts.kinds("tasks") if parts.part("tasks", one).problem_type == head)
+    task: Task = parts.part("tasks", kind)(label_names)
     return task
 
 
@@ -28,6 +44,30 @@ def metric_named(name: str, kind: str | None = None) -> Metric:
     return next(every, Metric(name, name.replace("_", " ")))
 
 
+def check_head(task: Task, problem_type: str, where: str) -> None:
+    """Refuse a model whose head is for something else.
+
+    Raises:
+        ModelError: with both.
+    """
+    if problem_type != task.problem_type:
+        raise ModelError(f"{where}: a {_HEADS.get(problem_type, problem_type)} model, but --task is {task.kind()}")
+
+
+def own_task(folder: Any, kind: str) -> str:
+    """What to say where a folder names a task that is code in a file: such code runs only where the user names it."""
+    return f"{folder}: its task, {kind}, is code in a file, which runs only where you name it: --task {kind} (in Python, task=…)"
+
+
+def column_names() -> tuple[str, ...]:
+    """The names of the columns of all tasks here.
+
+    >>> column_names()
+    ('text', 'text_pair', 'label', 'labels')
+    """
+    return tuple(dict.fromkeys(column.name for task in _tasks(None) for column in task.columns))
+
+
 def main_metrics(kind: str | None = None) -> list[str]:
     """What is shown of a task where not all metrics are: its first two; then those of all other tasks, which it may have, too."""
     return list(dict.fromkeys(metric.name for task in _tasks(kind) for metric in task.metrics[:2]))
@@ -35,9 +75,6 @@ def main_metrics(kind: str | None = None) -> list[str]:
 
 @cache
 def _tasks(kind: str | None) -> list[type[Task]]:
-    """All tasks, this one first; without it where its file is not here."""
-    try:
-        first = [parts.part("tasks", kind)] if kind else []
-    except RecipeError:
-        first = []
-    return [*first, *(parts.part("tasks", one) for one in parts.kinds("tasks"))]
+    """All tasks here, this one first where it is one of them."""
+    here = sorted(parts.kinds("tasks"), key=lambda one: one != kind)
+    return [parts.part("tasks", one) for one in here]

@@ -23,6 +23,24 @@ NOTHING: Fitted = MappingProxyType({})
 
 
 @dataclass(frozen=True)
+class Column:
+    """A column of the rows of a task; `--column NAME=THEIRS` reads it under the name that it has in the file.
+
+    Args:
+        name: as messages and settings call it.
+        kind: what is in it: a `text`; or the answer, which is one `class`, several `classes` or none of them, or a `number`.
+        optional: rows may be without it; then all of them are.
+    """
+
+    name: str
+    kind: Literal["text", "class", "classes", "number"] = "text"
+    optional: bool = False
+
+
+TEXTS = (Column("text"), Column("text_pair", optional=True))
+
+
+@dataclass(frozen=True)
 class Metric:
     """A figure that tells how good predictions are.
 
@@ -70,20 +88,21 @@ class Metric:
 
 
 class Task(ABC):
-    """What the rows mean: the type of a label, the width of the head, the metrics, what a prediction looks like.
+    """What the rows mean: their columns, the width of the head, the metrics, what a prediction looks like.
 
-    A task holds no data and no model, and needs no torch. Arrays are of numpy, with a row first: `outputs` is (rows, outputs), and
-    `targets` is (rows,).
+    A task holds no data and no model, and needs no torch but for `logits`. Arrays are of numpy, with a row first: `outputs`, what the
+    head of a model gives, is (rows, outputs); `targets` is (rows,), or (rows, positions) where a row has several answers.
 
     Args:
         names: of the classes, in the order of the outputs; None where there are none.
     """
 
-    label_type: ClassVar[Literal["class", "number"]]
+    columns: ClassVar[tuple[Column, ...]]  # `TEXTS`, or some of them, and the answer
+    problem_type: ClassVar[str]  # of the head: regression, single_label_classification or multi_label_classification
     metrics: ClassVar[tuple[Metric, ...]]  # the first selects, if a recipe names none; the first two are in the table
     example: ClassVar[dict[str, Any]]
     reads_output: ClassVar[str] = "logits"  # Python in model cards: an answer, of `logits` and of export.json, `about`
-    calibrated: ClassVar[bool] = False  # outputs are logits of classes, of which `fit` finds the `temperature`
+    calibrated: ClassVar[bool] = False  # outputs are logits of classes, whose probabilities a temperature may correct
 
     def __init__(self, names: Sequence[str] | None = None) -> None:
         self.names = tuple(names or ())
@@ -104,20 +123,18 @@ class Task(ABC):
         """
         return {one.name: one for one in cls.metrics}[name]
 
-    @abstractmethod
-    def outputs(self, label_names: tuple[str, ...] | None) -> int:
-        """Width of the head."""
+    @classmethod
+    def answer(cls) -> Column:
+        """The column that holds what a model is to find out."""
+        return next(column for column in cls.columns if column.kind != "text")
 
-    def fits(self, label_names: tuple[str, ...] | None) -> bool:
-        """Whether a model with these classes, None for a number, can be of this task."""
-        return (label_names is None) == (self.label_type == "number")
+    @property
+    def outputs(self) -> int:
+        """Width of the head."""
+        return len(self.names) or 1
 
     def logits(self, outputs: Tensor) -> Tensor:
-        """What objectives compare, (rows, …, classes), of what the head gives, (rows, outputs), in torch."""
-        return outputs
-
-    def scores(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """What is kept of a batch of validation rows, in torch, for `measure`: (rows, …)."""
+        """What objectives compare, of what the head gives: (rows, classes), or (rows, positions, classes)."""
         return outputs
 
     @abstractmethod
@@ -131,7 +148,7 @@ class Task(ABC):
         The first entry is comparable with `label`.
 
         Args:
-            fitted: what `fit` found.
+            fitted: what `fit` found, and the `temperature` of a calibration.
             brief: leave out what is said of each class.
         """
 
@@ -144,8 +161,12 @@ class Task(ABC):
         """A target as an answer says it."""
 
     def fit(self, outputs: np.ndarray, targets: np.ndarray) -> Fitted:
-        """What answers need besides outputs, from validation rows."""
+        """What is decided by besides the outputs, found on validation rows: thresholds, say. It travels with the model."""
         return NOTHING
+
+    def decided(self, outputs: np.ndarray, fitted: Fitted) -> np.ndarray:
+        """Outputs whose predictions are those under what was fitted: what is measured."""
+        return outputs
 
     def per_class(self, outputs: np.ndarray, targets: np.ndarray) -> list[dict[str, Any]] | None:
         """`label`, `precision`, `recall`, `f1` and `support` (rows) of every class, in their order; None where there are none."""
@@ -157,7 +178,7 @@ class Task(ABC):
 
     @abstractmethod
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
-        """What the model says of each row, comparable with the targets: (rows,)."""
+        """What the model says of each row, comparable with the targets."""
 
     @abstractmethod
     def statistics(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:

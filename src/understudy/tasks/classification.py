@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from understudy.tasks.base import NOTHING, Answer, Fitted, Metric, Task, ratio, schema_of
-from understudy.tasks.probabilities import fit_temperature, probabilities_of
+from understudy.tasks.base import NOTHING, TEXTS, Answer, Column, Fitted, Metric, Task, ratio, schema_of
+from understudy.tasks.probabilities import probabilities_of
 
 
 class Classification(Task):
@@ -16,7 +16,8 @@ class Classification(Task):
     Macro averages are over the classes that the labels have.
     """
 
-    label_type = "class"
+    columns = (*TEXTS, Column("label", "class"))
+    problem_type = "single_label_classification"
     reads_output = 'about["labels"][logits.argmax()]'
     calibrated = True
     metrics = (
@@ -31,9 +32,6 @@ class Classification(Task):
         Metric("f1", "F1"),  # of class 1, where there are two
     )
     example: ClassVar[dict[str, Any]] = {"text": "a gripping film , and a moving one", "label": "positive"}
-
-    def outputs(self, label_names: tuple[str, ...] | None) -> int:
-        return len(label_names or ())
 
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
         return outputs.argmax(axis=-1)
@@ -83,10 +81,6 @@ class Classification(Task):
         columns = ratio(hits, predicted), ratio(hits, support), ratio(2 * hits, support + predicted)
         rows = zip(self.names, *(one.tolist() for one in columns), support.tolist(), strict=True)
         return [dict(zip(("label", "precision", "recall", "f1", "support"), row, strict=True)) for row in rows]
-
-    def fit(self, outputs: np.ndarray, targets: np.ndarray) -> Fitted:
-        """The temperature: above 1 where a model is too sure of itself. It changes no label."""
-        return {"temperature": fit_temperature(outputs, targets)}
 
     def answers(self, outputs: np.ndarray, fitted: Fitted = NOTHING, *, brief: bool = False) -> list[Answer]:
         """The likeliest class with its probability, and the probabilities of all."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from understudy.tasks.base import NOTHING, Answer, Fitted, Metric, Task, ratio, schema_of
+from understudy.tasks.base import NOTHING, TEXTS, Answer, Column, Fitted, Metric, Task, ratio, schema_of
 
 
 class Similarity(Task):
@@ -15,7 +15,8 @@ class Similarity(Task):
     They are 0 where a constant makes them undefined.
     """
 
-    label_type = "number"
+    columns = (*TEXTS, Column("label", "number"))
+    problem_type = "regression"
     reads_output = "logits[0]"
     metrics = (
         Metric("pearson", "Pearson correlation", least=-1.0, hub="pearsonr"),
@@ -26,9 +27,6 @@ class Similarity(Task):
         "text_pair": "A man plays the guitar.",
         "label": 4.8,
     }
-
-    def outputs(self, label_names: tuple[str, ...] | None) -> int:
-        return 1
 
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
         return outputs[:, 0]
