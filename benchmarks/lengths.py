@@ -13,7 +13,6 @@ but for one row of twenty. `--teacher` takes a fine-tuned model in its place. A 
 from __future__ import annotations
 
 import argparse
-import copy
 import gzip
 import itertools
 import json
@@ -25,10 +24,9 @@ import time
 from pathlib import Path
 
 from understudy import load_recipe
-from understudy.models.text_model import TextModel
 from understudy.runs import controls
 from understudy.runs.preparation import prepare, resolve
-from understudy.runs.training import train_stage
+from understudy.runs.training import copies, train_stage
 
 SOURCE = Path(os.environ.get("UNDERSTUDY_DATA", "../shared/data"))
 VALIDATION = 1000  # rows at most
@@ -84,23 +82,24 @@ def trained(name: str, student: str, recipe: str, teacher: str | None, seed: int
             "student": {"kind": student}, "export": [], "seed": seed,
         }  # fmt: skip
         plan = prepare(resolve(load_recipe("hinton" if recipe == "alone" else recipe, values)))
-        stages = [(stage, plan.stage_rows(stage)) for stage in plan.recipe.stages]
-        model = TextModel(copy.deepcopy(plan.student.model), plan.student.tokenizer, plan.student.max_length)
+        stages = controls.stages_of("alone", plan) if recipe == "alone" else plan.stages
+        own = plan.first
+        students = copies({"": own.student})
         lines: list[dict] = []
         started = time.perf_counter()
-        for stage, rows in controls.stages_of("alone", plan) if recipe == "alone" else stages:
-            kept = None
-            if plan.keeps_logits(stage):
-                store = plan.store(folder / "outputs")
-                store.fill(plan.teacher, rows, device="cpu")
-                kept = store.logits(rows)
+        for stage in stages:
+            part, kept = stage.parts[""], {}
+            if part.keeps_logits:
+                store = own.store(folder / "outputs")
+                store.fill(own.teacher, part.rows, device="cpu")
+                kept[""] = store.logits(part.rows)
             lines.clear()
             steps = train_stage(
-                plan, model, stage, rows, kept, folder / stage.name, recipe, "cpu", write=lines.append
+                stage, {"": own.at(stage.stage)}, students, kept, folder / stage.stage.name, recipe, "cpu", write=lines.append
             ).steps  # fmt: skip
         curve = [round(line["validation"]["accuracy"], 4) for line in lines if "validation" in line]
     return {
-        "data": name, "classes": len(plan.rows.label_names or ()), "rows": len(plan.rows.train), "student": student, "recipe": recipe,
+        "data": name, "classes": len(own.rows.label_names or ()), "rows": len(own.rows.train), "student": student, "recipe": recipe,
         "teacher": "model" if teacher else "answers", "seed": seed, "updates": steps, "best": max(curve), "curve": curve,
         "seconds": round(time.perf_counter() - started, 1),
     }  # fmt: skip

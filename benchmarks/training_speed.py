@@ -30,7 +30,8 @@ from understudy.settings.data import DataSettings
 from understudy.settings.stage import TrainSettings
 from understudy.students import Blueprint
 from understudy.teachers.capture import logits_of
-from understudy.training.training import train
+from understudy.training.lesson import Lesson
+from understudy.training.train import Training, train
 
 BATCH = 32
 NAIVE_LENGTH = 128
@@ -64,9 +65,9 @@ def main() -> None:
         lines: list[dict] = []
         with tempfile.TemporaryDirectory() as checkpoints:
             train(
-                model, data, by_length(model, rows.validation.select(range(64))), task,
-                TrainSettings(epochs=99, max_steps=steps, batch_size=BATCH, learning_rate=1e-4, evaluations=1), objectives,
-                folder=Path(checkpoints), metric="accuracy", seed=0, name="ours", write=lines.append,
+                {"": Lesson(task, model, data, by_length(model, rows.validation.select(range(64))), objectives, "accuracy")},
+                TrainSettings(epochs=99, max_steps=steps, batch_size=BATCH, learning_rate=1e-4, evaluations=1),
+                Training(Path(checkpoints), 0, "ours", lines.append),
             )  # fmt: skip
         logged = [(line["step"], line["seconds"]) for line in lines if "seconds" in line and "loss" in line]
         (first, began), (last, ended) = logged[len(logged) // 10], logged[-2]

@@ -23,17 +23,17 @@ from understudy import parts
 from understudy.models.text_model import TextModel
 from understudy.programs.export import export
 from understudy.students import Blueprint
-from understudy.training import trainer
+from understudy.training import length
 
-LEAST_UPDATES = trainer.least_updates
+LEAST_UPDATES = length.least_updates
 # Hundreds of updates on a few tiny rows would take the suite an hour: trainings end with their epochs, except where a test is marked.
-trainer.least_updates = lambda settings: 0
+length.least_updates = lambda settings: 0
 
 
 @pytest.fixture(autouse=True)
 def _full_length(request, monkeypatch):
     if request.node.get_closest_marker("full_length") is not None:
-        monkeypatch.setattr(trainer, "least_updates", LEAST_UPDATES)
+        monkeypatch.setattr(length, "least_updates", LEAST_UPDATES)
 
 
 @pytest.fixture

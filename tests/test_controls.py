@@ -12,12 +12,11 @@ from understudy.data.rows import labelled
 from understudy.objectives import LayerObjective
 from understudy.programs.distill import distill
 from understudy.runs import controls
-from understudy.runs.multitask import control_stages, prepare_tasks, resolve_tasks
 from understudy.runs.preparation import prepare, resolve
 from understudy.settings.loading import for_several_tasks, load_recipe, packaged
 from understudy.settings.stage import Stage
 from understudy.signals import Signals
-from understudy.training.trainer import length
+from understudy.training.length import length
 
 pytestmark = pytest.mark.usefixtures("quick")
 MORE = {
@@ -36,29 +35,26 @@ def needs_no_teacher(term) -> bool:
 
 
 def planned(name: str, world, number_world, pretrained, raw) -> list:
-    """(plan, the student's stages with their updates, {control: its stages with their rows}) of each task of a recipe."""
-    if not for_several_tasks(name):
+    """(plan, the student's stages with their updates, {control: its parts}) of each task of a recipe."""
+    if for_several_tasks(name):
+        tasks = [
+            {"name": task, "task": kind, "teacher": {"models": [files.teacher]},
+             "data": {split: getattr(files, split) for split in ("train", "validation", "test", "transfer")}}
+            for task, kind, files in (("mood", "classification", world), ("likeness", "similarity", number_world))
+        ]  # fmt: skip
+        keys = {"tasks": tasks, "control": CONTROLS}
+    else:
         keys = world.keys | {"data.transfer": world.transfer, "data.raw": raw, "control": CONTROLS}
         keys |= MORE.get(name, lambda _: {})(pretrained)
-        plan = prepare(resolve(load_recipe(name, keys)))
-        made = [(stage, plan.updates(stage)) for stage in plan.recipe.stages]
-        return [(plan, made, {control: controls.stages_of(control, plan) for control in CONTROLS})]
-    tasks = [
-        {"name": task, "task": kind, "teacher": {"models": [files.teacher]},
-         "data": {split: getattr(files, split) for split in ("train", "validation", "test", "transfer")}}
-        for task, kind, files in (("mood", "classification", world), ("likeness", "similarity", number_world))
-    ]  # fmt: skip
-    together = prepare_tasks(resolve_tasks(load_recipe(name, {"tasks": tasks, "control": CONTROLS})))
-    counts = [together.updates(number) for number in range(len(together.recipe.stages))]
+    whole = prepare(resolve(load_recipe(name, keys)))
+    counts = [stage.length.updates for stage in whole.stages]
+    of_controls = {control: controls.stages_of(control, whole) for control in CONTROLS}
     return [
         (
             plan, list(zip(plan.recipe.stages, counts, strict=True)),
-            {
-                control: [of_tasks[task] for of_tasks, _ in control_stages(control, together)]
-                for control in CONTROLS
-            },
+            {control: [stage.parts.get(task) or stage.parts[""] for stage in stages] for control, stages in of_controls.items()},
         )
-        for task, plan in together.plans.items()
+        for task, plan in whole.tasks.items()
     ]  # fmt: skip
 
 
@@ -70,21 +66,23 @@ def test_every_control_of_every_recipe(name, world, number_world, pretrained, ra
     for plan, made, of_controls in planned(name, world, number_world, pretrained, raw):
         own = [(stage, count) for stage, count in made if stage.student is None]  # an assistant is another student
         for control, stages in of_controls.items():
-            makes = [length(len(rows), stage.train).updates for stage, rows in stages if stage.student is None]
+            makes = [
+                length([len(part.rows)], part.stage.train).updates for part in stages if part.stage.student is None
+            ]
             if control == "alone" or not for_several_tasks(name):  # there the tasks' rows count together
                 assert sum(makes) == sum(count for _, count in own)
-            for stage, rows in stages:
+            for stage, rows in ((part.stage, part.rows) for part in stages):
                 assert any(term.weight for term in stage.objectives) and len(rows)
                 if stage.masked_lm is None and stage.teacher == "given" and control == "pseudo_labels":
                     assert set(rows["identity"]) <= {row for taught in plan.taught_rows() for row in taught["identity"]}
-        alone, pseudo = ([stage for stage, _ in of_controls[control]] for control in CONTROLS)
+        alone, pseudo = ([part.stage for part in of_controls[control]] for control in CONTROLS)
 
         # Alone needs no teacher, anywhere, and every row that it learns a task from has a label.
-        for stage, rows in of_controls["alone"]:
+        for part in of_controls["alone"]:
+            stage, rows = part.stage, part.rows
             assert not any(term.make().hears_teacher for term in terms_of(stage) if term.weight)
             assert (stage.teacher, stage.self_average, stage.student) == ("given", None, None)
-            at = plan.at(stage)
-            assert not at.needs(stage) and not at.asks_live(stage) and not at.keeps_logits(stage)
+            assert not part.needs and not part.asks_live and not part.keeps_logits
             assert stage.masked_lm is not None or len(labelled(rows)) == len(rows)
         # What needs none is still there.
         for (stage, _), kept in zip(own, alone, strict=True):
@@ -187,15 +185,15 @@ def test_changed_rows_whose_label_survives(world, tmp_path):
     steps = [{"kind": "masking", "probability": 0.9}, {"kind": f"{tmp_path}/mine.py:Louder"}]
     keys = world.keys | {"data.transfer": world.transfer, "stages.0.augment": {"copies": 3, "steps": steps},
                          "student.hidden": 8}  # fmt: skip
-    plan = prepare(resolve(load_recipe("tang", keys)))
-    ((stage, rows),) = controls.stages_of("alone", plan)
-    own = plan.rows.train
+    whole = prepare(resolve(load_recipe("tang", keys)))
+    plan, (trained,) = whole.first, controls.stages_of("alone", whole)
+    stage, rows, own = trained.stage, trained.parts[""].rows, plan.rows.train
     texts = dict(zip(own["text"], own["label"], strict=True))
     assert len(rows) > len(own) and list(rows["identity"])[: len(own)] == list(own["identity"])
     assert len(set(rows["identity"])) == len(rows)
     for text, label in zip(rows["text"], rows["label"], strict=True):
         assert texts[text.rstrip("!")] == label, "another label, or a word masked"
-    assert stage.train.max_steps == plan.updates(plan.recipe.stages[0])
+    assert stage.train.max_steps == whole.stages[0].length.updates
     assert controls.kept("alone", plan.recipe) == [f"rows changed by {tmp_path}/mine.py:Louder (stage distillation)"]
     assert (np.asarray(plan.augmented["distillation"]["label"]) < 0).all(), "the student's are the teacher's to label"
 
@@ -222,7 +220,7 @@ def test_alone_blends_rows_without_a_teacher(world, tmp_path, understudy):
 
 def test_what_both_start_from_is_named(world, pretrained, tmp_path):
     def start(name="hinton", **changes) -> str:
-        return controls.start(prepare(resolve(load_recipe(name, world.keys | changes))))
+        return controls.start(prepare(resolve(load_recipe(name, world.keys | changes))).first)
 
     assert start() == "layers and word embeddings of the teacher"
     assert start(**{"teacher.pretrained": pretrained}) == "layers and word embeddings of the pretrained model"

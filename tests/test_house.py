@@ -12,7 +12,6 @@ import understudy
 SOURCE = Path(understudy.__file__).parent
 COMMANDS = [path.stem for path in sorted((SOURCE / "cli").glob("[a-z]*.py"))]
 LONG = {
-    "multitask.py": 490,
     "folder.py": 440,
     "advice.py": 425,
 }  # to be split with the one training and the one way in

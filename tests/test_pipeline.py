@@ -29,6 +29,7 @@ from understudy.programs.evaluate import evaluate
 from understudy.programs.finetune import finetune
 from understudy.programs.teach import teach
 from understudy.runs import checks, controls, made_rows, proof, training
+from understudy.runs.plan import Plan
 from understudy.runs.preparation import prepare, resolve
 from understudy.settings.base import StudentPart
 from understudy.settings.finetune import FinetuneSettings
@@ -64,11 +65,14 @@ def trainings(monkeypatch) -> list[dict]:
     """What every training of this test was given."""
     found, whole = [], training.train
 
-    def noted(student, rows, validation, task, settings, objectives, **more):
-        before = {name: value.clone() for name, value in student.model.state_dict().items()}
-        trained = whole(student, rows, validation, task, settings, objectives, **more)
-        found.append({"before": before, "after": student.model.state_dict(), "rows": rows, "objectives": objectives,
-                      "settings": settings, "steps": trained.steps, **more})  # fmt: skip
+    def noted(lessons, settings, shared):
+        (lesson,) = lessons.values()
+        network = lesson.model.model
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        trained = whole(lessons, settings, shared)
+        found.append({"before": before, "after": network.state_dict(), "rows": lesson.examples, "objectives": lesson.objectives,
+                      "settings": settings, "steps": trained.steps, "metric": lesson.metric, "name": shared.name,
+                      "seed": shared.seed})  # fmt: skip
         return trained
 
     monkeypatch.setattr(training, "train", noted)
@@ -126,12 +130,13 @@ def shelf_key(built: Recipe, control: str = "alone") -> str:
 
 @pytest.fixture(scope="module")
 def plan_of_controls(world):
-    return prepare(resolve(recipe(world)))
+    return prepare(resolve(recipe(world))).first
 
 
 def key_of(plan, control="alone", device="cpu", **changes) -> str:
     """The key of a plan whose recipe has other settings; the students in it stay."""
-    plan = replace(plan, recipe=plan.recipe.model_copy(update=changes))
+    recipe = plan.recipe.model_copy(update=changes)
+    plan = Plan(recipe, {"": replace(plan, recipe=recipe)})
     return controls.key(control, plan, controls.stages_of(control, plan), device)
 
 
@@ -285,7 +290,7 @@ def counted_again(run) -> None:
 def test_the_folder_holds_what_every_model_said(world, tmp_path):
     run = distill(recipe(world), tmp_path / "run")
     counted_again(run)
-    plan = prepare(resolve(recipe(world)))
+    plan = prepare(resolve(recipe(world))).first
     for name in run.facts["models"].keys() - {"ngrams"}:  # the baseline is no folder
         entry = run.facts["models"][name]
         model = TextModel.load(world.teacher if name == "teacher" else run.folder / name)
@@ -399,9 +404,10 @@ def test_half_precision_in_the_store_is_near(world, tmp_path):
 
 def test_preparing_writes_nothing(world, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    plan = prepare(resolve(recipe(world, stages__0__train__learning_rate=None)))
+    whole = prepare(resolve(recipe(world, stages__0__train__learning_rate=None)))
+    plan = whole.first
     assert not list(tmp_path.iterdir())
-    assert plan.updates(plan.recipe.stages[0]) == 24 and plan.rows.label_names == LABELS
+    assert whole.stages[0].length.updates == 24 and plan.rows.label_names == LABELS
     assert plan.recipe.stages[0].train.learning_rate == 1e-3  # of the kind of student, where the recipe leaves it open
 
 
@@ -502,18 +508,23 @@ def test_stopped_between_trainings_and_resumed(world, tmp_path, monkeypatch, mom
 
     train = training.train
 
-    def counted(*given, **settings):
-        trained.append(settings["name"])
-        return train(*given, **settings)
+    def counted(lessons, settings, shared):
+        trained.append(shared.name)
+        return train(lessons, settings, shared)
 
     monkeypatch.setattr(training, "train", counted)
+    saved = training.Trainings._saved
+
+    def saved_only_the_student(self, name, *given):
+        return saved(self, name, *given) if name == "student" else stop()
+
     place = {
-        "student saved": ("understudy.programs.distill.train_control",),
-        "control trained": (training.shutil, "copytree"),
-        "measuring": (proof, "compare"),
+        "student saved": (training.Trainings, "control", stop),
+        "control trained": (training.Trainings, "_saved", saved_only_the_student),
+        "measuring": (proof, "compare", stop),
     }
     with monkeypatch.context() as patch:
-        patch.setattr(*place[moment], stop)
+        patch.setattr(*place[moment])
         with pytest.raises(Stopped):
             distill(recipe(world), tmp_path / "run")
     run = distill(recipe(world), tmp_path / "run", resume=True)
@@ -532,8 +543,7 @@ def test_every_layer_map_is_said_by_the_name_of_its_objective(world):
     built = recipe(world, "mixkd", student={"kind": "teacher_layers", "count": 2}, stages__0__objectives=[
         stage | {"layers": [[1, 1]]}, stage | {"layers": [[2, 3]]}, {"kind": "labels"},
     ], stages__0__mixup__objectives=[{"kind": "patient", "layers": "final"}])  # fmt: skip
-    plan = prepare(resolve(built))
-    assert plan.layer_maps(plan.recipe.stages[0]) == {
+    assert prepare(resolve(built)).stages[0].parts[""].layer_maps() == {
         "hidden_states": [(1, 1)], "hidden_states_2": [(2, 3)], "mixed_patient": [(2, 3)],
     }  # fmt: skip
 
@@ -555,7 +565,7 @@ def test_rows_made_are_in_the_vocabulary_and_kept_for_going_on(world, tmp_path, 
     steps = [{"kind": "word_replacement", "vectors": str(vectors), "candidates": 2}]
     built = recipe(world, "minilm", student={"kind": "narrow", "layers": 2, "width": 8, "heads": 2}, control=[],
                    stages__0__augment={"copies": 2, "steps": steps}, stages__1__train__max_steps=2)  # fmt: skip
-    plan = prepare(resolve(built))
+    plan = prepare(resolve(built)).first
     made = plan.augmented["relations"]["text"][:]
     words = {word for text in made for word in text.split()}
     assert words - {word for text in plan.rows.texts for word in text.split()}, "nothing new was brought in"
@@ -574,7 +584,8 @@ def test_rows_made_are_in_the_vocabulary_and_kept_for_going_on(world, tmp_path, 
     monkeypatch.setattr(made_rows, "augmented", stopped)
     assert distill(built, tmp_path / "run", resume=True).finished
     assert (
-        prepare(resolve(built), run_folder=tmp_path / "run").augmented["relations"][:] == plan.augmented["relations"][:]
+        prepare(resolve(built), run_folder=tmp_path / "run").first.augmented["relations"][:]
+        == plan.augmented["relations"][:]
     )
 
 
@@ -611,7 +622,7 @@ def test_tokens_of_rows_that_one_of_both_cuts_short(world, tmp_path):
     again = recipe(
         world, "minilm", student={"kind": "pretrained", "model": str(tmp_path / "small")}, data__max_length=6
     )
-    assert prepare(resolve(again)).student.max_length == 6
+    assert prepare(resolve(again)).first.student.max_length == 6
 
 
 def test_attention_of_an_unknown_family_on_blended_rows(world, tmp_path, monkeypatch):
@@ -642,9 +653,9 @@ def test_the_student_hears_the_assistant_and_starts_anew(world, tmp_path, traini
     # The student's targets are the assistant's answers after its training, by row.
     assert not np.allclose(student["rows"].teacher_logits, assistant["rows"].teacher_logits, atol=0.05)
     with torch.no_grad():
-        model = prepare(resolve(chain(world))).assistants["assistant"]
+        model = prepare(resolve(chain(world))).first.assistants["assistant"]
         model.model.load_state_dict(assistant["after"])
-        rows = prepare(resolve(chain(world))).rows.train
+        rows = prepare(resolve(chain(world))).first.rows.train
         expected = model.model(**model.tokenizer(rows["text"][:], padding=True, return_tensors="pt")).logits
     np.testing.assert_allclose(student["rows"].teacher_logits, expected, atol=1e-4)
     assert alone["steps"] == student["steps"] != assistant["steps"], "the assistant's updates are not the student's"
@@ -681,10 +692,10 @@ def test_stopped_in_the_second_stage_and_resumed(world, tmp_path, trainings, mon
 
     train = training.train
 
-    def stopped(*given, folder, **settings):
-        if folder.name.endswith("second"):
+    def stopped(lessons, settings, shared):
+        if shared.folder.name.endswith("second"):
             raise Stopped
-        return train(*given, folder=folder, **settings)
+        return train(lessons, settings, shared)
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "train", stopped)
@@ -732,7 +743,8 @@ def test_augmented_rows_are_taught_and_learned_from(world, tmp_path, trainings):
     assert 60 < made <= 120 and any(f"{made} rows made from 60" in line for line in said)
     assert (np.asarray(student["rows"].labels[60:]) == -100).all() and np.isfinite(student["rows"].teacher_logits).all()
     assert (
-        len(Store(run.folder / "teacher_outputs", prepare(resolve(recipe(world))).teacher.fingerprint, 2)) >= made + 60
+        len(Store(run.folder / "teacher_outputs", prepare(resolve(recipe(world))).first.teacher.fingerprint, 2))
+        >= made + 60
     )
 
 
@@ -742,7 +754,7 @@ def test_stages_with_the_same_augmentation_share_its_rows(world):
     other = {"copies": 2, "steps": [{"kind": "masking", "probability": 0.3}]}
     three = [stages[0] | {"name": name, "augment": one} for name, one in (("a", augment), ("b", augment), ("c", other))]
     said = []
-    made = prepare(resolve(recipe(world, stages=three)), say=said.append).augmented
+    made = prepare(resolve(recipe(world, stages=three)), say=said.append).first.augmented
     assert made["b"] is made["a"] and len(made["c"]) > len(made["a"])
     assert [line.split(":")[0] for line in said if "rows made" in line] == ["Stage a", "Stage c"]
 
@@ -753,7 +765,7 @@ def test_a_recipe_says_how_chinese_is_cut(world, tmp_path):
     shortest = {"copies": 30, "steps": [{"kind": "ngram_sampling", "probability": 1.0, "longest": 1}]}
 
     def made(**words):
-        plan = prepare(resolve(recipe(world, data__transfer=transfer, stages__0__augment=shortest | words)))
+        plan = prepare(resolve(recipe(world, data__transfer=transfer, stages__0__augment=shortest | words))).first
         return {text for text in plan.augmented["distillation"]["text"] if text in "我喜欢北京演员"}
 
     assert made() == set("我喜欢北京演员")
@@ -763,14 +775,10 @@ def test_a_recipe_says_how_chinese_is_cut(world, tmp_path):
 def test_a_helper_process_writes_no_control(world, tmp_path, monkeypatch):
     """Several processes would write one folder at once."""
     distill(recipe(world), tmp_path / "first")
-    work = SimpleNamespace(
-        plan=prepare(resolve(recipe(world))),
-        run=SimpleNamespace(folder=tmp_path / "second"),
-        device="cpu",
-        say=lambda line: None,
-    )
+    run = SimpleNamespace(folder=tmp_path / "second")
+    work = training.Trainings(prepare(resolve(recipe(world))), run, {"": run}, {}, "cpu", lambda line: None)
     monkeypatch.setenv("RANK", "1")
-    found = training.train_control(work, "alone", tmp_path / ".controls")
+    found = work.control("alone", tmp_path / ".controls")[""]
     assert found.models[0].parameters and not (tmp_path / "second").exists()
 
 

@@ -84,7 +84,7 @@ def test_masked_language_modelling_sees_no_side_of_a_held_out_pair(pair_world, t
     transfer = write_rows(tmp_path / "transfer.jsonl", mixed)
     keys = {**pair_world.keys, "data.transfer": transfer, "stages.0.rows": ["transfer"]}
     said: list[str] = []
-    plan = prepare(resolve(load_recipe("well_read", keys)), said.append)
+    plan = prepare(resolve(load_recipe("well_read", keys)), said.append).first
     assert set(plan.stage_rows(plan.recipe.stages[0])["text"]) <= {"fun", "a film"}
     assert any("2 of 4 texts of transfer pairs are also texts of validation or test pairs" in line for line in said)
     assert len(plan.rows.transfer) == 3, "as pairs they are other rows"
@@ -220,7 +220,7 @@ def test_distilbert_starts_from_the_pretrained_model_and_drops_the_head(world, r
 def test_the_untrained_student_is_cut_from_the_pretrained_model(world, raw, pretrained):
     from understudy.runs.preparation import prepare, resolve
 
-    plan = prepare(resolve(distilbert(world, raw, pretrained)))
+    plan = prepare(resolve(distilbert(world, raw, pretrained))).first
     own = plan.student.model.state_dict()
     given = AutoModelForMaskedLM.from_pretrained(pretrained).state_dict()
     for old, new in ((0, 0), (1, 1)):
@@ -418,10 +418,12 @@ def test_a_student_teaches_itself_and_goes_on_where_it_was_stopped(world, tmp_pa
 def test_the_self_taught_student_hears_a_copy_of_itself(world, tmp_path, monkeypatch):
     heard = []
     train = training.train
-    monkeypatch.setattr(training, "train", lambda *given, **more: heard.append(more) or train(*given, **more))
+    monkeypatch.setattr(training, "train", lambda *given: heard.append(given) or train(*given))
     distill(averaged_self(world), tmp_path / "run")
-    (one,) = heard
-    assert one["self_average"] is not None and one["self_average"].model is not one["teacher"].model
+    ((lessons, _, shared),) = heard
+    (lesson,) = lessons.values()
+    own = SelfAveragedTeacher(lesson.model.model, shared.self_average)
+    assert own.model is not lesson.model.model
     batch = dict(tiny_tokenizer()(list(TEXTS), padding=True, return_tensors="pt"))
-    _, said = signals_of(one["self_average"].model, batch, Needs(logits=True))
+    _, said = signals_of(own.model, batch, Needs(logits=True))
     assert said.logits is not None and said.logits.shape == (len(TEXTS), 2)

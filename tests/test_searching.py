@@ -121,9 +121,10 @@ def test_no_trial_sees_the_test_rows(world, space, tmp_path, monkeypatch):
     hidden = {json.loads(line)["text"] for line in Path(world.test).read_text("utf-8").splitlines()}
     seen, train = [], trials.train_stage
 
-    def noted(plan, student, stage, rows, *more, **others):
-        seen.append({*rows["text"], *plan.rows.validation["text"], *plan.rows.test["text"]})
-        return train(plan, student, stage, rows, *more, **others)
+    def noted(stage, plans, *more, **others):
+        rows = plans[""].rows
+        seen.append({*stage.parts[""].rows["text"], *rows.validation["text"], *rows.test["text"]})
+        return train(stage, plans, *more, **others)
 
     monkeypatch.setattr(trials, "train_stage", noted)
 

@@ -18,12 +18,13 @@ from understudy.errors import RecipeError
 from understudy.models.text_model import TextModel
 from understudy.programs.distill import distill
 from understudy.programs.teach import teach
-from understudy.runs import controls, multitask
-from understudy.runs.multitask import prepare_tasks, resolve_tasks
+from understudy.runs import controls, training
+from understudy.runs.preparation import prepare, resolve
 from understudy.settings.loading import for_several_tasks, load_recipe, packaged
 from understudy.settings.recipe import Recipe
-from understudy.training.multitask import MixedBatches, MultitaskTrainer, length_together
-from understudy.training.training import Trained
+from understudy.training.length import length
+from understudy.training.lesson import LessonsTrainer, MixedBatches
+from understudy.training.train import Trained
 
 pytestmark = pytest.mark.usefixtures("quick")
 SEVERAL = [name for name in packaged() if for_several_tasks(name)]
@@ -66,27 +67,26 @@ def recipe(world, number_world):
 @pytest.fixture
 def trainings(monkeypatch) -> list[dict]:
     """What every training of this test was given."""
-    found, whole = [], multitask.train_together
+    found, whole = [], training.train
 
-    def noted(students, rows, validation, tasks, settings, objectives, **more):
+    def noted(lessons, settings, shared):
         before = {
-            name: {key: value.clone() for key, value in one.model.state_dict().items()}
-            for name, one in students.items()
+            name: {key: value.clone() for key, value in one.model.model.state_dict().items()}
+            for name, one in lessons.items()
         }
-        trained = whole(students, rows, validation, tasks, settings, objectives, **more)
-        found.append(
-            {
-                "before": before,
-                "rows": rows,
-                "objectives": objectives,
-                "settings": settings,
-                "steps": trained.steps,
-                **more,
-            }
-        )
+        trained = whole(lessons, settings, shared)
+        given = {
+            "before": before,
+            "lessons": lessons,
+            "settings": settings,
+            "name": shared.name,
+            "steps": trained.steps,
+        }
+        given["shares"] = {name: one.share for name, one in lessons.items()}
+        found.append(given)
         return trained
 
-    monkeypatch.setattr(multitask, "train_together", noted)
+    monkeypatch.setattr(training, "train", noted)
     return found
 
 
@@ -199,10 +199,10 @@ def test_the_recipe_of_a_run_gives_the_same_run(words, tmp_path, understudy):
 def test_each_task_has_objectives_that_it_can_have(recipe, tmp_path, trainings):
     distill(recipe(control=[]), tmp_path / "run")
     (student,) = trainings
-    assert described(student["objectives"]["mood"]) == [(0.5, "Labels"), (0.5, "SoftTargets")]
-    assert described(student["objectives"]["likeness"]) == [(0.5, "Labels"), (0.5, "LogitRegression")]
-    assert student["rows"]["mood"].teacher_logits.shape == (60, 2)
-    assert student["rows"]["likeness"].teacher_logits.shape == (60, 1)
+    assert described(student["lessons"]["mood"].objectives) == [(0.5, "Labels"), (0.5, "SoftTargets")]
+    assert described(student["lessons"]["likeness"].objectives) == [(0.5, "Labels"), (0.5, "LogitRegression")]
+    assert student["lessons"]["mood"].examples.teacher_logits.shape == (60, 2)
+    assert student["lessons"]["likeness"].examples.teacher_logits.shape == (60, 1)
     assert student["shares"] == {"mood": 8, "likeness": 8}
 
 
@@ -212,9 +212,9 @@ def test_a_task_without_a_teacher_is_taught_by_its_labels(name, recipe, tmp_path
     train = write_rows(tmp_path / "train.jsonl", some)
     run = distill(recipe(name, tasks__0__teacher__models=[], tasks__0__data__train=train), tmp_path / "run")
     student, alone = trainings
-    assert described(student["objectives"]["mood"]) == [(1.0, "Labels")]
-    assert student["rows"]["mood"].teacher_logits is None and len(student["rows"]["mood"]) == 40
-    assert len(student["objectives"]["likeness"]) == len(load_recipe(name).stages[0].objectives)
+    assert described(student["lessons"]["mood"].objectives) == [(1.0, "Labels")]
+    assert student["lessons"]["mood"].examples.teacher_logits is None and len(student["lessons"]["mood"].examples) == 40
+    assert len(student["lessons"]["likeness"].objectives) == len(load_recipe(name).stages[0].objectives)
     assert run.facts["mean"].keys() == {"student", "student_alone", "ngrams"}
     assert "teacher" not in run.facts["tasks"]["mood"]["value"] and "teacher" in run.facts["tasks"]["likeness"]["value"]
     assert not (run.folder / "mood" / "teacher_outputs").exists()
@@ -226,8 +226,8 @@ def test_an_ensemble_for_one_of_them(recipe, tmp_path, world):
     assert [task.teacher.combine for task in built.tasks] == ["arithmetic", "arithmetic"], (
         "the recipe's word counts for all tasks"
     )
-    together = prepare_tasks(resolve_tasks(built))
-    assert [len(plan.teacher.models) for plan in together.plans.values()] == [2, 1]
+    together = prepare(resolve(built))
+    assert [len(plan.teacher.models) for plan in together.tasks.values()] == [2, 1]
 
 
 def test_settings_for_all_tasks_and_for_one(recipe):
@@ -236,8 +236,8 @@ def test_settings_for_all_tasks_and_for_one(recipe):
     assert [task.teacher.dtype for task in built.tasks] == ["float16", "float16"]
     assert built.data.max_length is None, "moved"
     assert Recipe(**yaml.safe_load(built.dump())) == built
-    together = prepare_tasks(resolve_tasks(built))
-    assert [plan.student.max_length for plan in together.plans.values()] == [24, 16]
+    together = prepare(resolve(built))
+    assert [plan.student.max_length for plan in together.tasks.values()] == [24, 16]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_settings_for_all_tasks_and_for_one(recipe):
     [{"kind": "narrow", "width": 8, "vocabulary": "data"}, {"kind": "narrow", "width": 8, "vocabulary": "words"}],
 )
 def test_one_vocabulary_knows_the_texts_of_all_tasks(recipe, student):
-    plans = prepare_tasks(resolve_tasks(recipe(student=student))).plans
+    plans = prepare(resolve(recipe(student=student))).tasks
     assert plans["mood"].student.tokenizer is plans["likeness"].student.tokenizer
     for plan in plans.values():
         found = plan.student.tokenizer(plan.rows.texts)["input_ids"]
@@ -254,13 +254,13 @@ def test_one_vocabulary_knows_the_texts_of_all_tasks(recipe, student):
 
 def test_the_encoder_may_come_from_the_pretrained_model(recipe, world, pretrained):
     changes = {"student__layers": "all", "teacher__pretrained": pretrained}
-    plans = prepare_tasks(resolve_tasks(recipe("bam", **changes))).plans
+    plans = prepare(resolve(recipe("bam", **changes))).tasks
     own = plans["mood"].student.model.bert.state_dict()
     given = load_file(Path(pretrained) / "model.safetensors")
     assert all(torch.equal(value, given[f"bert.{name}"]) for name, value in own.items() if f"bert.{name}" in given)
     assert plans["mood"].student.model.bert is plans["likeness"].student.model.bert
     built = recipe("bam", student={"kind": "pretrained", "model": world.teacher})
-    plans = prepare_tasks(resolve_tasks(built)).plans
+    plans = prepare(resolve(built)).tasks
     layers = plans["likeness"].student.model.bert.encoder.layer
     assert len(layers) == 3
     assert torch.equal(
@@ -282,11 +282,14 @@ def test_controls_start_alike_and_make_as_many_updates(recipe, tmp_path, trainin
             assert all(torch.equal(one["before"][task][key], value) for key, value in student["before"][task].items())
         assert one["shares"] == student["shares"] == {"mood": 13, "likeness": 8}
         assert one["settings"].learning_rate == student["settings"].learning_rate
-    assert len(alone["rows"]["mood"]) == 60 and len(student["rows"]["mood"]) == len(pseudo["rows"]["mood"]) == 100
+    assert (
+        len(alone["lessons"]["mood"].examples) == 60
+        and len(student["lessons"]["mood"].examples) == len(pseudo["lessons"]["mood"].examples) == 100
+    )
     for task in ("mood", "likeness"):
-        ((weight, only),) = alone["objectives"][task]
-        assert weight > 0 and only.target == "gold" and alone["rows"][task].teacher_logits is None
-        assert [(one.target) for _, one in pseudo["objectives"][task]] == ["gold", "teacher"]
+        ((weight, only),) = alone["lessons"][task].objectives
+        assert weight > 0 and only.target == "gold" and alone["lessons"][task].examples.teacher_logits is None
+        assert [(one.target) for _, one in pseudo["lessons"][task].objectives] == ["gold", "teacher"]
 
 
 @pytest.mark.parametrize("name", SEVERAL)
@@ -296,64 +299,54 @@ def test_every_update_is_of_the_same_task_as_the_students(name, settings, power,
     """A law: the student has more rows of a task than a control has, but what a control learns from is mixed alike."""
     turns: dict[str, list[str]] = {}
 
-    def noted(students, rows, validation, tasks, settings, objectives, *, shares, seed, folder, **more):
-        order = MixedBatches(rows, settings.batch_size * settings.accumulation, shares=shares, seed=seed)
-        updates = length_together([len(own) for own in rows.values()], settings).updates
-        found = turns.setdefault(more["name"], [])
+    def noted(lessons, settings, shared):
+        rows, shares = ({name: getattr(one, what) for name, one in lessons.items()} for what in ("examples", "share"))
+        order = MixedBatches(rows, settings.batch_size * settings.accumulation, shares=shares, seed=shared.seed)
+        updates = length([len(own) for own in rows.values()], settings).updates
+        found = turns.setdefault(shared.name, [])
         for epoch in range(updates):
             order.set_epoch(epoch)
             found += [task for task, _ in order]
         del found[updates:]
         return Trained(updates, 0.0, 0.5, updates, "float32")
 
-    monkeypatch.setattr(multitask, "train_together", noted)
+    monkeypatch.setattr(training, "train", noted)
     changes = {f"stages__0__train__{key}": value for key, value in settings.items()} | {
         "stages__0__sampling_power": power
     }
     built = recipe(name, control=["alone", "pseudo_labels"], tasks__0__data__transfer=world.transfer, **changes)
-    together = prepare_tasks(resolve_tasks(built))
-    assert len({len(rows) for _, rows in together.stages[0].values()}) == 2, "one task has more rows than the other"
-    for number, of_tasks in enumerate(together.stages):
-        given = {"student": (of_tasks, together.shares(number))} | {
-            control: multitask.control_stages(control, together)[number] for control in controls.MAKE
-        }
-        for who, (stages, shares) in given.items():
+    plan = prepare(resolve(built))
+    assert len({len(part.rows) for part in plan.stages[0].parts.values()}) == 2, "one task has more rows than the other"
+    students = {task: one.student for task, one in plan.tasks.items()}
+    trained = {"student": plan.stages} | {control: controls.stages_of(control, plan) for control in controls.MAKE}
+    for who, stages in trained.items():
+        for stage in stages:
             kept = {
-                task: np.zeros((len(rows), together.plans[task].outputs), np.float32)
-                for task, (stage, rows) in stages.items()
-                if together.plans[task].keeps_logits(stage)
+                task: np.zeros((len(part.rows), part.plan.outputs), np.float32)
+                for task, part in stage.parts.items()
+                if part.keeps_logits
             }
-            multitask.train_stage(
-                together,
-                multitask.copies(together),
-                stages,
-                kept,
-                shares,
-                tmp_path,
-                who,
-                "cpu",
-                write=lambda line: None,
-            )
+            training.train_stage(stage, plan.tasks, students, kept, tmp_path, who, "cpu", write=lambda line: None)
     assert turns["student"] == turns["alone"] == turns["pseudo labels"] and len(set(turns["student"])) == 2
 
 
 def test_a_control_makes_as_many_updates_of_each_task(recipe, tmp_path, monkeypatch, world):
     """Counted in the training itself."""
     turns: dict[str, Counter] = {}
-    step, train = MultitaskTrainer.training_step, multitask.train_together
+    step, train = LessonsTrainer.training_step, training.train
 
     def counted(self, model, inputs, *given):
-        turns[now[0]][inputs["student"]["task"]] += 1
+        turns[now[0]][inputs["task"]] += 1
         return step(self, model, inputs, *given)
 
-    def named(*given, name, **more):
-        now[:] = [name]
-        turns[name] = Counter()
-        return train(*given, name=name, **more)
+    def named(lessons, settings, shared):
+        now[:] = [shared.name]
+        turns[shared.name] = Counter()
+        return train(lessons, settings, shared)
 
     now = [""]
-    monkeypatch.setattr(MultitaskTrainer, "training_step", counted)
-    monkeypatch.setattr(multitask, "train_together", named)
+    monkeypatch.setattr(LessonsTrainer, "training_step", counted)
+    monkeypatch.setattr(training, "train", named)
     built = recipe(control=["alone", "pseudo_labels"], tasks__0__data__transfer=world.transfer)
     distill(built, tmp_path / "run")
     assert turns.keys() == {"student", "student alone", "student pseudo labels"}
@@ -380,6 +373,63 @@ def test_a_control_is_trained_once_for_the_same_setting(recipe, tmp_path, traini
         assert own[0] == own[1] != []
     distill(recipe(stages__0__sampling_power=0.5), tmp_path / "third", say=said.append)
     assert [one["name"] for one in trainings[3:]] == ["student", "student alone"], "other shares are another control"
+
+
+# --- what one task can have, several can
+
+
+NARROW = {"kind": "narrow", "layers": 2, "width": 8, "heads": 2}
+TOGETHER = {
+    "augmentation": {"stages__0__augment": {"copies": 2, "steps": [{"kind": "masking", "probability": 0.3}]}},
+    "mixup": {"stages__0__mixup": {"objectives": [{"kind": "labels"}, {"kind": "soft_targets"}]}},
+    "the mean of its own weights": {"stages__0__teacher": "self"},
+    "layers": {"student": NARROW, "stages__0__objectives": [{"kind": "hidden_states"}, {"kind": "relations"}]},
+    "an assistant": {"stages": [
+        {"name": "assistant", "student": {"kind": "teacher_layers"}, "objectives": [{"kind": "labels"}, {"kind": "soft_targets"}],
+         "train": TRAIN},
+        {"name": "distillation", "teacher": "previous", "objectives": [{"kind": "soft_targets"}], "train": TRAIN},
+    ], "student": NARROW},
+    "plain text": {"stages": [
+        {"name": "pretraining", "masked_lm": {}, "rows": ["raw", "train"], "objectives": [{"kind": "labels"}], "train": TRAIN},
+        {"name": "distillation", "objectives": [{"kind": "labels"}, {"kind": "soft_targets"}], "train": TRAIN},
+    ]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TOGETHER)
+def test_what_one_task_can_have_several_can(what, recipe, tmp_path, trainings, raw):
+    more = {"data__raw": raw} if what == "plain text" else {}
+    short = {"stages__0__train__max_steps": 4} if "stages" not in TOGETHER[what] else {}
+    run = distill(recipe(**TOGETHER[what], **more, **short), tmp_path / "run")
+    assert run.finished and all(
+        (run.folder / task / "student" / "config.json").is_file() for task in ("mood", "likeness")
+    )
+    first = trainings[0]
+    if what == "plain text":
+        ((name, lesson),) = first["lessons"].items()
+        assert name == "" and len(lesson.examples) + len(lesson.validation) > 60, (
+            "the texts of both tasks and the plain text"
+        )
+        for folder in (run.folder / "mood", run.folder / "likeness", run.folder):
+            lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+            assert any(line["stage"] == "pretraining" and "loss/labels" in line for line in lines), (
+                "it is of every task"
+            )
+        return
+    mood, likeness = first["lessons"]["mood"], first["lessons"]["likeness"]
+    assert mood.model.model.base_model is likeness.model.model.base_model
+    if what == "augmentation":
+        assert len(mood.examples) > 60 and np.isfinite(likeness.examples.teacher_logits).all()
+        assert (run.folder / "mood" / "made_rows").is_dir()
+    if what == "mixup":
+        assert [type(one).__name__ for _, one in likeness.mixup.objectives] == ["Labels", "LogitRegression"]
+        assert mood.teacher is not likeness.teacher is not None
+    if what == "layers":
+        assert mood.examples.teacher_logits is None and mood.teacher is not likeness.teacher
+    if what == "an assistant":
+        second = trainings[1]["lessons"]
+        assert not np.allclose(second["mood"].examples.teacher_logits, mood.examples.teacher_logits)
+        assert {one["name"] for one in trainings} == {"student", "student alone"}
 
 
 # --- stopped, and gone on with
@@ -499,27 +549,14 @@ REFUSED = {
         ["--set", "data.train=x"],
         "data.train: a recipe with tasks has it in each task, as tasks.0.data.train",
     ),
-    "plain text": (["--raw", "x.txt"], "data.raw: a recipe with tasks has it in each task"),
+    "plain text of one task": (
+        ["--set", "tasks.0.data.raw=x"],
+        "task mood: data.raw is for all tasks of a recipe; give it beside",
+    ),
     "two of one name": (["--set", "tasks.1.name=mood"], "task names must be different; got mood, mood"),
     "no encoder": (
         ["--student", "bilstm"],
         "student bilstm has no encoder for tasks to share; use teacher_layers, narrow or pretrained",
-    ),
-    "augmentation": (
-        ["--set", "stages.0.augment={copies: 2, steps: [{kind: masking}]}"],
-        "stages.0.augment: not supported in a recipe with tasks",
-    ),
-    "mixup": (
-        ["--set", "stages.0.mixup={objectives: [{kind: labels}]}"],
-        "stages.0.mixup: not supported in a recipe with tasks",
-    ),
-    "an assistant": (
-        ["--set", "stages.0.teacher=self"],
-        "stages.0.teacher is 'self', but each task of a recipe has its own teacher",
-    ),
-    "layers": (
-        ["--set", "stages.0.objectives=[{kind: hidden_states}]"],
-        "task mood: stage distillation uses hidden states or attention",
     ),
     "a teacher of another task": (
         ["--set", "tasks.0.task=similarity"],

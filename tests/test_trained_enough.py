@@ -1,6 +1,5 @@
 """The law of default lengths: on little data of any number of classes, whatever the teacher gives, the student is no worse than alone."""
 
-import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from understudy.models.text_model import TextModel
 from understudy.runs import controls
 from understudy.runs.plan import Plan
 from understudy.runs.preparation import prepare, resolve
-from understudy.runs.training import train_stage
+from understudy.runs.training import copies, train_stage
 from understudy.settings.loading import for_several_tasks, packaged
 from understudy.teachers.teacher import logits_of_probabilities
 from understudy.training.masked_lm import with_head
@@ -82,17 +81,18 @@ def toy(tmp_path_factory):
 
 def best(plan: Plan, control: str | None, folder: Path) -> float:
     """Accuracy on validation rows of the student, or of its control, trained as a run trains it."""
-    stages = [(stage, plan.stage_rows(stage)) for stage in plan.recipe.stages]
-    student = TextModel(copy.deepcopy(plan.student.model), plan.student.tokenizer, plan.student.max_length)
-    for stage, rows in controls.stages_of(control, plan) if control else stages:
-        kept = None
-        if plan.keeps_logits(stage):
-            store = plan.store(folder / "outputs")
-            store.fill(plan.teacher, rows, device="cpu")
-            kept = store.logits(rows)
+    own = plan.first
+    students = copies({"": own.student})
+    for stage in controls.stages_of(control, plan) if control else plan.stages:
+        part, kept = stage.parts[""], {}
+        if part.keeps_logits:
+            store = own.store(folder / "outputs")
+            store.fill(own.teacher, part.rows, device="cpu")
+            kept[""] = store.logits(part.rows)
+        checkpoints = folder / f"{control}-{stage.stage.name}"
         found = train_stage(
-            plan, student, stage, rows, kept, folder / f"{control}-{stage.name}", "toy", "cpu", write=lambda line: None
-        )  # fmt: skip
+            stage, {"": own.at(stage.stage)}, students, kept, checkpoints, "toy", "cpu", write=lambda line: None
+        )
     return found.best
 
 

@@ -12,11 +12,10 @@ from understudy.programs.distill import distill
 from understudy.reporting.advice import findings, headline, lines
 from understudy.reporting.comparison import read_runs
 from understudy.reporting.table import figure_name, table_cells, verdict
-from understudy.runs import multitask
 from understudy.runs.controls import stages_of
 from understudy.runs.preparation import gather, prepare, resolve
 from understudy.settings.loading import load_recipe, packaged
-from understudy.training.training import Progress
+from understudy.training.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("quick")
 made = Progress.__init__
@@ -109,7 +108,7 @@ def test_labelled_test_rows_measure_quality_as_ever(world, tmp_path):
 
 
 def test_labelled_validation_rows_are_the_test_rows(world, tmp_path):
-    rows = prepare(resolve(recipe(world, tmp_path, data__validation=world.validation))).rows
+    rows = prepare(resolve(recipe(world, tmp_path, data__validation=world.validation))).first.rows
     assert rows.labelled_by_teacher == () and rows.test_is_validation and len(rows.test) == 30
 
 
@@ -138,7 +137,7 @@ def test_every_recipe_learns_from_the_teacher_or_says_what_it_lacks(world, tmp_p
         return
     assert "alone" not in found.recipe.control and not found.recipe.calibrate
     for stage in found.recipe.stages:
-        assert stage.masked_lm or any(one.hears_teacher for _, one in found.at(stage).objectives(stage))
+        assert stage.masked_lm or any(one.hears_teacher for _, one in found.first.part(stage).objectives)
         for control in found.recipe.control:
             assert stages_of(control, found)
 
@@ -181,7 +180,7 @@ def test_several_tasks_need_labelled_rows(world, tmp_path):
     keys = {"tasks": [{"name": "mood", "task": "classification", "teacher": {"models": [world.teacher]},
                        "data": {"transfer": unlabelled(tmp_path)}}]}  # fmt: skip
     with pytest.raises(RecipeError, match="without any labels, distil it alone"):
-        multitask.resolve_tasks(load_recipe("bam", keys))
+        resolve(load_recipe("bam", keys))
 
 
 def test_answers_that_cannot_be_used_are_neither_learned_nor_measured(world, tmp_path):

@@ -1,6 +1,7 @@
 """`DistillationTrainer` in a user's own script, and what must not change its result."""
 
 import copy
+import inspect
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 from torch import nn
-from transformers import TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 import understudy
 from tiny import LABELS, tiny_rows, tiny_teacher
@@ -29,7 +30,7 @@ from understudy.students import Blueprint
 from understudy.students.bilstm import BiLSTM
 from understudy.students.narrow import Narrow
 from understudy.training.mixup import Mixup
-from understudy.training.trainer import DistillationTrainer
+from understudy.training.trainer import PRIVATE, DistillationTrainer
 
 ROWS = tiny_rows(24)
 BOTH = [(0.3, Labels()), (0.7, SoftTargets(temperature=2.0))]
@@ -303,9 +304,10 @@ def test_the_teacher_stays_as_it_is_and_without_dropout(tmp_path):
     before = copy.deepcopy(teacher.model.state_dict())
     teacher.model.train()
     trainer = trained(student, plain_rows(student), tmp_path, teacher=teacher.model)
-    assert not trainer.teacher.training
-    assert all(torch.equal(value, before[name]) for name, value in trainer.teacher.state_dict().items())
-    assert all(parameter.grad is None for parameter in trainer.teacher.parameters())
+    (terms,) = trainer.terms.values()
+    assert not terms.teacher.training
+    assert all(torch.equal(value, before[name]) for name, value in terms.teacher.state_dict().items())
+    assert all(parameter.grad is None for parameter in terms.teacher.parameters())
 
 
 def test_evaluation_returns_logits_only(tmp_path):
@@ -403,3 +405,25 @@ def test_logit_regression_of_a_number(tmp_path):
         gradient_accumulation_steps=8,
     )
     assert apart(whole, parts) < 2e-6 and np.isfinite(logged(parts, "loss")).all()
+
+
+def test_law_the_private_methods_that_are_overridden_are_named_and_there():
+    """`transformers` may change them in any release: what it calls must still be what is overridden."""
+    whole = vars(Trainer)
+    overridden = {
+        name
+        for name in vars(DistillationTrainer)
+        if name.startswith("_") and not name.startswith("__") and name in whole
+    }
+    assert overridden == set(PRIVATE)
+    for name in PRIVATE:
+        own, given = (inspect.signature(vars(one)[name]).parameters for one in (DistillationTrainer, Trainer))
+        assert list(own) == list(given), name
+
+
+def test_the_arguments_of_the_caller_stay_as_they_are(tmp_path):
+    arguments = TrainingArguments(tmp_path, use_cpu=True, report_to="none")
+    before = arguments.to_json_string()
+    student = small_student()
+    DistillationTrainer(student.model, arguments, objectives=[(1.0, Labels())], train_dataset=plain_rows(student))
+    assert arguments.to_json_string() == before

@@ -23,9 +23,12 @@ from understudy.settings.stage import TrainSettings
 from understudy.students import Blueprint
 from understudy.students.bilstm import BiLSTM
 from understudy.tasks.classification import Classification
-from understudy.training import training
+from understudy.training import length as lengths
+from understudy.training import train as module
+from understudy.training.length import length
+from understudy.training.lesson import Lesson
 from understudy.training.precision import bfloat16_agrees
-from understudy.training.training import last_whole_checkpoint, train
+from understudy.training.train import Training, last_whole_checkpoint, train
 
 SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 8, "learning_rate": 1e-2, "evaluations": 6}
 
@@ -69,11 +72,12 @@ def run(
         if stop_at is not None and line["step"] == stop_at and "loss" in line:
             raise Stopped
 
-    said = train(
-        student, examples_of(student, TRAIN, KEPT, balanced=balanced), by_length(student, VALIDATION), Classification(),
-        TrainSettings(**(SETTINGS | settings)), objectives or [(0.5, Labels()), (0.5, SoftTargets())], folder=folder / "checkpoints",
-        metric="accuracy", seed=seed, name="student", write=write, device="cpu", report_to=report_to,
+    lesson = Lesson(
+        Classification(), student, examples_of(student, TRAIN, KEPT, balanced=balanced), by_length(student, VALIDATION),
+        objectives or [(0.5, Labels()), (0.5, SoftTargets())], "accuracy",
     )  # fmt: skip
+    shared = Training(folder / "checkpoints", seed, "student", write, "cpu", report_to=report_to)
+    said = train({"": lesson}, TrainSettings(**(SETTINGS | settings)), shared)
     return said, student, [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
@@ -209,16 +213,14 @@ def test_a_lengthened_training_is_resumed_with_its_patience(tmp_path, stop_at, m
 
 def test_the_control_is_stopped_as_the_student_is(monkeypatch):
     """A control is told a number of updates; it keeps the least number, and with it the patience."""
-    from understudy.training import trainer
-
-    monkeypatch.setattr(trainer, "least_updates", lambda settings: settings.min_updates or 0)
+    monkeypatch.setattr(lengths, "least_updates", lambda settings: settings.min_updates or 0)
     settings = TrainSettings(epochs=2, batch_size=32, min_updates=300)
-    student = trainer.length(100, settings)
-    control = trainer.length(50, settings.model_copy(update={"max_steps": student.updates}))
+    student = length([100], settings)
+    control = length([50], settings.model_copy(update={"max_steps": student.updates}))
     assert (student.updates, student.patience) == (control.updates, control.patience) == (300, 4)
-    many = trainer.length(100_000, settings)
+    many = length([100_000], settings)
     assert (many.updates, many.patience, many.by_epochs) == (6250, None, True)
-    assert trainer.length(100_000, settings.model_copy(update={"max_steps": many.updates})).patience is None
+    assert length([100_000], settings.model_copy(update={"max_steps": many.updates})).patience is None
 
 
 @pytest.mark.parametrize(("fraction", "rates"), [(0.5, [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]), (0.0, [1.0] * 6)])
@@ -333,8 +335,8 @@ def test_bfloat16_is_refused_where_it_is_no_number():
     (True, True, "bfloat16"), (True, False, "float32"), (False, True, "float32"),
 ])  # fmt: skip
 def test_precision_is_decided_by_processor_and_check(tmp_path, monkeypatch, caplog, there, agrees, expected):
-    monkeypatch.setattr(training, "has_bfloat16", lambda device: there)
-    monkeypatch.setattr(training, "bfloat16_agrees", lambda *_: agrees)
+    monkeypatch.setattr(module, "has_bfloat16", lambda device: there)
+    monkeypatch.setattr(module, "bfloat16_agrees", lambda *_: agrees)
     said, student, _ = run(tmp_path, max_steps=2)
     assert said.precision == expected
     assert {parameter.dtype for parameter in student.model.parameters()} == {torch.float32}

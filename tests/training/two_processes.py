@@ -24,8 +24,9 @@ from understudy.students.bilstm import BiLSTM
 from understudy.students.narrow import Narrow
 from understudy.tasks.classification import Classification
 from understudy.tasks.similarity import Similarity
-from understudy.training import multitask
-from understudy.training.multitask import train_together
+from understudy.training import train as the_training
+from understudy.training.lesson import Lesson
+from understudy.training.train import Training, train
 from understudy.training.trainer import DistillationTrainer
 
 
@@ -100,15 +101,18 @@ def train_on_two_tasks(folder: str, *, batch_size: int) -> dict[str, TextModel]:
             "text": [row["text"] for row in own], "label": [LABELS.index(row["label"]) if name == "mood" else row["label"] for row in own],
         })) for name, own in rows.items()
     }  # fmt: skip
-    arguments = multitask.arguments_for
-    multitask.arguments_for = lambda *given, **more: arguments(*given, optim="sgd", **more)
+    arguments = the_training.arguments_for
+    the_training.arguments_for = lambda *given, **more: arguments(*given, optim="sgd", **more)
     settings = TrainSettings(epochs=2, batch_size=batch_size, learning_rate=0.05, clip_norm=None, schedule="constant",
                              evaluations=1, precision="float32")  # fmt: skip
-    train_together(
-        students, data, data, {"mood": (Classification(), "accuracy"), "count": (Similarity(), "pearson")}, settings,
-        {name: [(1.0, Labels())] for name in rows}, shares={"mood": 4, "count": 3}, folder=Path(folder), seed=0, name="student",
-        write=run.writer("student", "only"), device="cpu",
-    )  # fmt: skip
+    lessons = {
+        name: Lesson(task, students[name], data[name], data[name], [(1.0, Labels())], metric, share=share)
+        for name, task, metric, share in (
+            ("mood", Classification(), "accuracy", 4),
+            ("count", Similarity(), "pearson", 3),
+        )
+    }
+    train(lessons, settings, Training(Path(folder), 0, "student", run.writer("student", "only"), "cpu"))
     return students
 
 

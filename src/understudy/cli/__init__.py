@@ -63,6 +63,7 @@ def main() -> None:
     from understudy.cli._options import forget_notes
     from understudy.errors import UnderstudyError
     from understudy.installation import namesake_warning
+    from understudy.machine import reuse_memory
 
     forget_notes()
     if warning := namesake_warning():
@@ -72,6 +73,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # Threads that spin while they wait steal the processor from whoever they wait for: on a busy machine ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    reuse_memory()
     try:
         app()
     except UnderstudyError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -129,7 +130,6 @@ def rows(where: str, lines: Iterable[str], dialect: Dialect, wanted: Collection[
     Raises:
         DataError: as `read`.
     """
-    csv.field_size_limit(2**31 - 1)  # the default refuses texts of more than 128 KiB
     numbered = _numbered(where, lines, dialect)
     line, header = next(numbered, (1, []))
     first = next(numbered, None)
@@ -145,12 +145,26 @@ def rows(where: str, lines: Iterable[str], dialect: Dialect, wanted: Collection[
             yield taken
 
 
+@contextmanager
+def any_length() -> Iterator[None]:
+    """Inside, `csv` reads fields of any length; its default refuses texts of more than 128 KiB. The caller's limit is back after it."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
 def _numbered(where: str, lines: Iterable[str], dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """Rows that hold something, each with the number of its first line: a quoted field may run over several."""
     reader = _reader(islice(lines, dialect.skip, None), dialect.mark, quoted=dialect.quoted, spaced=dialect.spaced)
     line = 1 + dialect.skip
     try:
-        for row in reader:
+        while True:
+            with any_length():
+                row = next(reader, None)
+            if row is None:
+                return
             if row:
                 yield line, row
             line = reader.line_num + 1 + dialect.skip

@@ -131,7 +131,7 @@ class Examples(Dataset):
             batch["teacher"] = batch_of(self.teacher, rows)
         if self.teacher_logits is not None:
             batch.setdefault("teacher", {})["logits"] = tensor(self.teacher_logits[rows])
-        return batch | {"counted": counted(batch)}
+        return batch | {"counted": torch.ones_like(batch["labels"], dtype=torch.bool)}
 
 
 def batch_of(fields: Fields, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
@@ -144,14 +144,6 @@ def tensor(values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.float32 if values.dtype.kind == "f" else np.int64))
 
 
-def counted(batch: Batch) -> torch.Tensor:
-    """Which positions of a batch objectives on labels and logits count: every row; every token, where tokens have labels."""
-    if "labels" in batch and batch["labels"].dim() == 2:
-        return batch["student"]["attention_mask"].bool()
-    first = next(iter(batch["student"].values()))
-    return torch.ones(len(first), dtype=torch.bool, device=first.device)
-
-
 def nested(batch: Mapping[str, Any]) -> Batch:
     """A batch as it is here, of one in which a prefix tells the teacher's columns."""
     found: Batch = {"student": {}, "teacher": {}}
@@ -160,7 +152,10 @@ def nested(batch: Mapping[str, Any]) -> Batch:
             found[name] = value
         else:
             found["teacher" if name.startswith(TEACHER) else "student"][name.removeprefix(TEACHER)] = value
-    return found | {"counted": counted(found)}
+    first = next(iter(found["student"].values()))
+    tokens = "labels" in found and found["labels"].dim() == 2  # a label for each
+    mask = found["student"]["attention_mask"] if tokens else first.new_ones(len(first))
+    return found | {"counted": mask.bool()}
 
 
 class Collator:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from understudy.data.examples import Batch, Examples, batch_of, counted, fields_of
+from understudy.data.examples import Batch, Examples, batch_of, fields_of
 from understudy.data.tables import UNLABELLED
 from understudy.models.view import Fields
 
@@ -68,7 +68,7 @@ class MaskedRows(Examples):
             known = self.teacher["input_ids"].take(rows).flat
             known = np.where(hidden == ids.flat, known, self.as_teacher[hidden])
             batch["teacher"] = batch_of(_with_ids(self.teacher, rows, known), every)
-        return batch | {"counted": counted(batch)}
+        return batch | {"counted": batch["student"]["attention_mask"].bool()}
 
     def _masked(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """The token ids of a row with some of them hidden, and what these are."""

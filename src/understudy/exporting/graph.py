@@ -155,11 +155,20 @@ def _forget_origin(graph_of: Any) -> None:
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Without the exporter's remarks on packages that are not installed, and the quantizer's advice."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    # The exporter's loggers stand below these; the quantizer writes to the root itself.
+    remarking = {logger: logger.level for logger in map(logging.getLogger, ("torch.onnx", "onnxscript", "onnx_ir"))}
+    logging.root.addFilter(_is_error)
+    for logger in remarking:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(before)
+        logging.root.removeFilter(_is_error)
+        for logger, level in remarking.items():
+            logger.setLevel(level)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR

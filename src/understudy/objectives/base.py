@@ -20,6 +20,7 @@ class Objective(nn.Module, ABC):
     """
 
     progress: float = 0.0  # share of the stage's updates that are made; whoever trains keeps it current
+    prepared: bool = False  # whether `prepare` was called; whoever calls it says so
 
     @property
     def needs(self) -> Needs:
@@ -50,7 +51,7 @@ class Objective(nn.Module, ABC):
         del labels, student, teacher
 
     def counted(self, batch: Mapping[str, Any]) -> Tensor:
-        """Which positions of a batch the term counts, as booleans. Here: every row; every token, where tokens have labels."""
+        """Which positions of a batch the term counts, as booleans. Here: all that the rows have."""
         return batch["counted"]
 
     @abstractmethod

@@ -10,10 +10,10 @@ from understudy.errors import UserError
 from understudy.machine import find_device, is_helper, main_process_first
 from understudy.runs.folder import Run, Say, check
 from understudy.runs.made_rows import keep_made_rows
-from understudy.runs.preparation import prepare, resolve
-from understudy.runs.proof import prove
+from understudy.runs.preparation import about, prepare, resolve
+from understudy.runs.proof import prove, summarise
 from understudy.runs.shipping import ship
-from understudy.runs.training import Trainings, fill_store, train_control, train_student
+from understudy.runs.training import Trainings, fill_store
 from understudy.settings.calling import Source, recipe_of, silent
 from understudy.settings.recipe import Recipe
 
@@ -27,6 +27,9 @@ def distill(
     overwrite: bool = False, device: str | None = None, shelf: str | Path | None = None, command: str = "", say: Say | None = print,
 ) -> Run:  # fmt: skip
     """Train a small student to imitate a teacher, measure it beside its controls, and write it all into a run folder.
+
+    A recipe with tasks trains one student for all of them, each taught by its own teacher. `out/TASK` is then a run folder of its own for
+    each, with a student that works alone (the encoders in them are equal), and `out/facts.json` sums up.
 
     Args:
         recipe: a packaged recipe by name (`understudy list recipes`), a .yaml file, or a `Recipe`.
@@ -56,16 +59,9 @@ def distill(
         text_pair=text_pair, label=label, task=task, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size,
         max_length=max_length, temperature=temperature, seed=seed, settings=settings,
     )  # fmt: skip
-    say = say or silent
+    recipe, say = resolve(recipe), say or silent
     out, device = Path(out), find_device(device)
-    shelf = Path(shelf or out.parent / ".controls")
-    if recipe.tasks is not None:
-        from understudy.runs.multitask import distill_tasks  # it knows this file
-
-        return distill_tasks(
-            recipe, out, resume=resume, overwrite=overwrite, device=device, shelf=shelf, command=command, say=say
-        )
-    recipe = resolve(recipe)
+    cache = Path(shelf or out.parent / ".controls")
     with main_process_first(device):
         resume = resume or is_helper()
         check(out, recipe.dump(), resume=resume, overwrite=overwrite)
@@ -74,18 +70,30 @@ def distill(
         if run.finished:
             say(f"{out} is a finished run; nothing to do")
             return run
-        keep_made_rows(plan, run.folder)
+        runs = {name: run.of(name, inputs=one.inputs, device=device) for name, one in plan.tasks.items()}
+        for name, one in plan.tasks.items():
+            keep_made_rows(one, runs[name].folder)
         try:
-            store = fill_store(plan, run.folder, device, say)
+            stores = {
+                name: fill_store(one, runs[name].folder, device, about(name, say))
+                for name, one in plan.tasks.items()
+                if one.recipe.teacher.models
+            }
         except UserError:
             run.discard()
             raise
-    work = Trainings(plan, run, store, device, say)
-    models = {"student": train_student(work)}
+    work = Trainings(plan, run, runs, stores, device, say)
+    models = {"student": work.student()}
     for control in recipe.control:
-        models[f"student_{control}"] = train_control(work, control, shelf)
+        models[f"student_{control}"] = work.control(control, cache)
     if is_helper():
         return run
-    shipped = ship(plan, models["student"], run.folder, shelf, device=device, say=say)
-    prove(run, plan, models, store, shipped, device=device, command=command, say=say)
+    for name, one in plan.tasks.items():  # one for most recipes
+        own = {model: of_tasks[name] for model, of_tasks in models.items()}
+        shipped = ship(one, own["student"], runs[name].folder, cache, device=device, say=about(name, say))
+        prove(
+            runs[name], one, own, stores.get(name), shipped, device=device, command=command, tasks=len(plan.tasks), say=about(name, say)
+        )  # fmt: skip
+    if recipe.tasks is not None:
+        summarise(run, plan, runs, command)
     return run

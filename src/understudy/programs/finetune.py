@@ -24,13 +24,16 @@ from understudy.runs.checks import few_updates
 from understudy.runs.folder import Run, Say, check
 from understudy.runs.inputs import files_of
 from understudy.runs.proof import ngram_baseline
+from understudy.runs.training import train_alone
 from understudy.settings.calling import Source, finetune_settings, silent
 from understudy.settings.finetune import ENCODER_TRAINING, FinetuneSettings
 from understudy.settings.stage import make_objectives
 from understudy.students import Blueprint
 from understudy.tasks import Task, task_of
-from understudy.training.trainer import length
-from understudy.training.training import check_trainable, train
+from understudy.training.length import length
+from understudy.training.lesson import Lesson
+from understudy.training.terms import prepare
+from understudy.training.train import check_trainable
 
 
 def finetune(
@@ -71,8 +74,7 @@ def _finetune(
     model, autocast = _build(settings, rows, task)
     learned, objectives = labelled(rows.train), make_objectives([settings.objective])
     shape = encoder.shape(model.model, "model")
-    for _, objective in make_objectives([settings.objective]):
-        objective.prepare(labels=np.asarray(learned["label"]), student=shape, teacher=shape)
+    prepare(objectives, labels=np.asarray(learned["label"]), student=shape, teacher=shape)
     check_trainable(model, settings.train, settings.report_to)
     untrained = model.around(model.model)  # a fingerprint is computed once
     inputs = rows.inputs() | files_of(settings)
@@ -83,19 +85,19 @@ def _finetune(
     if run.finished:
         say(f"{out} is finished; nothing to do")
         return run
-    planned = length(len(learned), settings.train)
+    planned = length([len(learned)], settings.train)
     say(f"Fine-tuning {settings.model} ({model.parameters:,} parameters): {len(learned):,} rows, {planned}")
     least = (settings.student.make().defaults() if settings.student else ENCODER_TRAINING).get("min_updates")
     few_updates(planned.updates, least, settings.model, "train", say)
-    trained = train(
-        model, examples_of(model, learned, balanced=settings.train.balanced_sampling), by_length(model, labelled(rows.validation)), task,
-        settings.train, objectives, folder=run.checkpoints / "finetune", metric=settings.selection_metric,
-        seed=settings.seed, name="fine-tuning", write=run.writer("teacher", "finetune"), device=device, autocast=autocast,
-        report_to=settings.report_to,
-    )  # fmt: skip
+
+    def lesson() -> Lesson:
+        examples = examples_of(model, learned, balanced=settings.train.balanced_sampling)
+        validation = by_length(model, labelled(rows.validation))
+        return Lesson(task, model, examples, validation, objectives, settings.selection_metric)
+
+    trained = train_alone(lesson, settings, run, "finetune", device, autocast=autocast)
     if is_helper():
         return run
-    model.save_into(out)
     model = TextModel.load(out)  # what others will load, and so have one figure with
     test = labelled(rows.test)
     models = {"teacher": Measured((model,), (out,), trained.seconds), **ngram_baseline(rows, task, settings, say)}

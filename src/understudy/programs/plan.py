@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,9 @@ import numpy as np
 
 from understudy.machine import find_device
 from understudy.runs.folder import Say
-from understudy.runs.multitask import Together, copies, prepare_tasks, resolve_tasks
-from understudy.runs.multitask import train_stage as train_stage_of_tasks
-from understudy.runs.plan import Plan
+from understudy.runs.plan import Plan, StagePlan, TaskPlan
 from understudy.runs.preparation import prepare, resolve
-from understudy.runs.training import train_stage
+from understudy.runs.training import copies, train_stage
 from understudy.settings.calling import recipe_of, silent
 from understudy.settings.recipe import Recipe
 from understudy.settings.stage import Stage
@@ -46,62 +45,39 @@ def plan(
         UserError: what `distill` would refuse.
     """
     recipe, device, say = recipe_of(recipe, **arguments), find_device(device), say or silent
-    if recipe.tasks is not None:
-        return _plan_of_tasks(recipe, device, say)
     found = prepare(resolve(recipe), say, device=device)
-    rows = found.rows
-    updates = {stage.name: found.updates(stage) for stage in found.recipe.stages}
-    with tempfile.TemporaryDirectory() as folder:
-        to_teach = _rows_to_teach(found)
-        teaching = _seconds_to_teach(found, to_teach, device)
-        seconds = {
-            stage.name: _seconds_of_an_update(found, stage, Path(folder), device) for stage in found.recipe.stages
-        }
-    trainings = 1 + len(found.recipe.control)
-    training = trainings * sum(updates[name] * seconds[name] for name in updates)
-    return {
-        "recipe": found.recipe.name, "task": found.recipe.task, "metric": found.recipe.selection_metric,
-        "student": found.recipe.student.kind,
-        "train_rows": len(rows.train), "validation_rows": len(rows.validation), "test_rows": len(rows.test),
-        "transfer_rows": len(rows.transfer) if rows.transfer is not None else 0, "classes": len(rows.label_names or ()) or None,
-        "teacher_parameters": found.teacher.model.parameters if found.teacher.model else None,
-        "student_parameters": found.student.parameters, "updates_of_the_student": sum(updates.values()), "trainings": trainings,
-        "rows_to_teach": to_teach, "store_mib": bytes_needed(to_teach, found.outputs, recipe.teacher.dtype) / 2**20,
-        "teaching_seconds": teaching, "seconds_an_update": training / trainings / sum(updates.values()), "training_seconds": training,
-        "total_minutes": (teaching + training) / 60, "peak_memory_mib": _peak_memory_mib(),
-    }  # fmt: skip
-
-
-def _plan_of_tasks(recipe: Recipe, device: str, say: Say) -> dict[str, Any]:
-    """The same for a student of several tasks: rows and teachers are those of all tasks together."""
-    together = prepare_tasks(resolve_tasks(recipe), say, device=device)
-    plans = together.plans.values()
-    numbers = range(len(together.recipe.stages))
+    plans = found.tasks.values()
     with tempfile.TemporaryDirectory() as folder:
         to_teach = [_rows_to_teach(one) for one in plans]
         teaching = sum(_seconds_to_teach(one, rows, device) for one, rows in zip(plans, to_teach, strict=True))
-        seconds = [_seconds_of_an_update_of_tasks(together, number, Path(folder), device) for number in numbers]
-    updates = [together.updates(number) for number in numbers]
-    trainings = 1 + len(together.recipe.control)
-    training = trainings * sum(one * each for one, each in zip(updates, seconds, strict=True))
-    counted = {
+        seconds = [_seconds_of_an_update(found, stage, Path(folder), device) for stage in found.stages]
+    updates = [stage.length.updates for stage in found.stages]
+    trainings = 1 + len(found.recipe.control)
+    training = trainings * sum(count * each for count, each in zip(updates, seconds, strict=True))
+    rows = {
         f"{split}_rows": sum(len(rows) for one in plans if (rows := getattr(one.rows, split)) is not None)
         for split in ("train", "validation", "test", "transfer")
     }
-    teachers = [model.parameters for one in plans for model in one.teacher.models]
     store = sum(
         bytes_needed(rows, one.outputs, one.recipe.teacher.dtype) for one, rows in zip(plans, to_teach, strict=True)
     )
+    first, several = found.first, recipe.tasks is not None
+    teachers = [model.parameters for one in plans for model in one.teacher.models]
     return {
-        "recipe": together.recipe.name, "tasks": ", ".join(together.plans), "student": together.recipe.student.kind, **counted,
-        "teacher_parameters": sum(teachers) or None, "student_parameters": together.parameters, "updates_of_the_student": sum(updates),
-        "trainings": trainings, "rows_to_teach": sum(to_teach), "store_mib": store / 2**20, "teaching_seconds": teaching,
+        "recipe": found.recipe.name,
+        **({"tasks": ", ".join(found.tasks)} if several
+           else {"task": found.recipe.task, "metric": found.recipe.selection_metric}),
+        "student": found.recipe.student.kind, **rows,
+        **({} if several else {"classes": len(first.rows.label_names or ()) or None}),
+        "teacher_parameters": sum(teachers) or None,
+        "student_parameters": found.parameters, "updates_of_the_student": sum(updates), "trainings": trainings,
+        "rows_to_teach": sum(to_teach), "store_mib": store / 2**20, "teaching_seconds": teaching,
         "seconds_an_update": training / trainings / sum(updates), "training_seconds": training,
         "total_minutes": (teaching + training) / 60, "peak_memory_mib": _peak_memory_mib(),
     }  # fmt: skip
 
 
-def _rows_to_teach(found: Plan) -> int:
+def _rows_to_teach(found: TaskPlan) -> int:
     """Rows whose outputs are not kept yet, each text once."""
     store = Path(found.recipe.teacher.store or "")
     if (store / MARKER).is_file():
@@ -110,7 +86,7 @@ def _rows_to_teach(found: Plan) -> int:
     return len({identity for rows in found.taught_rows() for identity in rows["identity"]})
 
 
-def _seconds_to_teach(found: Plan, rows: int, device: str) -> float:
+def _seconds_to_teach(found: TaskPlan, rows: int, device: str) -> float:
     if not isinstance(found.teacher, ModelTeacher) or not rows:
         return 0.0
     sample = found.taught_rows()[0]
@@ -121,29 +97,19 @@ def _seconds_to_teach(found: Plan, rows: int, device: str) -> float:
     return (time.perf_counter() - started) / len(sample) * rows
 
 
-def _seconds_of_an_update(found: Plan, stage: Stage, folder: Path, device: str) -> float:
+def _seconds_of_an_update(found: Plan, stage: StagePlan, folder: Path, device: str) -> float:
     """Median of a few updates of a stage, on rows drawn as in training, with stand-ins for the teacher's kept outputs."""
-    rows = found.stage_rows(stage)
-    started: list[float] = []
-    at = found.at(stage)
-    train_stage(
-        at, at.student, _shortened(stage), rows, np.zeros((len(rows), found.outputs), np.float32), folder / stage.name, "plan", device,
-        write=lambda line: started.append(time.perf_counter()),
-    )  # fmt: skip
-    return float(np.median(np.diff(started[: STEPS - 1])))
-
-
-def _seconds_of_an_update_of_tasks(together: Together, number: int, folder: Path, device: str) -> float:
-    of_tasks = {task: (_shortened(stage), rows) for task, (stage, rows) in together.stages[number].items()}
+    plans = {task: one.at(stage.stage) for task, one in found.tasks.items()}
+    parts = {task: replace(part, stage=_shortened(part.stage)) for task, part in stage.parts.items()}
     stand_ins = {
-        task: np.zeros((len(rows), together.plans[task].outputs), np.float32)
-        for task, (stage, rows) in of_tasks.items()
-        if together.plans[task].keeps_logits(stage)
+        task: np.zeros((len(part.rows), part.plan.outputs), np.float32)
+        for task, part in parts.items()
+        if part.keeps_logits
     }
     started: list[float] = []
-    train_stage_of_tasks(
-        together, copies(together), of_tasks, stand_ins, together.shares(number), folder / str(number), "plan", device,
-        write=lambda line: started.append(time.perf_counter()),
+    train_stage(
+        replace(stage, parts=parts), plans, copies({task: one.student for task, one in plans.items()}), stand_ins,
+        folder / stage.stage.name, "plan", device, write=lambda line: started.append(time.perf_counter()),
     )  # fmt: skip
     return float(np.median(np.diff(started[: STEPS - 1])))
 

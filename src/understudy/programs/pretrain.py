@@ -15,12 +15,14 @@ from understudy.machine import find_device, is_helper, main_process_first
 from understudy.models.text_model import TextModel
 from understudy.runs.folder import Run, Say, check
 from understudy.runs.inputs import files_of
+from understudy.runs.training import train_alone
 from understudy.settings.calling import pretrain_settings, silent
 from understudy.settings.finetune import PretrainSettings
 from understudy.settings.stage import make_objectives
 from understudy.students.assembly import seeded
+from understudy.training.lesson import Lesson
 from understudy.training.masked_lm import METRIC, MaskedLMScores
-from understudy.training.training import check_trainable, train
+from understudy.training.train import check_trainable
 
 
 def pretrain(
@@ -68,18 +70,18 @@ def _pretrain(
         say(f"{out} is finished; nothing to do")
         return run
     say(f"Pretraining {settings.model} ({model.parameters:,} parameters) on {len(learned):,} texts")
-    rows, validation = (
-        MaskedRows(model, texts, fraction=settings.masked_lm.fraction, seed=settings.seed)
-        for texts in (learned, held_out)
-    )
-    trained = train(
-        model, rows, validation, MaskedLMScores(), settings.train, make_objectives([settings.objective]),
-        folder=run.checkpoints / "pretrain", metric=METRIC, seed=settings.seed, name="pretraining",
-        write=run.writer("teacher", "pretrain"), device=device, report_to=settings.report_to,
-    )  # fmt: skip
+    objectives = make_objectives([settings.objective])
+
+    def lesson() -> Lesson:
+        rows, validation = (
+            MaskedRows(model, texts, fraction=settings.masked_lm.fraction, seed=settings.seed)
+            for texts in (learned, held_out)
+        )
+        return Lesson(MaskedLMScores(), model, rows, validation, objectives, METRIC)
+
+    trained = train_alone(lesson, settings, run, "pretrain", device)
     if is_helper():
         return run
-    model.save_into(out)
     run.record({
         "understudy": __version__, "task": "masked_lm", "recipe": "pretrain", "seed": settings.seed, "command": command,
         "data": {"train": {"rows": len(learned)}, "validation": {"rows": len(held_out)}}, "primary_metric": METRIC,

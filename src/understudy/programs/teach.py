@@ -40,7 +40,7 @@ def teach(
             "distill --store NAME=FOLDER"
         )
     device = find_device(device)
-    plan = prepare(resolve(recipe), say, device=device)
+    plan = prepare(resolve(recipe), say, device=device).first
     kept = plan.store(Path(store))
     computed = sum(kept.fill(plan.teacher, rows, device=device) for rows in plan.taught_rows())
     return {"computed": computed, "kept": len(kept)}

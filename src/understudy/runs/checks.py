@@ -13,16 +13,16 @@ from understudy.data.rows import labelled
 from understudy.errors import ModelError, RecipeError
 from understudy.models import encoder
 from understudy.runs.folder import Say
-from understudy.runs.plan import Plan
+from understudy.runs.plan import Part, TaskPlan
 from understudy.settings.base import StudentPart
 from understudy.settings.recipe import Recipe
-from understudy.settings.stage import Stage, make_objectives
+from understudy.settings.stage import make_objectives
 from understudy.teachers.file import FileTeacher
 from understudy.training.masked_lm import with_head
-from understudy.training.training import check_trainable
+from understudy.training.train import check_trainable
 
 
-def check(plan: Plan, device: str, run_folder: Path | None = None) -> None:
+def check(plan: TaskPlan, device: str, run_folder: Path | None = None) -> None:
     """Refuse a plan whose teacher does not know its task, or whose stages cannot be trained.
 
     Args:
@@ -35,7 +35,7 @@ def check(plan: Plan, device: str, run_folder: Path | None = None) -> None:
     check_stages(plan)
 
 
-def check_stages(plan: Plan) -> None:
+def check_stages(plan: TaskPlan) -> None:
     """Refuse a plan whose stages cannot be trained on its student.
 
     Raises:
@@ -43,7 +43,7 @@ def check_stages(plan: Plan) -> None:
     """
     unlabelled = not len(labelled(plan.rows.train))
     for number, stage in enumerate(plan.recipe.stages):
-        plan.stage_rows(stage)
+        part = plan.part(stage)
         taught = any(weight and one.hears_teacher for weight, one in make_objectives(stage.objectives))
         if unlabelled and stage.masked_lm is None and not taught:
             raise RecipeError(
@@ -55,11 +55,11 @@ def check_stages(plan: Plan) -> None:
                 f"stage {stage.name} augments rows for the teacher to label, but the teacher is a file of outputs; "
                 f"give the teacher's folder, or set stages.{number}.augment=null"
             )
-        _check_inside(plan.at(stage), stage)
+        _check_inside(plan.at(stage), part)
         check_trainable(plan.at(stage).student, stage.train, plan.recipe.report_to)
 
 
-def check_teacher(plan: Plan, device: str, run_folder: Path | None = None) -> None:
+def check_teacher(plan: TaskPlan, device: str, run_folder: Path | None = None) -> None:
     """Refuse a teacher that knows less of the validation rows than the most frequent answer does; a black box may not know them.
 
     Raises:
@@ -73,15 +73,15 @@ def check_teacher(plan: Plan, device: str, run_folder: Path | None = None) -> No
         raise ModelError(f"{plan.recipe.teacher.models[0]}: {doubt}")
 
 
-def _check_inside(plan: Plan, stage: Stage) -> None:
-    """Refuse a stage that compares what goes on inside models where it cannot be compared.
+def _check_inside(plan: TaskPlan, part: Part) -> None:
+    """Refuse a stage that compares hidden states or attention where they cannot be compared.
 
     Raises:
-        UserError: more than one teacher, or none but its outputs; attention that is not found; texts cut into other tokens.
+        UserError: more than one teacher, or none but its outputs; attention that is not found; texts tokenized in another way.
     """
-    objectives = [one for mixed in (False, True) for _, one in plan.objectives(stage, mixed=mixed)]
+    stage, objectives = part.stage, [one for _, one in (*part.objectives, *part.mixed)]
     if stage.masked_lm is not None:
-        _check_language(plan, stage)
+        _check_language(plan, part)
     for objective in objectives:
         for layer in objective.student_needs.attention:
             encoder.projections(plan.student.model, layer)
@@ -90,7 +90,7 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
             f"stage {stage.name} uses mixup of word embeddings, which student {plan.recipe.student.kind} does not support; "
             "use teacher_layers, narrow or pretrained"
         )
-    if not plan.asks_live(stage):
+    if not part.asks_live:
         return
     if len(plan.teacher.models) != 1:
         many = f"{len(plan.teacher.models)} teachers" if plan.teacher.models else "a file of outputs"
@@ -103,7 +103,7 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
             encoder.projections(teacher.model, layer)
     if not (stage.mixup or stage.masked_lm or any(objective.compares_tokens for objective in objectives)):
         return
-    rows = plan.stage_rows(stage)
+    rows = part.rows
     own, other = (fields_of(model, rows)["input_ids"].lengths for model in (plan.student, teacher))
     apart = np.flatnonzero(own != other)
     if apart.size:
@@ -121,15 +121,15 @@ def _check_inside(plan: Plan, stage: Stage) -> None:
         )
 
 
-def _check_language(plan: Plan, stage: Stage) -> None:
+def _check_language(plan: TaskPlan, part: Part) -> None:
     """Refuse a stage with a masked-language head where student or teacher cannot have one, or count other tokens.
 
     Raises:
         UserError: with what to give instead.
     """
-    teacher = plan.pretrained.models[0] if plan.pretrained else None
+    stage, teacher = part.stage, plan.pretrained.models[0] if plan.pretrained else None
     with_head(plan.student, plan.recipe.seed, teacher)
-    if not plan.needs(stage).logits:
+    if not part.needs.logits:
         return
     if teacher is None:
         raise RecipeError(

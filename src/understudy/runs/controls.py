@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from understudy import __version__
@@ -20,7 +21,7 @@ from understudy.machine import process_count
 from understudy.objectives import LayerObjective
 from understudy.runs.inputs import contents
 from understudy.runs.made_rows import augmented_rows
-from understudy.runs.plan import Plan
+from understudy.runs.plan import Part, Plan, StagePlan, TaskPlan
 from understudy.settings.base import ObjectivePart
 from understudy.settings.recipe import Recipe
 from understudy.settings.stage import Stage
@@ -31,11 +32,18 @@ if TYPE_CHECKING:
 Terms = tuple[ObjectivePart, ...]
 
 
-def stages_of(control: str, plan: Plan) -> list[tuple[Stage, Dataset]]:
-    """What a control trains on: its stages, each with its rows."""
-    make = MAKE[control]
-    stages = [make(stage, plan.recipe, plan.updates(stage)) for stage in trained_stages(control, plan.recipe)]
-    return [(stage, rows_of(control, stage, plan)) for stage in stages]
+def stages_of(control: str, plan: Plan) -> list[StagePlan]:
+    """What a control trains on: at most as many updates in each stage as the student makes, and the same task in each."""
+    found = []
+    for place, own in enumerate(plan.stages):
+        if own.stage.name not in [stage.name for stage in trained_stages(control, plan.recipe)]:
+            continue
+        made = {
+            task: MAKE[control](one.recipe.stages[place], one.recipe, own.length.updates)
+            for task, one in plan.tasks.items()
+        }
+        found.append(plan.staged(made, partial(rows_of, control), own.shares))
+    return found
 
 
 def trained_stages(control: str, recipe: Recipe) -> Sequence[Stage]:
@@ -46,7 +54,7 @@ def trained_stages(control: str, recipe: Recipe) -> Sequence[Stage]:
     return recipe.stages[first:]
 
 
-def rows_of(control: str, stage: Stage, plan: Plan) -> Dataset:
+def rows_of(control: str, plan: TaskPlan, stage: Stage) -> Dataset:
     """The rows that a stage of a control learns from: for alone those with a label, and those changed from them."""
     from datasets import concatenate_datasets
 
@@ -58,7 +66,7 @@ def rows_of(control: str, stage: Stage, plan: Plan) -> Dataset:
     return concatenate_datasets([rows, augmented_rows(plan, stage, rows, keep_labels=True)])
 
 
-def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: str) -> str:
+def key(control: str, plan: Plan, stages: Sequence[StagePlan], device: str) -> str:
     """A name for what decides a control's weights, so that none is trained twice.
 
     The teacher counts only where the control uses it; the rows that were made count as what they are.
@@ -66,21 +74,31 @@ def key(control: str, plan: Plan, stages: list[tuple[Stage, Dataset]], device: s
     import torch
     import transformers
 
-    recipe = plan.recipe
     described = {
-        "control": control, "processes": process_count(), "device": device, "seed": recipe.seed,
+        "control": control, "processes": process_count(), "device": device, "seed": plan.recipe.seed,
         "versions": [__version__, torch.__version__, transformers.__version__],
-        "task": recipe.task, "metric": recipe.selection_metric,
-        "student": [recipe.student.model_dump(mode="json"), plan.student.fingerprint, plan.autocast],
-        "stages": [stage.model_dump(mode="json") for stage, _ in stages],
-        "files": contents([recipe.student, *(stage for stage, _ in stages)]),
-        "rows": [facts_of(rows) for _, rows in stages], "validation": facts_of(plan.rows.validation),
-        "held_out": [facts_of(plan.texts[stage.name][1]) for stage, _ in stages if stage.masked_lm],
-        "assistants": [plan.assistants[stage.name].fingerprint for stage, _ in stages if stage.student],
-        "pretrained": plan.pretrained.fingerprint if plan.pretrained and any(stage.masked_lm for stage, _ in stages) else None,
-        "teacher": None if control == "alone" else plan.teacher.fingerprint,
+        "student": [plan.recipe.student.model_dump(mode="json"), contents([plan.recipe.student])],
+        "shares": [dict(stage.shares) for stage in stages],
+        "tasks": {
+            task: _described(control, one, [part for stage in stages for name, part in stage.parts.items() if plan.of(name) is one])
+            for task, one in plan.tasks.items()
+        },
     }  # fmt: skip
     return f"{control}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def _described(control: str, plan: TaskPlan, parts: Sequence[Part]) -> dict[str, Any]:
+    """What decides a control's weights of one task."""
+    stages, language = [part.stage for part in parts], any(part.stage.masked_lm for part in parts)
+    return {
+        "task": plan.recipe.task, "metric": plan.recipe.selection_metric, "student": [plan.student.fingerprint, plan.autocast],
+        "stages": [stage.model_dump(mode="json") for stage in stages], "files": contents(stages),
+        "rows": [facts_of(part.rows) for part in parts], "validation": facts_of(plan.rows.validation),
+        "held_out": [facts_of(plan.texts[stage.name][1]) for stage in stages if stage.masked_lm],
+        "assistants": [plan.assistants[stage.name].fingerprint for stage in stages if stage.student],
+        "pretrained": plan.pretrained.fingerprint if plan.pretrained and language else None,
+        "teacher": None if control == "alone" else plan.teacher.fingerprint,
+    }  # fmt: skip
 
 
 def alone(stage: Stage, recipe: Recipe, updates: int) -> Stage:
@@ -152,7 +170,7 @@ def kept(control: str, recipe: Recipe) -> list[str]:
     return found
 
 
-def start(plan: Plan) -> str:
+def start(plan: TaskPlan) -> str:
     """What the first weights of the student, and so of its controls, hold of another model; empty: nothing.
 
     Empty as well where only outputs of the teacher are known.

@@ -81,6 +81,17 @@ class Run:
         write_text(folder / RECIPE, recipe)
         return cls(folder, fresh=True)
 
+    def of(self, task: str, *, inputs: Inputs, device: str) -> Run:
+        """The run folder of one of several tasks, inside; of a task without a name this one.
+
+        One that was measured by a run that was stopped then is measured again.
+        """
+        if not task:
+            return self
+        (self.folder / task / FACTS).unlink(missing_ok=True)
+        recipe = (self.folder / RECIPE).read_text("utf-8")
+        return Run.start(self.folder / task, recipe, inputs=inputs, resume=True, device=device)
+
     def __repr__(self) -> str:
         from understudy.reporting.display import as_text
 

@@ -14,14 +14,14 @@ from understudy.data.rows import facts_of, read_rows, write_rows
 from understudy.errors import RecipeError
 from understudy.runs.folder import Say
 from understudy.runs.inputs import contents
-from understudy.runs.plan import Plan
+from understudy.runs.plan import TaskPlan
 from understudy.settings.stage import Stage
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def made_rows(plan: Plan, run_folder: Path | None, say: Say) -> dict[str, Dataset]:
+def made_rows(plan: TaskPlan, run_folder: Path | None, say: Say) -> dict[str, Dataset]:
     """Stage → the rows made for it, now or before; stages that do alike share them."""
     made: dict[str, Dataset] = {}
     stages: dict[str, Dataset] = {}
@@ -39,7 +39,7 @@ def made_rows(plan: Plan, run_folder: Path | None, say: Say) -> dict[str, Datase
     return stages
 
 
-def augmented_rows(plan: Plan, stage: Stage, rows: Dataset, *, keep_labels: bool = False) -> Dataset:
+def augmented_rows(plan: TaskPlan, stage: Stage, rows: Dataset, *, keep_labels: bool = False) -> Dataset:
     """The rows that a stage makes out of others.
 
     Args:
@@ -53,7 +53,7 @@ def augmented_rows(plan: Plan, stage: Stage, rows: Dataset, *, keep_labels: bool
     )  # fmt: skip
 
 
-def keep_made_rows(plan: Plan, run_folder: Path) -> None:
+def keep_made_rows(plan: TaskPlan, run_folder: Path) -> None:
     """Write augmented rows into the run's folder: `prepare` reads them there when the run goes on."""
     for name, made in plan.augmented.items():
         stage = next(stage for stage in plan.recipe.stages if stage.name == name)
@@ -66,7 +66,7 @@ def _made_rows_file(run_folder: Path, key: str) -> Path:
     return run_folder / "made_rows" / f"{key}.parquet"
 
 
-def _made_rows_key(plan: Plan, stage: Stage) -> str:
+def _made_rows_key(plan: TaskPlan, stage: Stage) -> str:
     """A name for what decides which rows a stage makes."""
     assert stage.augment is not None
     described = [__version__, plan.recipe.seed, plan.teacher.fingerprint, stage.augment.model_dump(mode="json"),

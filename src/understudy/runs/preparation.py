@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from understudy import parts
-from understudy.data.rows import Rows, held_out_texts, labelled, read, say_notes, single_texts, texts_in
-from understudy.errors import ModelError, RecipeError
+from understudy.data.rows import Rows, held_out_texts, labelled, read, say_notes, single_texts
+from understudy.errors import ModelError, RecipeError, UserError
 from understudy.models.text_model import TextModel
-from understudy.models.view import MASKED
 from understudy.runs.checks import check, check_stages, warn_of_few_updates
 from understudy.runs.folder import Say
 from understudy.runs.made_rows import made_rows
-from understudy.runs.plan import Plan
+from understudy.runs.plan import ALONE, Plan, TaskPlan
+from understudy.runs.students import pretrained_of, untrained_students
+from understudy.settings.base import ObjectivePart
 from understudy.settings.recipe import Recipe
-from understudy.settings.stage import Stage, TrainSettings, make_objectives, with_defaults
-from understudy.students import Blueprint
-from understudy.students.assembly import seeded
+from understudy.settings.stage import Stage, TrainSettings, with_defaults
 from understudy.tasks import Task, check_head, task_of
 from understudy.teachers.file import FileTeacher
 from understudy.teachers.teacher import ModelTeacher, NoTeacher, Teacher, is_file
@@ -31,13 +32,32 @@ from understudy.teachers.teacher import ModelTeacher, NoTeacher, Teacher, is_fil
 if TYPE_CHECKING:
     from datasets import Dataset
 
+Made = Mapping[str, Mapping[str, "Dataset"]]  # task → stage → rows made for it
+NONE_MADE: Made = MappingProxyType({})
+
+
+class Given(NamedTuple):
+    """What one task starts from.
+
+    Args:
+        recipe: of this task alone.
+    """
+
+    recipe: Recipe
+    task: Task
+    rows: Rows
+    teacher: Teacher
+
 
 def resolve(recipe: Recipe) -> Recipe:
     """The recipe with every training setting that it leaves open taken from its kind of student.
 
     Raises:
-        RecipeError: no teacher or no training rows are named.
+        RecipeError: no teacher or no training rows are named; of several tasks none has a teacher, or one has no training rows.
     """
+    if recipe.tasks is not None:
+        _check_tasks(recipe)
+        return filled_in(recipe)
     if not recipe.teacher.models:
         raise RecipeError(
             f"{recipe.name}: teacher.models is missing; give --teacher FOLDER (fine-tuned), or a file with logits"
@@ -51,6 +71,34 @@ def resolve(recipe: Recipe) -> Recipe:
         control = tuple(one for one in recipe.control if one != "alone")
         recipe = recipe.model_copy(update={"control": control, "calibrate": False})
     return filled_in(recipe)
+
+
+def _check_tasks(recipe: Recipe) -> None:
+    """Refuse a recipe without tasks, one of which has nothing to learn from, or without any teacher."""
+    if not recipe.tasks:
+        raise RecipeError(
+            f"{recipe.name} is for several tasks; name each of them: --task NAME=classification (or similarity), "
+            "--train NAME=FILE and --teacher NAME=FOLDER"
+        )
+    mistakes = [
+        f"task {task.name} has no training rows; give --train {task.name}=FILE"
+        + (
+            " (without any labels, distil it alone: a recipe with one task takes --transfer without --train)"
+            if task.data.transfer
+            else ""
+        )
+        for task in recipe.tasks
+        if task.data.train is None
+    ]
+    mistakes += [
+        f"task {task.name} has transfer rows, but no teacher to label them; give --teacher {task.name}=FOLDER or leave them out"
+        for task in recipe.tasks
+        if task.data.transfer and not task.teacher.models
+    ]
+    if not any(task.teacher.models for task in recipe.tasks):
+        mistakes.append(f"no task has a teacher; give at least one, as --teacher {recipe.tasks[0].name}=FOLDER")
+    if mistakes:
+        raise RecipeError("\n".join(f"{recipe.name}: {mistake}" for mistake in mistakes))
 
 
 def filled_in(recipe: Recipe) -> Recipe:
@@ -140,92 +188,166 @@ def _labelled_by(teacher: Teacher, rows: Rows, task: Task, device: str) -> Rows:
 def prepare(
     recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu", run_folder: Path | None = None
 ) -> Plan:
-    """Read and check everything that a resolved recipe needs: data, teacher, student, objectives. Writes nothing.
+    """Read and check everything that a resolved recipe needs: data, teachers, student, objectives. Writes nothing.
 
-    The teacher answers the validation rows, so that one that does not know its task is found here.
+    The teachers answer the validation rows, so that one that does not know its task is found here.
 
     Args:
-        run_folder: of the run, which may hold rows that were made before; see `keep_made_rows`.
+        run_folder: of the run, which may hold rows that were made before, and teachers' outputs.
 
     Raises:
         UserError: anything that does not fit.
     """
-    task, rows, teacher = gather(recipe, say, device=device)
-    plan = _planned(recipe, task, rows, teacher, _load_pretrained(recipe))
-    if teacher.model is not None and plan.student.parameters > teacher.model.parameters:
-        sizes = f"{plan.student.parameters:,} parameters against {teacher.model.parameters:,}"
-        say(f"Warning: the student is larger than the teacher: {sizes}")
-    check(plan, device, run_folder)
+    given = {}
+    for name, one in recipes_of(recipe).items():
+        with named(name):
+            task, rows, teacher = gather(one, about(name, say), device=device)
+            given[name] = Given(_for_task(one, task, teacher) if name else one, task, rows, teacher)
+    pretrained = pretrained_of(recipe)
+    plan = _planned(recipe, given, pretrained)
+    first = plan.first
     if (
-        rows.pair
-        and rows.transfer is not None
-        and any(stage.masked_lm and "transfer" in stage.rows for stage in recipe.stages)
+        len(given) == 1
+        and first.teacher.model is not None
+        and first.student.parameters > first.teacher.model.parameters
     ):
+        sizes = f"{first.student.parameters:,} parameters against {first.teacher.model.parameters:,}"
+        say(f"Warning: the student is larger than the teacher: {sizes}")
+    for name, own in plan.tasks.items():
+        with named(name):
+            check(own, device, run_folder and run_folder / name)
+            _note_left_out(own, about(name, say))
+    if any(stage.augment for own in plan.tasks.values() for stage in own.recipe.stages):
+        made = {}
+        for name, own in plan.tasks.items():
+            with named(name):
+                made[name] = made_rows(own, run_folder and run_folder / name, about(name, say))
+        plan = _planned(recipe, given, pretrained, made)
+        for name, own in plan.tasks.items():
+            with named(name):
+                check_stages(own)
+    warn_of_few_updates(recipe, [stage.length.updates for stage in plan.stages], say, tasks=len(given))
+    return plan
+
+
+def recipes_of(recipe: Recipe) -> dict[str, Recipe]:
+    """Task → the recipe of this task alone; a recipe without tasks is that itself."""
+    if recipe.tasks is None:
+        return {ALONE: recipe}
+    return {
+        one.name: recipe.model_copy(
+            update={
+                "tasks": None, "task": one.task, "metric": one.metric,
+                "data": one.data.model_copy(update={"raw": None if number else recipe.data.raw}),  # it is read once
+                "teacher": one.teacher.model_copy(update={"pretrained": recipe.teacher.pretrained}),
+            }
+        )
+        for number, one in enumerate(recipe.tasks)
+    }  # fmt: skip
+
+
+def _for_task(recipe: Recipe, task: Task, teacher: Teacher) -> Recipe:
+    """The recipe of one of several tasks, with its objectives as they can be for it.
+
+    A number has no classes: there `soft_targets` gives way to `logit_regression`. Without a teacher all that uses one gives way to
+    `labels`, which take over its weight, and there are no rows for it to label.
+    """
+    if isinstance(teacher, NoTeacher):
+        recipe = recipe.model_copy(update={"control": ()})
+
+    def fitting(objectives: Sequence[ObjectivePart], *, taught: bool) -> tuple[ObjectivePart, ...]:
+        if task.answer().kind == "number":
+            objectives = [
+                ObjectivePart(kind="logit_regression", weight=one.weight) if one.kind == "soft_targets" else one
+                for one in objectives
+            ]
+        if taught:
+            return tuple(objectives)
+        others = [one for one in objectives if one.kind != "labels" and not one.make().hears_teacher]
+        settings = next((one.settings for one in objectives if one.kind == "labels"), {})
+        weight = sum(one.weight for one in objectives if one not in others)
+        return (ObjectivePart(kind="labels", weight=weight, **{**settings, "target": "gold"}), *others)
+
+    def fitted(stage: Stage) -> Stage:
+        if stage.masked_lm is not None:  # about words, whatever the task
+            return stage
+        taught = not isinstance(teacher, NoTeacher) or stage.teacher != "given"
+        mixup = stage.mixup and stage.mixup.model_copy(
+            update={"objectives": fitting(stage.mixup.objectives, taught=taught)}
+        )
+        return stage.model_copy(
+            update={
+                "objectives": fitting(stage.objectives, taught=taught),
+                "mixup": mixup,
+                "augment": stage.augment if taught else None,
+            }
+        )
+
+    return recipe.model_copy(update={"stages": tuple(map(fitted, recipe.stages))})
+
+
+def _note_left_out(plan: TaskPlan, say: Say) -> None:
+    """Say how many texts of transfer pairs masked language modelling leaves out."""
+    rows, reads = plan.rows, any(stage.masked_lm and "transfer" in stage.rows for stage in plan.recipe.stages)
+    if rows.pair and rows.transfer is not None and reads:
         texts, left = (len(single_texts(rows.transfer, held_out)) for held_out in ((), plan.held_out))
         if left < texts:
             say(f"Note: {texts - left:,} of {texts:,} texts of transfer pairs are also texts of validation or test pairs; masked language "
                 "modelling leaves them out.")  # fmt: skip
-    if any(stage.augment for stage in recipe.stages):
-        made = made_rows(plan, run_folder, say)
-        plan = _planned(recipe, task, rows, teacher, plan.pretrained, made)
-        check_stages(plan)
-    warn_of_few_updates(recipe, [plan.updates(stage) for stage in recipe.stages], say)
-    return plan
 
 
 def _planned(
-    recipe: Recipe, task: Task, rows: Rows, teacher: Teacher, pretrained: ModelTeacher | None,
-    made: Mapping[str, Dataset] = MappingProxyType({}),
-) -> Plan:  # fmt: skip
+    recipe: Recipe, given: Mapping[str, Given], pretrained: ModelTeacher | None, made: Made = NONE_MADE
+) -> Plan:
     """The plan with its untrained students; their vocabularies come from the rows made, too."""
-    kind, blueprint = recipe.student.make(), blueprint_of(recipe, task, rows, teacher, made)
-    assistants = {stage.name: stage.student.make().build(blueprint) for stage in recipe.stages if stage.student}
-    plan = Plan(recipe, task, rows, teacher, kind.build(blueprint), kind.autocast, made, assistants, pretrained)
-    texts = {stage.name: held_out_texts(plan.stage_rows(stage)) for stage in recipe.stages if stage.masked_lm}
-    return replace(plan, texts=texts)
-
-
-def blueprint_of(
-    recipe: Recipe, task: Task, rows: Rows, teacher: Teacher, made: Mapping[str, Dataset] = MappingProxyType({})
-) -> Blueprint:
-    """What the students of a recipe are built from.
-
-    Args:
-        made: stage → rows made for it.
-    """
-    made_texts = (text.replace(MASKED, " ") for text in texts_in(*made.values()))
-    return Blueprint(
-        texts=[*rows.texts, *made_texts], label_names=rows.label_names, pair=rows.pair,
-        max_length=recipe.data.max_length, seed=recipe.seed, problem_type=task.problem_type,
-        teacher=under_new_head(recipe, rows, task) if recipe.teacher.pretrained else teacher.model,
-    )  # fmt: skip
-
-
-def _load_pretrained(recipe: Recipe) -> ModelTeacher | None:
-    """The teacher before fine-tuning; its masked-language head only has to be there where a stage listens to it."""
-    if recipe.teacher.pretrained is None:
-        return None
-    listened = any(
-        objective.needs.logits
-        for stage in recipe.stages
-        if stage.masked_lm
-        for _, objective in make_objectives(stage.objectives)
+    build = partial(
+        untrained_students, recipe, {name: (one.task, one.rows, one.teacher) for name, one in given.items()}, made=made
     )
-    return ModelTeacher([
-        TextModel.load(recipe.teacher.pretrained, max_length=recipe.data.max_length, masked_lm=True, new_head=not listened)
-    ])  # fmt: skip
-
-
-def under_new_head(recipe: Recipe, rows: Rows, task: Task) -> TextModel:
-    """The pretrained model as a classifier (or regressor), to cut students from; a head that it lacks is drawn from the seed."""
-    assert recipe.teacher.pretrained is not None
-    with seeded(recipe.seed):
-        return TextModel.load(
-            recipe.teacher.pretrained,
-            max_length=recipe.data.max_length,
-            label_names=rows.label_names,
-            problem_type=task.problem_type,
+    students = build(recipe.student)
+    assistants = {stage.name: build(stage.student) for stage in recipe.stages if stage.student}
+    autocast = recipe.student.make().autocast
+    tasks = {
+        name: TaskPlan(
+            one.recipe, one.task, one.rows, one.teacher, students[name], autocast, made.get(name, {}),
+            {stage: own[name] for stage, own in assistants.items()}, pretrained,
         )
+        for name, one in given.items()
+    }  # fmt: skip
+    texts = {stage.name: held_out_texts(_texts(stage, tasks)) for stage in recipe.stages if stage.masked_lm}
+    return Plan(recipe, {name: replace(plan, texts=texts) for name, plan in tasks.items()})
+
+
+def _texts(stage: Stage, tasks: Mapping[str, TaskPlan]) -> Dataset:
+    """What a stage on plain text learns from: the texts of all tasks, each once, without those that another holds out."""
+    from datasets import concatenate_datasets
+
+    if len(tasks) == 1:
+        return next(iter(tasks.values())).stage_rows(stage)
+    found, refused = [], None
+    for plan in tasks.values():
+        try:
+            found.append(plan.stage_rows(stage))
+        except RecipeError as error:  # only some tasks have such rows
+            refused = error
+    if not found:
+        assert refused is not None
+        raise refused
+    held_out = frozenset().union(*(plan.held_out for plan in tasks.values()))
+    return single_texts(concatenate_datasets(found), held_out)
+
+
+def about(task: str, say: Say) -> Say:
+    """As `say`, with the task before each line where it has a name."""
+    return (lambda line: say(f"{task}: {line}")) if task else say
+
+
+@contextmanager
+def named(task: str) -> Iterator[None]:
+    """Has a user's mistake say which task it is in, where that has a name."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"task {task}: {error}" if task else str(error)) from error
 
 
 def _load_models(recipe: Recipe) -> ModelTeacher | None:

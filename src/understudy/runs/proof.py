@@ -12,6 +12,7 @@ from understudy.evaluation.measure import Measured, compare
 from understudy.evaluation.ngrams import fit_ngrams
 from understudy.evaluation.predictions import PREDICTIONS, predictions, write_predictions
 from understudy.evaluation.reference import as_agreement
+from understudy.evaluation.summary import summarise_tasks
 from understudy.exporting.model_card import write_model_card
 from understudy.files import read_json
 from understudy.models.text_model import TextModel
@@ -20,7 +21,7 @@ from understudy.reporting.page import write_page
 from understudy.runs import controls
 from understudy.runs.checks import least_updates
 from understudy.runs.folder import Run, Say
-from understudy.runs.plan import Plan
+from understudy.runs.plan import Plan, TaskPlan
 from understudy.runs.shipping import Shipped
 from understudy.settings.finetune import FinetuneSettings
 from understudy.settings.recipe import Recipe
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
 
 
 def prove(
-    run: Run, plan: Plan, models: Mapping[str, Measured], store: Store | None, shipped: Shipped, *, device: str, command: str, say: Say
+    run: Run, plan: TaskPlan, models: Mapping[str, Measured], store: Store | None, shipped: Shipped, *, device: str, command: str,
+    tasks: int, say: Say,
 ) -> None:  # fmt: skip
     """Measure all models on the test rows, and write what was found: every answer, then the facts, the card and the page.
 
-    Without a store there is no teacher.
+    Args:
+        store: None: there is no teacher.
+        tasks: which the student learned side by side.
     """
     say("Measuring on the test rows")
     recipe, names, test = plan.recipe, plan.rows.label_names, labelled(plan.rows.test)
@@ -57,8 +61,8 @@ def prove(
     facts = {
         "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
         "command": command, "label_names": names, "data": plan.rows.facts(),
-        "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.at(stage).layer_maps(stage))},
-        **compared, "trainings": _trainings(run, plan, models), "exports": shipped.parity,
+        "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.part(stage).layer_maps())},
+        **compared, "trainings": _trainings(run, plan, models, tasks), "exports": shipped.parity,
         "controls": {
             name: {"kept": controls.kept(name, recipe), "start": controls.start(plan)}
             for name in controls.MAKE if f"student_{name}" in models
@@ -72,15 +76,25 @@ def prove(
     write_page(run.folder)
 
 
-def _trainings(run: Run, plan: Plan, models: Container[str]) -> dict[str, Any]:
+def _trainings(run: Run, plan: TaskPlan, models: Container[str], tasks: int) -> dict[str, Any]:
     """How the training of every model that was measured went, and the teacher's, where `understudy finetune` made it alone."""
-    rows, least = len(labelled(plan.rows.validation)), least_updates(plan.recipe, tasks=plan.tasks)
+    rows, least = len(labelled(plan.rows.validation)), least_updates(plan.recipe, tasks=tasks)
     every = run.trainings(plan.task.metric(plan.recipe.selection_metric), rows=rows, least=least)
     found = {model: stages for model, stages in every.items() if model in models}  # one may be asked for no more
     facts = list(map(_facts_of, plan.teacher_folders))
     if len(facts) == 1:
         found |= facts[0].get("trainings") or {}
     return found
+
+
+def summarise(run: Run, plan: Plan, runs: Mapping[str, Run], command: str) -> None:
+    """Write the facts and the page of a run of several tasks, of what was found for each."""
+    recipe = plan.recipe
+    run.record({
+        "understudy": __version__, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind, "command": command,
+        "parameters": plan.parameters, **summarise_tasks({task: one.facts for task, one in runs.items()}),
+    })  # fmt: skip
+    write_page(run.folder)
 
 
 def ngram_baseline(rows: Rows, task: Task, settings: Recipe | FinetuneSettings, say: Say) -> dict[str, Measured]:

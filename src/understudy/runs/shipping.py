@@ -23,7 +23,7 @@ from understudy.runs.folder import Say
 from understudy.runtime import Predictor, read_description
 
 if TYPE_CHECKING:
-    from understudy.runs.plan import Plan
+    from understudy.runs.plan import TaskPlan
 
 FOLDER = "export"
 _PRECISIONS: dict[str, Precision] = {"onnx": "float32", "onnx_int8": "int8"}
@@ -51,7 +51,7 @@ class Shipped:
 
 
 def ship(
-    plan: Plan, student: Measured, run: Path, shelf: Path, *, device: str = "cpu", say: Say = lambda line: None
+    plan: TaskPlan, student: Measured, run: Path, shelf: Path, *, device: str = "cpu", say: Say = lambda line: None
 ) -> Shipped:
     """Export the student of a run as its recipe asks, and its teacher in 8 bits; none of it can make the run fail.
 
@@ -111,7 +111,7 @@ def _measured(found: Exported, who: str) -> Shipped:
     return Shipped(models, figures)
 
 
-def _teacher_on_shelf(plan: Plan, shelf: Path, device: str) -> Exported:
+def _teacher_on_shelf(plan: TaskPlan, shelf: Path, device: str) -> Exported:
     """The teacher in 8 bits, exported now or by an earlier run."""
     teacher, rows = plan.teacher.models[0], labelled(plan.rows.validation)
     decides = {

@@ -4,166 +4,281 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from safetensors.torch import load_model, save_model
 
 from understudy.data.examples import by_length, examples_of
 from understudy.data.masking import MaskedRows
 from understudy.data.rows import labelled
 from understudy.evaluation.measure import Measured
-from understudy.files import METRICS, read_json, write_json, write_text
+from understudy.files import METRICS, read_json, whole, write_json, write_text
 from understudy.machine import is_helper, main_process_first
 from understudy.models import encoder
 from understudy.models.text_model import TextModel
 from understudy.reporting.agreement import validation_name
 from understudy.runs import controls
 from understudy.runs.folder import Run, Say
-from understudy.runs.plan import TEACHER_OUTPUTS, Plan
-from understudy.settings.stage import Stage, make_objectives
+from understudy.runs.plan import ALONE, TEACHER_OUTPUTS, Part, Plan, StagePlan, TaskPlan
 from understudy.teachers.store import Store
+from understudy.training.lesson import Lesson, joined
 from understudy.training.masked_lm import METRIC, MaskedLMScores, with_head
 from understudy.training.mixup import Mixup
-from understudy.training.self_average import SelfAveragedTeacher
-from understudy.training.trainer import length
-from understudy.training.training import Trained, train
+from understudy.training.train import Trained, Training, train
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    import numpy as np
+
+    from understudy.settings.finetune import FinetuneSettings, PretrainSettings
+
+Students = dict[str, TextModel]  # task → its model; all hold one encoder
 
 
 @dataclass(frozen=True)
 class Trainings:
-    """What every training of a run shares."""
+    """What every training of a run shares.
+
+    Args:
+        runs: task → the run folder of its own; of one task the run itself.
+        stores: task → what its teacher gave; none for a task without one.
+    """
 
     plan: Plan
     run: Run
-    store: Store
+    runs: Mapping[str, Run]
+    stores: Mapping[str, Store]
     device: str
     say: Say
 
-    def train(self, name: str, stages: Sequence[tuple[Stage, Dataset]]) -> tuple[TextModel, float]:
-        """A fresh student through all stages; returns it with the seconds they took. A stage that was finished is not trained again."""
-        seconds = 0.0
-        student, untrained = self.plan.student, None
-        for stage, rows in stages:
-            plan = self.plan.at(stage, student)
-            if plan.student is not untrained:  # the first one, an assistant, or the student after one
-                untrained = plan.student
-                student = untrained.around(copy.deepcopy(untrained.model))
-            checkpoints = self.run.checkpoints / f"{name}-{stage.name}"
-            done, trained = checkpoints / "model", checkpoints / "trained.json"
+    def student(self) -> dict[str, Measured]:
+        """The student of every task, trained and saved."""
+        return self._saved("student", *self._train("student", self.plan.stages))
+
+    def control(self, control: str, cache: Path) -> dict[str, Measured]:
+        """A control, trained or taken from the cache."""
+        name = f"student_{control}"
+        starts = filter(None, map(controls.start, self.plan.tasks.values()))
+        self.say(controls.described(control, self.plan.recipe, next(starts, "")))
+        stages = controls.stages_of(control, self.plan)
+        kept = cache / controls.key(control, self.plan, stages, self.device)
+        metrics = self.run.folder / METRICS
+        if not (kept / "trained.json").is_file():
+            students, seconds = self._train(name, stages)
+            if not is_helper():
+                lines = metrics.read_text("utf-8").splitlines(keepends=True)
+                save_weights(students, kept / "model.safetensors")
+                write_text(kept / METRICS, "".join(line for line in lines if json.loads(line)["model"] == name))
+                write_json(kept / "trained.json", {"seconds": seconds})
+            return self._saved(name, students, seconds)
+        if not is_helper():
+            self.say(f"The control '{control}' was trained before with these settings: taken from {kept}")
+            if f'"{name}"' not in metrics.read_text("utf-8"):
+                for line in map(json.loads, (kept / METRICS).read_text("utf-8").splitlines()):
+                    self._writer(line.pop("model"), line.pop("stage"))(line)
+        students = copies({task: plan.student for task, plan in self.plan.tasks.items()})
+        load_weights(students, kept / "model.safetensors")
+        return self._saved(name, students, read_json(kept / "trained.json")["seconds"])
+
+    def _train(self, name: str, stages: Sequence[StagePlan]) -> tuple[Students, float]:
+        """Fresh students through all stages, with the seconds they took. A stage that was finished is not trained again."""
+        seconds, students = 0.0, {task: plan.student for task, plan in self.plan.tasks.items()}
+        untrained: Students = {}
+        for stage in stages:
+            plans = {task: plan.at(stage.stage, students[task]) for task, plan in self.plan.tasks.items()}
+            start = {task: plan.student for task, plan in plans.items()}
+            if start != untrained:  # the first one, an assistant, or the student after one
+                untrained, students = start, copies(start)
+            checkpoints = self.run.checkpoints / f"{name}-{stage.stage.name}"
+            done, trained = checkpoints / "model.safetensors", checkpoints / "trained.json"
             if not trained.is_file():
-                who = f"assistant of stage {stage.name}" if stage.student else name.replace("_", " ")
-                self.say(f"Training the {who} ({(stage.student or plan.recipe.student).kind}, {student.parameters:,} parameters): "
-                         f"{len(rows):,} rows, {length(len(rows), stage.train)}")  # fmt: skip
-                for kind, pairs in plan.layer_maps(stage).items():
-                    matched = ", ".join(f"{own} ← {other}" for own, other in pairs)
-                    self.say(f"  {kind} matches layers {matched} (the student's ← the teacher's; 0 is the embeddings)")
-                kept = (
-                    self._kept(plan, stage, rows, checkpoints / TEACHER_OUTPUTS) if plan.keeps_logits(stage) else None
-                )
+                self._announce(name, stage, students)
                 found = train_stage(
-                    plan, student, stage, rows, kept, checkpoints, name, self.device,
-                    write=self.run.writer(name, stage.name),
+                    stage, plans, students, self._kept(stage, plans, checkpoints), checkpoints, name, self.device,
+                    write=self._writer(name, stage.stage.name),
                 )  # fmt: skip
                 if is_helper():
                     continue
-                student.save(done)
+                save_weights(students, done)
                 write_json(trained, {"seconds": found.seconds})
-            student = TextModel.load(done)
+            students = copies(start)  # what trained may compute in bf16 still
+            load_weights(students, done)
             seconds += read_json(trained)["seconds"]
-        return student, seconds
+        return students, seconds
 
-    def _kept(self, plan: Plan, stage: Stage, rows: Dataset, folder: Path) -> np.ndarray:
-        """The teacher's logits; a teacher that was a student before is asked now, and its answers kept in `folder` for this training."""
-        if stage.teacher == "given":
-            return self.store.logits(rows)
-        with main_process_first(self.device):
-            store = plan.store(folder)
-            store.fill(plan.teacher, rows, device=self.device)
-        return store.logits(rows)
+    def _announce(self, name: str, plan: StagePlan, students: Students) -> None:
+        stage = plan.stage
+        who = f"assistant of stage {stage.name}" if stage.student else name.replace("_", " ")
+        parameters = sum(
+            one.numel() for one in joined({task: one.model for task, one in students.items()}).parameters()
+        )
+        rows = ", ".join(
+            f"{len(part.rows):,} rows" + (f" of {task}" if task else "") for task, part in plan.parts.items()
+        )
+        self.say(f"Training the {who} ({(stage.student or self.plan.recipe.student).kind}, {parameters:,} parameters): "
+                 f"{rows}, {plan.length}")  # fmt: skip
+        for task, part in plan.parts.items():
+            for kind, pairs in part.layer_maps().items():
+                matched = ", ".join(f"{own} ← {other}" for own, other in pairs)
+                self.say(f"  {task}{': ' if task else ''}{kind} matches layers {matched} (the student's ← the teacher's; "
+                         "0 is the embeddings)")  # fmt: skip
 
+    def _kept(self, stage: StagePlan, plans: Mapping[str, TaskPlan], checkpoints: Path) -> dict[str, np.ndarray]:
+        """The teachers' logits where a stage uses them; those of a student of the stage before are computed now, for this training."""
+        kept = {}
+        for task, part in stage.parts.items():
+            if not part.keeps_logits:
+                continue
+            if part.stage.teacher == "given":
+                kept[task] = self.stores[task].logits(part.rows)
+                continue
+            with main_process_first(self.device):
+                store = plans[task].store(checkpoints / TEACHER_OUTPUTS / task)
+                store.fill(plans[task].teacher, part.rows, device=self.device)
+            kept[task] = store.logits(part.rows)
+        return kept
 
-def train_student(work: Trainings) -> Measured:
-    stages = work.plan.recipe.stages
-    student, seconds = work.train("student", [(stage, work.plan.stage_rows(stage)) for stage in stages])
-    if is_helper():
-        return Measured((student,))
-    folder = work.run.folder / "student"
-    student.save(folder)
-    return Measured((TextModel.load(folder),), (folder,), seconds)
+    def _saved(self, name: str, students: Students, seconds: float) -> dict[str, Measured]:
+        """The students as folders of their own, as they are measured; the seconds are those of the training that they share."""
+        if is_helper():  # several processes would write one folder at once
+            return {task: Measured((student,)) for task, student in students.items()}
+        folders = {task: run.folder / name for task, run in self.runs.items()}
+        for task, student in students.items():
+            student.save(folders[task])
+        return {task: Measured((TextModel.load(folder),), (folder,), seconds) for task, folder in folders.items()}
 
+    def _writer(self, name: str, stage: str) -> Callable[[dict[str, Any]], None]:
+        """A function that writes a line of numbers into the metrics of the run, and into those of each task what is of it."""
+        everything = self.run.writer(name, stage)
+        if ALONE in self.runs:
+            return everything
+        own = {task: run.writer(name, stage) for task, run in self.runs.items()}
 
-def train_control(work: Trainings, control: str, shelf: Path) -> Measured:
-    """A control, trained or taken from the shelf."""
-    name = f"student_{control}"
-    work.say(controls.described(control, work.plan.recipe, controls.start(work.plan)))
-    stages = controls.stages_of(control, work.plan)
-    kept = shelf / controls.key(control, work.plan, stages, work.device)
-    metrics = work.run.folder / METRICS
-    if not (kept / "trained.json").is_file():
-        student, seconds = work.train(name, stages)
-        if is_helper():
-            return Measured((student,))
-        student.save(kept / "model")
-        lines = metrics.read_text("utf-8").splitlines(keepends=True)
-        write_text(kept / METRICS, "".join(line for line in lines if json.loads(line)["model"] == name))
-        write_json(kept / "trained.json", {"seconds": seconds})
-    elif not is_helper():
-        work.say(f"The control '{control}' was trained before with these settings: taken from {kept}")
-        if f'"{name}"' not in metrics.read_text("utf-8"):
-            with metrics.open("a", encoding="utf-8") as file:
-                file.write((kept / METRICS).read_text("utf-8"))
-    if is_helper():  # several processes would write one folder at once
-        return Measured((TextModel.load(kept / "model"),))
-    folder = work.run.folder / name
-    shutil.copytree(kept / "model", folder, dirs_exist_ok=True)
-    return Measured((TextModel.load(folder),), (folder,), read_json(kept / "trained.json")["seconds"])
+        def write(line: dict[str, Any]) -> None:
+            everything(line)
+            for task, part in own.items():
+                if found := line_of(task, line, own):
+                    part(found)
+
+        return write
 
 
 def train_stage(
-    plan: Plan, student: TextModel, stage: Stage, rows: Dataset, teacher_logits: np.ndarray | None, checkpoints: Path, name: str,
+    stage: StagePlan, plans: Mapping[str, TaskPlan], students: Students, kept: Mapping[str, np.ndarray], folder: Path, name: str,
     device: str, *, write: Callable[[dict[str, Any]], None],
 ) -> Trained:  # fmt: skip
-    """Train `student` in place on the rows of one stage; validation rows select. Without kept logits the teacher is asked live."""
-    live = plan.teacher.model if plan.asks_live(stage) else None
-    shared: dict[str, Any] = {
-        "folder": checkpoints, "seed": plan.recipe.seed, "name": name.replace("_", " "), "write": write, "device": device,
-        "autocast": plan.autocast, "report_to": plan.recipe.report_to,
-    }  # fmt: skip
-    if stage.masked_lm is not None:
-        learner = with_head(student, plan.recipe.seed, plan.pretrained.models[0] if plan.pretrained else None)
-        if (pooler := encoder.pooler(student.model)) is not None:
-            # It has no part here, and several processes wait for every gradient; `train` gives it back at its end.
-            pooler.requires_grad_(False)
-        learned, held_out = (
-            MaskedRows(learner, texts, fraction=stage.masked_lm.fraction, seed=plan.recipe.seed, teacher=heard)
-            for texts, heard in ((rows, live), (plan.texts[stage.name][1], None))
-        )
-        return train(
-            learner, learned, held_out, MaskedLMScores(), stage.train, make_objectives(stage.objectives), metric=METRIC,
-            teacher=live, **shared,
-        )  # fmt: skip
-    metric = plan.recipe.selection_metric
-    own = SelfAveragedTeacher(student.model, stage.self_average) if stage.self_average else None
-    mixup = Mixup(stage.mixup.alpha, make_objectives(stage.mixup.objectives)) if stage.mixup else None
-    return train(
-        student, examples_of(student, rows, teacher_logits, teacher=live, balanced=stage.train.balanced_sampling),
-        by_length(student, labelled(plan.rows.validation)), plan.task, stage.train, make_objectives(stage.objectives),
-        metric=metric, teacher=live, self_average=own, mixup=mixup,
-        metric_name=validation_name(plan.rows.labelled_by_teacher, plan.task.metric(metric), metric), **shared,
+    """Train `students` in place on the rows of one stage; validation rows select.
+
+    Args:
+        plans: task → its plan as the stage sees it.
+        kept: task → logits of its teacher, where the stage uses them.
+        folder: of the checkpoints.
+    """
+    first, settings = next(iter(plans.values())), stage.stage
+    lessons = {}
+    for task, part in stage.parts.items():
+        plan, student = plans.get(task, first), students.get(task, next(iter(students.values())))
+        make = _language_lesson if settings.masked_lm is not None else _lesson
+        lessons[task] = make(part, plan, student, kept.get(task), stage.shares[task])
+    return train(lessons, settings.train, Training(
+        folder, first.recipe.seed, name.replace("_", " "), write, device, first.autocast,
+        settings.self_average, first.recipe.report_to,
+    ))  # fmt: skip
+
+
+def _lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.ndarray | None, share: int) -> Lesson:
+    """What a task asks of a training; without kept logits its teacher is run in it."""
+    stage, metric = part.stage, plan.recipe.selection_metric
+    live = plan.teacher.model if part.asks_live else None
+    return Lesson(
+        plan.task, student, examples_of(student, part.rows, kept, teacher=live, balanced=stage.train.balanced_sampling),
+        by_length(student, labelled(plan.rows.validation)), copy.deepcopy(part.objectives), metric,
+        validation_name(plan.rows.labelled_by_teacher, plan.task.metric(metric), metric), live,
+        Mixup(stage.mixup.alpha, copy.deepcopy(part.mixed)) if stage.mixup else None, share,
     )  # fmt: skip
 
 
-def fill_store(plan: Plan, folder: Path, device: str, say: Say) -> Store:
-    """Have the teacher answer all that a run will ask; the answers are kept in the run's folder where no other is named."""
+def _language_lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.ndarray | None, share: int) -> Lesson:
+    """The student's encoder under a masked-language head, on plain text."""
+    assert part.stage.masked_lm is not None
+    seed, live = plan.recipe.seed, plan.teacher.model if part.asks_live else None
+    learner = with_head(student, seed, plan.pretrained.models[0] if plan.pretrained else None)
+    if (pooler := encoder.pooler(student.model)) is not None:
+        # It has no part here, and several processes wait for every gradient; `train` gives it back at its end.
+        pooler.requires_grad_(False)
+    learned, held_out = (
+        MaskedRows(learner, texts, fraction=part.stage.masked_lm.fraction, seed=seed, teacher=teacher)
+        for texts, teacher in ((part.rows, live), (plan.texts[part.stage.name][1], None))
+    )
+    return Lesson(
+        MaskedLMScores(), learner, learned, held_out, copy.deepcopy(part.objectives), METRIC, None, live, None, share
+    )
+
+
+def train_alone(
+    lesson: Callable[[], Lesson], settings: FinetuneSettings | PretrainSettings, run: Run, stage: str, device: str, *, autocast: bool = True
+) -> Trained:  # fmt: skip
+    """Train a model without a teacher, as a teacher to be, and save it into its run's folder.
+
+    Args:
+        lesson: makes what it learns.
+        stage: `finetune` or `pretrain`.
+    """
+    learned, name = lesson(), {"finetune": "fine-tuning", "pretrain": "pretraining"}[stage]
+    trained = train({ALONE: learned}, settings.train, Training(
+        run.checkpoints / stage, settings.seed, name, run.writer("teacher", stage), device, autocast, report_to=settings.report_to
+    ))  # fmt: skip
+    if not is_helper():
+        learned.model.save_into(run.folder)
+    return trained
+
+
+def fill_store(plan: TaskPlan, folder: Path, device: str, say: Say) -> Store:
+    """The teacher's outputs for all that a run uses; they are kept in the run's folder where no other is named."""
     folder = Path(plan.recipe.teacher.store or folder / TEACHER_OUTPUTS)
     store = plan.store(folder)
     computed = sum(store.fill(plan.teacher, rows, device=device) for rows in plan.taught_rows())
     say(f"Teacher outputs: {computed:,} rows computed now, {len(store):,} kept in {folder}")
     return store
+
+
+def copies(students: Students) -> Students:
+    """Students copied with the encoder that they share."""
+    models = copy.deepcopy({task: student.model for task, student in students.items()})
+    return {task: student.around(models[task]) for task, student in students.items()}
+
+
+def save_weights(students: Students, path: Path) -> None:
+    """Write all weights, an encoder that is shared once."""
+    with whole(path, writer=str(os.getpid())) as new:  # runs side by side may keep one control
+        save_model(joined({task: student.model for task, student in students.items()}), str(new))
+
+
+def load_weights(students: Students, path: Path) -> None:
+    """Read into students what `save_weights` wrote of such."""
+    load_model(joined({task: student.model for task, student in students.items()}), str(path))
+
+
+def line_of(task: str, line: Mapping[str, Any], tasks: Sequence[str] | Mapping[str, Any]) -> dict[str, Any] | None:
+    """What is of one task in a line of metrics, as the run of one task would have it; None where nothing is.
+
+    A line without the name of any task, as of a stage on plain text, is of all of them.
+
+    >>> line_of("sst2", {"step": 3, "loss": 0.9, "loss/sst2/labels": 0.5, "loss/stsb/labels": 2.0}, ["sst2", "stsb"])
+    {'step': 3, 'loss/labels': 0.5}
+    >>> line_of("sst2", {"step": 3, "validation": {"sst2/accuracy": 0.8, "mean": 0.7}}, ["sst2", "stsb"])
+    {'step': 3, 'validation': {'accuracy': 0.8}}
+    """
+    names = [*line, *line.get("validation", ())]
+    if not any(name.removeprefix("loss/").startswith(f"{one}/") for name in names for one in tasks):
+        return dict(line)
+    if "validation" in line:
+        own = f"{task}/"
+        values = {key.removeprefix(own): value for key, value in line["validation"].items() if key.startswith(own)}
+        return {**line, "validation": values}
+    terms = {key.replace(f"/{task}/", "/", 1): value for key, value in line.items() if key.startswith(f"loss/{task}/")}
+    shared = {key: value for key, value in line.items() if not key.startswith(("loss", "grad_norm"))}
+    return shared | terms if terms else None

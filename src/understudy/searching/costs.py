@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from understudy.models.text_model import TextModel
-    from understudy.runs.plan import Plan
+    from understudy.runs.plan import TaskPlan
 
 PRECISIONS: dict[str, Precision] = {"onnx_int8": "int8", "onnx": "float32"}  # what ships, the smallest first
 _SECONDS = 0.5  # of single rows, and again of batches
@@ -65,7 +65,7 @@ def teachable(candidates: Sequence[Candidate]) -> dict[str, dict[str, list[str]]
     return found
 
 
-def measure(plan: Plan, budget: Budget, device: str) -> dict[str, dict[str, float]]:
+def measure(plan: TaskPlan, budget: Budget, device: str) -> dict[str, dict[str, float]]:
     """Costs of an untrained student in each form that can ship.
 
     Size is what lies on disk. Latency is the median of single validation rows on this machine, on as many threads as torch takes.
@@ -86,7 +86,7 @@ def measure(plan: Plan, budget: Budget, device: str) -> dict[str, dict[str, floa
 
 
 def shippable(
-    plan: Plan, student: TextModel, rows: Dataset, folder: Path, *, trained: bool, device: str = "cpu"
+    plan: TaskPlan, student: TextModel, rows: Dataset, folder: Path, *, trained: bool, device: str = "cpu"
 ) -> dict[str, TextModel | Predictor]:
     """A student in the forms that the recipe's `export` asks for; in torch, where none is asked for or torch cannot write one.
 

@@ -15,8 +15,9 @@ from understudy.models.text_model import TextModel
 from understudy.runs.checks import check_stages, check_teacher
 from understudy.runs.folder import Say
 from understudy.runs.inputs import files_of, teacher_input
-from understudy.runs.plan import Plan
-from understudy.runs.preparation import blueprint_of, gather, resolve
+from understudy.runs.plan import ALONE, Plan, TaskPlan
+from understudy.runs.preparation import gather, resolve
+from understudy.runs.students import untrained_students
 from understudy.searching.budget import Budget, excess, shown
 from understudy.searching.costs import Candidate, measure, teachable
 from understudy.searching.space import Space, check_searchable, temperatures
@@ -161,11 +162,13 @@ class Ground:
         """The plan of a trial."""
         student = self._untrained(tried["student"], tried["shape"])
         autocast = parts.part("students", tried["student"]).autocast
-        return Plan(self.recipe(tried), self.task, self.rows, self.teacher, student, autocast)
+        recipe = self.recipe(tried)
+        return Plan(recipe, {ALONE: TaskPlan(recipe, self.task, self.rows, self.teacher, student, autocast)})
 
     @lru_cache(maxsize=4)  # noqa: B019 (one ground a process)
     def _untrained(self, kind: str, shape: str) -> TextModel:
-        return self.space.shape(kind, shape).make().build(blueprint_of(self.first, self.task, self.rows, self.teacher))
+        given = {ALONE: (self.task, self.rows, self.teacher)}
+        return untrained_students(self.first, given, self.space.shape(kind, shape), made={})[ALONE]
 
     def candidates(self, say: Say) -> list[Candidate]:
         """Every student of the space with its costs.
@@ -181,7 +184,7 @@ class Ground:
         say(f"Measuring {len(shapes)} students, untrained")
         for kind, shape in tqdm(shapes, desc="measuring", unit="student", leave=False, dynamic_ncols=True):
             try:
-                plan = self.plan(tried_of(kind, shape, self.first.name))
+                plan = self.plan(tried_of(kind, shape, self.first.name)).first
             except UserError as error:
                 refused[kind] = str(error)
                 continue
@@ -213,7 +216,7 @@ class Ground:
         fitting = []
         for name in self.recipes:
             try:
-                check_stages(self.plan(tried_of(one.kind, one.shape, name)))
+                check_stages(self.plan(tried_of(one.kind, one.shape, name)).first)
                 fitting.append(name)
             except UserError:
                 if refuse:
@@ -226,7 +229,7 @@ class Ground:
         for name in self.recipes:
             taught = next((one for one in candidates if name in one.recipes), None)
             if taught is not None:
-                plan = self.plan(tried_of(taught.kind, taught.shape, name))
+                plan = self.plan(tried_of(taught.kind, taught.shape, name)).first
                 store = store or plan.store(Path(self.first.teacher.store or ""))
                 computed += sum(store.fill(self.teacher, rows, device=self.device) for rows in plan.taught_rows())
         assert store is not None, "some student can be taught"

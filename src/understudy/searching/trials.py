@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 import shutil
@@ -21,8 +20,8 @@ from understudy.evaluation.measure import answers_of
 from understudy.models.text_model import TextModel
 from understudy.reporting.search import FORMS, words_of
 from understudy.runs.folder import Run, Say
-from understudy.runs.plan import Plan
-from understudy.runs.training import train_stage
+from understudy.runs.plan import ALONE, Plan
+from understudy.runs.training import copies, train_stage
 from understudy.searching.budget import shown
 from understudy.searching.costs import Candidate, shippable, teachable
 from understudy.searching.ground import Ground
@@ -110,30 +109,32 @@ class Trying:
 
     def _value(self, trial: Trial, plan: Plan, one: Candidate) -> tuple[float, str | None]:
         """Train the student of a trial; the metric of the form that ships, and which one that is."""
-        ground, (stage,) = self.ground, plan.recipe.stages
-        student = plan.student.around(copy.deepcopy(plan.student.model))
-        rows = plan.stage_rows(stage)
+        ground, (stage,), own = self.ground, plan.stages, plan.first
+        (part,) = stage.parts.values()
         key = hashlib.sha256(plan.recipe.dump().encode()).hexdigest()[:16]
         folder = self.run.checkpoints / key  # a trial that was killed goes on where it was
-        write = self.run.writer(f"trial {trial.number}", stage.name)
-        every = max(plan.updates(stage) // stage.train.evaluations, 1)
+        write = self.run.writer(f"trial {trial.number}", stage.stage.name)
+        every = max(stage.length.updates // stage.stage.train.evaluations, 1)
 
-        def heard(line: dict[str, Any]) -> None:
+        def noted(line: dict[str, Any]) -> None:
             write(line)
             if "validation" in line:
                 self.study.report(trial, line["validation"][ground.metric], line["step"] // every)
 
-        kept = self.store.logits(rows) if plan.keeps_logits(stage) else None
-        train_stage(plan, student, stage, rows, kept, folder, f"trial {trial.number}", ground.device, write=heard)
-        validation = labelled(plan.rows.validation)
+        students = copies({ALONE: own.student})
+        kept = {ALONE: self.store.logits(part.rows)} if part.keeps_logits else {}
+        train_stage(
+            stage, {ALONE: own.at(stage.stage)}, students, kept, folder, f"trial {trial.number}", ground.device, write=noted
+        )  # fmt: skip
+        validation = labelled(own.rows.validation)
         with tempfile.TemporaryDirectory() as exports:
-            student.save(Path(exports) / "student")
+            students[ALONE].save(Path(exports) / "student")
             student = TextModel.load(Path(exports) / "student")  # in bf16, training leaves its casts in the model
-            ships = shippable(plan, student, validation, Path(exports), trained=True, device=ground.device)
+            ships = shippable(own, student, validation, Path(exports), trained=True, device=ground.device)
             form = next((form for form in one.within(ground.budget) if form in ships), None)
             logits = answers_of(ships[form] if form else student, validation, ground.device)
         shutil.rmtree(folder, ignore_errors=True)
-        return plan.task.measure(logits, np.asarray(validation["label"]))[ground.metric], form
+        return own.task.measure(logits, np.asarray(validation["label"]))[ground.metric], form
 
     def _stopped(self, trial: Trial, state: str, why: str) -> None:
         trial.set_user_attr("ended", state)

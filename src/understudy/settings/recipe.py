@@ -20,7 +20,7 @@ from understudy.settings.teacher import TeacherSettings
 _TASK_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TAKEN = ("checkpoints", "tensorboard", "mean")  # folders of a run of several tasks, and its metric
 # What only one task can have: beside `tasks`, these are told apart from what counts for all of them.
-_OF_ONE_TASK = {"data": ("train", "validation", "test", "transfer", "raw"), "teacher": ("models", "weights", "store")}
+_OF_ONE_TASK = {"data": ("train", "validation", "test", "transfer"), "teacher": ("models", "weights", "store")}
 
 
 class TaskSettings(Frozen):
@@ -86,8 +86,9 @@ class Recipe(Frozen):
         moved: dict[str, Any] = {"data": {}, "teacher": {}}
         for place, model in (("data", DataSettings), ("teacher", TeacherSettings)):
             shared = plain(values.get(place)) or {}
-            if place == "teacher" and "pretrained" in shared:  # students are cut from it, and there is one student
-                moved[place] = {"pretrained": shared.pop("pretrained")}
+            for_all = {"teacher": "pretrained", "data": "raw"}[place]  # of the one student, and its one encoder
+            if for_all in shared:
+                moved[place] = {for_all: shared.pop(for_all)}
             for task in tasks:
                 if isinstance(task, dict) and isinstance(task.get(place) or {}, dict):
                     given_here = (task.get(place) or {}).items()
@@ -106,15 +107,9 @@ class Recipe(Frozen):
         for task in self.tasks:
             for key, given in (("data.raw", task.data.raw), ("teacher.pretrained", task.teacher.pretrained)):
                 if given is not None:
-                    raise ValueError(f"task {task.name}: {key} has no effect in a recipe with several tasks; remove it")
-        for number, stage in enumerate(self.stages):
-            for key in ("augment", "mixup", "masked_lm", "student"):
-                if getattr(stage, key) is not None:
-                    raise ValueError(f"stages.{number}.{key}: not supported in a recipe with tasks; remove it")
-            if stage.teacher != "given":
-                raise ValueError(
-                    f"stages.{number}.teacher is '{stage.teacher}', but each task of a recipe has its own teacher; remove it"
-                )
+                    raise ValueError(
+                        f"task {task.name}: {key} is for all tasks of a recipe; give it beside them, as {key}"
+                    )
         return self
 
     @model_validator(mode="after")

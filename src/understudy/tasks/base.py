@@ -134,7 +134,11 @@ class Task(ABC):
         return len(self.names) or 1
 
     def logits(self, outputs: Tensor) -> Tensor:
-        """What objectives compare, of what the head gives: (rows, classes), or (rows, positions, classes)."""
+        """What objectives compare, (rows, …, classes), of what the head gives, (rows, outputs), in torch."""
+        return outputs
+
+    def scores(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """What is kept of a batch of validation rows, in torch, for `measure`: (rows, …)."""
         return outputs
 
     @abstractmethod

@@ -23,9 +23,15 @@ METRIC = "masked_accuracy"
 
 
 class MaskedLMScores:
-    """Metrics of a masked language model, made of the sums that `token_scores` gives for each row."""
+    """The task of a masked language model, as far as a training needs it: metrics of the sums that `token_scores` gives for each row."""
 
     metric = staticmethod(metric_named)
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def scores(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return token_scores(outputs, labels)
 
     def measure(self, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Share of the hidden tokens that come first, and exp of their mean −log probability."""

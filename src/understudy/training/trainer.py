@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import reduce
-from operator import or_
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,17 +18,16 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from understudy.data.examples import Batch, Collator, Examples, LengthBuckets
 from understudy.errors import RecipeError, TrainingError
-from understudy.machine import process_count
-from understudy.models import encoder
-from understudy.objectives import Objective
-from understudy.settings.stage import TrainSettings
-from understudy.signals import Needs, Shape, Signals
-from understudy.teachers.capture import signals_of
-from understudy.training.masked_lm import token_scores
+from understudy.signals import Needs, Signals
 from understudy.training.mixup import Mixup, blended
 from understudy.training.self_average import SelfAveragedTeacher
+from understudy.training.terms import Terms, Weighted, needs_of, teacher_view
 
-PATIENCE = 4  # evaluations, where a training goes on after its epochs
+# What we override of the `Trainer` that it does not promise to keep; `transformers` has an upper bound for it, and a test.
+PRIVATE = (
+    "_clip_grad_norm", "_get_eval_sampler", "_get_grad_norm", "_get_num_items_in_batch", "_get_train_sampler", "_load_from_checkpoint",
+    "_save",
+)  # fmt: skip
 LEARNED = "objectives"  # the module of a model in training that holds what objectives learn for themselves
 
 
@@ -52,6 +49,7 @@ class DistillationTrainer(Trainer):
         teacher_pad_token_id: of the teacher's tokenizer, where it is not the student's.
         mixup: what is learned from blended rows besides; a live teacher, where it is asked, must share the student's tokens.
         self_average: the teacher, where it is the student's own mean; `teacher` is left out then.
+        terms: task → objectives, teacher and mixup of it, in their place where every batch names its `task`; `model` takes that name.
         kwargs: as for `Trainer`.
 
     Raises:
@@ -66,49 +64,45 @@ class DistillationTrainer(Trainer):
     """
 
     def __init__(
-        self, model: PreTrainedModel, args: TrainingArguments | None = None, *, objectives: Sequence[tuple[float, Objective]],
+        self, model: PreTrainedModel, args: TrainingArguments | None = None, *, objectives: Weighted = (),
         teacher: PreTrainedModel | None = None, teacher_pad_token_id: int | None = None, mixup: Mixup | None = None,
-        self_average: SelfAveragedTeacher | None = None, **kwargs: Any,
+        self_average: SelfAveragedTeacher | None = None, terms: Mapping[str, Terms] | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
-        args = args or TrainingArguments("trainer_output")
+        args = copy.copy(args) if args else TrainingArguments("trainer_output")  # the caller's stay as they are
         args.remove_unused_columns = False  # it would drop the teacher's columns
         if args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = False  # it would take the maps that objectives learn for unused
         args.logging_nan_inf_filter = False  # it would hide what `training_step` below stops at
         pad = getattr(kwargs.get("processing_class"), "pad_token_id", None)
         kwargs["data_collator"] = Collator(pad, teacher_pad_token_id, kwargs.get("data_collator"))
-        self.objectives = [(weight, objective) for weight, objective in objectives if weight]
-        if not self.objectives:
-            raise RecipeError("every objective has weight 0: nothing to learn from")
-        self.mixup, self.self_average = mixup, self_average
+        self.self_average = self_average
         if self_average is not None:
-            teacher, kwargs["callbacks"] = self_average.model, [*(kwargs.get("callbacks") or []), self_average]
-        self._plain = len(self.objectives)  # the others are on blended rows
-        if mixup is not None:
-            self.objectives += [(weight, objective) for weight, objective in mixup.objectives if weight]
+            kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), self_average]
+            teacher = self_average.model
+        self.terms = terms or {"": Terms(objectives, model, teacher, mixup=mixup)}
         super().__init__(model, args, **kwargs)
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = True  # compute_loss below averages over the whole update by itself
         self.label_names = ["labels"]
-        self.teacher = teacher.to(args.device).eval().requires_grad_(False) if teacher is not None else None  # type: ignore[arg-type]
-        self._prepare_objectives(model)
-        plain, mixed = self.objectives[: self._plain], self.objectives[self._plain :]
-        self.needs, self.student_needs = asked_of(plain)
-        self._mixed_needs = asked_of(mixed)
-        learned = [objective for _, objective in self.objectives if any(True for _ in objective.parameters())]
+        for task, own in self.terms.items():
+            if own.teacher is not None:
+                own.teacher.to(args.device).eval().requires_grad_(False)  # type: ignore[arg-type]
+            own.prepare(self._labels(task), args.device, anew=terms is None)
+        learned = [
+            objective
+            for own in self.terms.values()
+            for _, objective in own.all
+            if any(True for _ in objective.parameters())
+        ]
         if learned:
             # Part of the model while it trains, so that optimizer, processes and checkpoints take their weights along; see `train`.
             model.add_module(LEARNED, nn.ModuleList(learned))
-        self._names = names_of(objective for _, objective in self.objectives[: self._plain])
-        self._names += [
-            f"mixed_{name}" for name in names_of(objective for _, objective in self.objectives[self._plain :])
-        ]
-        self._terms: dict[str, Tensor] = {}
-        self._terms_of: dict[str, set[int]] = {}  # the updates that a term was part of
+        self._totals: dict[str, Tensor] = {}  # of each term since the last log
+        self._updates: dict[str, set[int]] = {}  # that a term was part of
 
-    def _prepare_objectives(self, model: PreTrainedModel) -> None:
-        """Tell the objectives of the models and rows that they are for."""
-        prepare_objectives(self.objectives, model, self.teacher, labels_of(self.train_dataset), self.args.device)
+    def _labels(self, task: str) -> np.ndarray:
+        """The labels of a task's training rows."""
+        return labels_of(self.train_dataset)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.train`; what the objectives learned for themselves is taken off the model at the end."""
@@ -118,65 +112,66 @@ class DistillationTrainer(Trainer):
             if hasattr(self.model, LEARNED):
                 delattr(self.model, LEARNED)
 
-    @property
-    def _student(self) -> PreTrainedModel:
-        """The model without what several processes wrap around it."""
-        return cast(PreTrainedModel, self.model)
+    def _terms_of(self, batch: Batch) -> Terms:
+        return self.terms[batch.get("task", "")]
+
+    def _run_of(self, model: nn.Module, batch: Batch) -> Callable[..., Any]:
+        """The model, which may be wrapped, as one that takes a batch's inputs alone."""
+        return partial(model, batch["task"]) if "task" in batch else model
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The weighted sum of the objectives' terms, scaled so that all batches of an update sum to its mean."""
-        outputs, student = signals_of(self._student, inputs["student"], self.student_needs, run=model)
-        teacher = self._teacher_signals(inputs)
+        terms, run = self._terms_of(inputs), self._run_of(model, inputs)
+        needs, student_needs = needs_of(terms.plain)
+        outputs, student = terms.of_student(inputs["student"], student_needs, run)
         assert student.logits is not None
         # A head that no objective trains gets a gradient of zero: several processes wait for one of every weight.
-        loss = student.logits.new_zeros(()) if self.student_needs.logits else 0.0 * student.logits.sum()
-        ways = [(1.0, student, teacher, inputs)]
-        for index, (weight, objective) in enumerate(self.objectives):
-            if index == self._plain:
-                ways = self._blended(model, inputs)
+        loss = student.logits.new_zeros(()) if student_needs.logits else 0.0 * student.logits.sum()
+        ways = [(1.0, student, self._teacher_signals(terms, needs, inputs), inputs)]
+        for index, (weight, objective) in enumerate(terms.all):
+            if index == len(terms.plain):
+                ways = self._blended(terms, run, inputs)
             objective.progress = self.state.global_step / max(self.state.max_steps, 1)
             with torch.autocast(loss.device.type, enabled=False):  # the arithmetic of the loss stays in float32
-                term = torch.stack([share * objective(*said) for share, *said in ways]).sum()
+                term = torch.stack([share * objective(*signals) for share, *signals in ways]).sum()
             if num_items_in_batch is not None:
                 share = objective.counted(inputs).sum() / num_items_in_batch[index].clamp(min=1)
                 term = term * share * self.accelerator.num_processes  # processes average their gradients
             loss = loss + weight * term
-            name = self._names[index]
-            self._terms[name] = self._terms.get(name, 0.0) + term.detach()
-            self._terms_of.setdefault(name, set()).add(self.state.global_step)
+            name = terms.names[index]
+            self._totals[name] = self._totals.get(name, 0.0) + term.detach()
+            self._updates.setdefault(name, set()).add(self.state.global_step)
         return (loss, outputs) if return_outputs else loss
 
-    def _blended(self, model: nn.Module, inputs: Batch) -> list[tuple[float, Signals, Signals, Batch]]:
-        """What both models say of blended rows, with the labels of the row itself and of the other, each with its share."""
-        assert self.mixup is not None
-        needs, student_needs = self._mixed_needs
-        share, order = self.mixup.draw(len(inputs["student"]["input_ids"]))
-        own = blended(self._student, inputs["student"], share, order)
-        _, student = signals_of(self._student, own, student_needs, run=model)
+    def _blended(
+        self, terms: Terms, run: Callable[..., Any], inputs: Batch
+    ) -> list[tuple[float, Signals, Signals, Batch]]:
+        """What both models give of blended rows, with the labels of the row itself and of the other, each with its share."""
+        assert terms.mixup is not None
+        needs, student_needs = needs_of(terms.mixed)
+        share, order = terms.mixup.draw(len(inputs["student"]["input_ids"]))
+        own = blended(terms.student, inputs["student"], share, order)
+        _, student = terms.of_student(own, student_needs, run)
         teacher = Signals()
         if needs:
-            if self.teacher is None:
+            if terms.teacher is None:
                 raise RecipeError("objectives with mixup need the teacher model: give `teacher=`")
             with torch.no_grad(), self.accelerator.autocast():
-                _, teacher = signals_of(self.teacher, blended(self.teacher, teacher_view(inputs), share, order), needs)
+                teacher = terms.of_teacher(blended(terms.teacher, teacher_view(inputs), share, order), needs)
         batch = inputs | {"student": inputs["student"] | {"attention_mask": own["attention_mask"]}}
         other = batch | {"labels": inputs["labels"][order.to(inputs["labels"].device)]}
         return [(share, student, teacher, batch), (1 - share, student, teacher, other)]
 
-    def _teacher_signals(self, inputs: Batch) -> Signals:
-        if not self.needs:
+    def _teacher_signals(self, terms: Terms, needs: Needs, inputs: Batch) -> Signals:
+        if not needs:
             return Signals()
         kept = inputs.get("teacher", {}).get("logits")
-        if not self.needs.inside and kept is not None:
-            return Signals(logits=kept.float())
-        if self.teacher is None:
-            raise RecipeError(
-                "the objectives need a teacher: give `teacher=`, or a `teacher_logits` column in the data set"
-            )
+        if not needs.inside and kept is not None:
+            return terms.kept(kept)
         with torch.no_grad(), self.accelerator.autocast():
-            return signals_of(self.teacher, teacher_view(inputs), self.needs)[1]
+            return terms.of_teacher(teacher_view(inputs), needs)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """How many positions each objective counts in the whole update."""
@@ -185,7 +180,7 @@ class DistillationTrainer(Trainer):
         counts = torch.stack(
             [
                 torch.stack([objective.counted(batch).sum().to(device) for batch in batch_samples]).sum()
-                for _, objective in self.objectives
+                for _, objective in self._terms_of(batch_samples[0]).all
             ]
         )
         return self.accelerator.reduce(counts, "sum")
@@ -226,23 +221,21 @@ class DistillationTrainer(Trainer):
         return f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint before it"
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs and self._terms:
-            for name, total in self._terms.items():
-                logs[f"loss/{name}"] = self.accelerator.reduce(total, "mean").item() / len(self._terms_of[name])
-            self._terms, self._terms_of = {}, {}
+        if "loss" in logs and self._totals:
+            for name, total in self._totals.items():
+                logs[f"loss/{name}"] = self.accelerator.reduce(total, "mean").item() / len(self._updates[name])
+            self._totals, self._updates = {}, {}
         super().log(logs, start_time)
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[None, Tensor, Tensor | None]:
-        """Logits and labels only, and of a vocabulary their scores: gathering more would fill the memory."""
+        """Outputs and labels only, or what the task makes of them: gathering more would fill the memory."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            logits = model(**inputs["student"]).logits.float()
-        labels = inputs.get("labels")
-        if labels is not None and labels.dim() == 2:
-            return None, token_scores(logits, labels), labels[:, 0]
-        return None, logits, labels
+            outputs = self._run_of(model, inputs)(**inputs["student"]).logits.float()
+        task, labels = self._terms_of(inputs).task, inputs.get("labels")
+        return None, outputs if task is None or labels is None else task.scores(outputs, labels), labels
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows: Any = train_dataset if train_dataset is not None else self.train_dataset
@@ -280,100 +273,9 @@ class DistillationTrainer(Trainer):
             self.self_average.load(resume_from_checkpoint)
 
 
-def teacher_view(inputs: Batch) -> dict[str, Tensor]:
-    """What a teacher's model takes of a batch: its own view, or the student's where there is none."""
-    own = {name: value for name, value in inputs.get("teacher", {}).items() if name != "logits"}
-    return own or inputs["student"]
-
-
-def teacher_shape(teacher: PreTrainedModel | None, student: PreTrainedModel) -> Shape:
-    """What objectives are told of the teacher; of one that is known by its kept logits only, their width."""
-    return (
-        encoder.shape(teacher, "teacher")
-        if teacher is not None
-        else Shape("teacher", encoder.shape(student, "student").outputs)
-    )
-
-
-def prepare_objectives(
-    objectives: Sequence[tuple[float, Objective]], student: PreTrainedModel, teacher: PreTrainedModel | None, labels: np.ndarray,
-    device: Any,
-) -> None:  # fmt: skip
-    """Tell objectives of the models and the labels that they are made for, and bring them to the device."""
-    shapes = {"student": encoder.shape(student, "student"), "teacher": teacher_shape(teacher, student)}
-    for _, objective in objectives:
-        objective.prepare(labels=labels, **shapes)
-        objective.to(device)
-
-
 def labels_of(rows: Any) -> np.ndarray:
     """The labels of a data set, as far as it tells them."""
     if isinstance(rows, Examples):
         return rows.labels
     names = [name for name in ("labels", "label") if name in (getattr(rows, "column_names", None) or ())]
     return np.asarray(rows[names[0]]) if names else np.zeros(0, dtype=np.int64)
-
-
-def asked_of(objectives: Sequence[tuple[float, Objective]]) -> tuple[Needs, Needs]:
-    """What objectives want of the teacher, and of the student."""
-    given = [objective for _, objective in objectives]
-    return reduce(or_, [one.needs for one in given], Needs()), reduce(
-        or_, [one.student_needs for one in given], Needs()
-    )
-
-
-def names_of(objectives: Iterable[Objective]) -> list[str]:
-    """`SoftTargets` → `soft_targets`: the kind, as in the recipe; the second of a kind is `soft_targets_2`."""
-    seen: Counter[str] = Counter()
-    names = []
-    for objective in objectives:
-        kind = type(objective).__module__.rpartition(".")[2]
-        seen[kind] += 1
-        names.append(kind if seen[kind] == 1 else f"{kind}_{seen[kind]}")
-    return names
-
-
-@dataclass(frozen=True)
-class Length:
-    """How long a training is.
-
-    Args:
-        updates: made at most.
-        patience: evaluations without a better one before it stops; None never stops it.
-        by_epochs: whether its epochs end it, and not a number of updates.
-    """
-
-    updates: int
-    patience: int | None
-    by_epochs: bool
-
-    def __str__(self) -> str:
-        """For the terminal.
-
-        >>> str(Length(300, patience=4, by_epochs=False)), str(Length(8, patience=None, by_epochs=True))
-        ('at most 300 updates', '8 updates')
-        """
-        return f"{'at most ' if self.patience else ''}{self.updates:,} updates"
-
-
-def length(rows: int, settings: TrainSettings) -> Length:
-    """How long a training on so many rows is; with several processes, each update takes a batch from each.
-
-    >>> length(100, TrainSettings(epochs=2, batch_size=32))
-    Length(updates=8, patience=None, by_epochs=True)
-    """
-    assert settings.epochs and settings.batch_size, "settings must be resolved"
-    batches = math.ceil(math.ceil(rows / settings.batch_size) / process_count())
-    return length_of(math.ceil(math.ceil(batches / settings.accumulation) * settings.epochs), settings)
-
-
-def length_of(in_epochs: int, settings: TrainSettings, tasks: int = 1) -> Length:
-    """How long a training is whose epochs come to so many updates; the least number of updates is for each task."""
-    least = least_updates(settings) * tasks
-    updates = settings.max_steps or max(in_epochs, least)
-    patience = settings.patience or (PATIENCE if updates <= least else None)
-    return Length(updates, patience, by_epochs=not settings.max_steps and in_epochs >= least)
-
-
-def least_updates(settings: TrainSettings) -> int:
-    return settings.min_updates or 0

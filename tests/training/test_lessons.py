@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from two_processes import two_tasks
 
 from tiny import LABELS, tiny_rows, tiny_teacher
-from understudy.data.examples import by_length, examples_of
+from understudy.data.examples import LengthBuckets, by_length, examples_of
 from understudy.errors import ModelError
 from understudy.objectives.annealed_targets import AnnealedTargets
 from understudy.objectives.labels import Labels
@@ -23,16 +23,10 @@ from understudy.settings.stage import TrainSettings
 from understudy.tasks.classification import Classification
 from understudy.tasks.similarity import Similarity
 from understudy.teachers.capture import logits_of
-from understudy.training import multitask
-from understudy.training.multitask import (
-    MixedBatches,
-    MultitaskModel,
-    MultitaskTrainer,
-    shared_out,
-    train_together,
-    updates_in_epoch,
-)
-from understudy.training.training import last_whole_checkpoint, train
+from understudy.training import train as module
+from understudy.training.length import shared_out, updates_in_epoch
+from understudy.training.lesson import JoinedModel, Lesson, LessonsTrainer, MixedBatches
+from understudy.training.train import Training, last_whole_checkpoint, train
 
 SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 8, "learning_rate": 1e-2, "evaluations": 6}
 
@@ -83,60 +77,21 @@ def run(
             raise Stopped
 
     whole = {"mood": MOOD, "count": COUNT}
-    rows = {name: examples_of(students[name], part := whole[name].select(range(12, len(whole[name]))),
-                            kept(len(part), students[name].outputs), balanced=balanced) for name in names}  # fmt: skip
-    shares = {name: updates_in_epoch(len(rows[name]), resolved) for name in names}
-    said = train_together(
-        students, rows, {name: by_length(students[name], whole[name].select(range(12))) for name in names},
-        {name: TASKS[name] for name in names}, resolved,
-        copy.deepcopy({name: (objectives or OBJECTIVES)[name] for name in names}), shares=shares,
-        folder=folder / "checkpoints", seed=seed, name="student", write=write, device="cpu",
-    )  # fmt: skip
+    lessons = {}
+    for name in names:
+        held_out, learned = whole[name].select(range(12)), whole[name].select(range(12, len(whole[name])))
+        examples = examples_of(students[name], learned, kept(len(learned), students[name].outputs), balanced=balanced)
+        lessons[name] = Lesson(
+            TASKS[name][0], students[name], examples, by_length(students[name], held_out),
+            copy.deepcopy((objectives or OBJECTIVES)[name]), TASKS[name][1], share=updates_in_epoch(len(learned), resolved),
+        )  # fmt: skip
+    said = train(lessons, resolved, Training(folder / "checkpoints", seed, "student", write, "cpu"))
     return said, students, [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
 def equal(one, other) -> bool:
     pairs = [(one[name].model.state_dict(), other[name].model.state_dict()) for name in one]
     return all(torch.equal(first[key], second[key]) for first, second in pairs for key in first)
-
-
-# --- one task
-
-
-@pytest.mark.parametrize("name", ["mood", "count"])
-@pytest.mark.parametrize("settings", [
-    {}, {"balanced": True}, {"length_buckets": False}, {"batch_size": 2, "accumulation": 2}, {"patience": 1}, {"last_layers": 1},
-    {"precision": "bfloat16"}, {"max_steps": 7},
-], ids=lambda one: ",".join(one) or "defaults")  # fmt: skip
-def test_with_one_task_it_is_the_ordinary_training(tmp_path, name, settings):
-    """To the last digit: the same batches in the same order, the same dropout, the same clipping, the same checkpoint in the end."""
-    said, students, lines = run(tmp_path / "together", (name,), **settings)
-    settings = dict(settings)
-    balanced = settings.pop("balanced", False)
-    student, own = two_tasks((name,))[name], []
-    whole = {"mood": MOOD, "count": COUNT}[name]
-    rows, task = whole.select(range(12, len(whole))), TASKS[name]
-    alone = train(
-        student, examples_of(student, rows, kept(len(rows), student.outputs), balanced=balanced),
-        by_length(student, whole.select(range(12))), task[0], TrainSettings(**(SETTINGS | settings)),
-        copy.deepcopy(OBJECTIVES[name]), folder=tmp_path / "alone", metric=task[1],
-        seed=0, name="student", write=own.append, device="cpu",
-    )  # fmt: skip
-    assert equal(students, {name: student})
-    assert (said.steps, said.best, said.best_step, said.precision) == (
-        alone.steps,
-        alone.best,
-        alone.best_step,
-        alone.precision,
-    )
-    assert len(lines) == len(own) > 3
-    for line, expected in zip(lines, own, strict=True):
-        if "validation" in line:
-            found = {key.removeprefix(f"{name}/"): value for key, value in line["validation"].items() if key != "mean"}
-            assert found == {key: value for key, value in expected["validation"].items() if key != "epoch"}
-        else:
-            assert line["loss"] == expected["loss"] and line["grad_norm"] == expected["grad_norm"]
-            assert line[f"loss/{name}/labels"] == expected["loss/labels"]
 
 
 # --- which rows come when
@@ -152,6 +107,18 @@ class Lengths:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+
+@pytest.mark.parametrize("bucketed", [True, False])
+def test_with_one_task_rows_come_as_they_do_alone(bucketed):
+    rows: Any = Lengths(45)
+    rows.sampling_weights = np.arange(45) + 1.0
+    sampler = MixedBatches({"only": rows}, 8, shares={"only": 6}, seed=3, bucketed=bucketed)
+    alone = LengthBuckets(rows.lengths, 8, seed=3, weights=rows.sampling_weights, bucketed=bucketed)
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        alone.set_epoch(epoch)
+        assert [row for _, batch in sampler for row in batch] == list(alone)
 
 
 SIZES = {"large": 1600, "middle": 400, "small": 25}
@@ -227,7 +194,7 @@ def test_shared_out_gives_each_something():
 
 def test_the_module_holds_every_weight_once():
     students = two_tasks()
-    model = MultitaskModel({name: student.model for name, student in students.items()})
+    model = JoinedModel({name: student.model for name, student in students.items()})
     tensors = list(model.state_dict().values())
     assert len({tensor.data_ptr() for tensor in tensors}) == len(tensors)
     encoder = sum(weight.numel() for weight in students["mood"].model.base_model.parameters())
@@ -241,28 +208,28 @@ def test_the_module_holds_every_weight_once():
 
 def test_models_with_encoders_of_their_own_are_refused():
     with pytest.raises(ModelError, match="task b: its model does not consist of the shared encoder and a head"):
-        MultitaskModel({"a": tiny_teacher().model, "b": tiny_teacher().model})
+        JoinedModel({"a": tiny_teacher().model, "b": tiny_teacher().model})
 
 
 def test_a_head_moves_by_its_own_task_only(tmp_path, monkeypatch):
-    step, seen = MultitaskTrainer.training_step, Counter()
+    step, seen = LessonsTrainer.training_step, Counter()
 
     def watched(self, model, inputs, *given):
         before = copy.deepcopy(model.state_dict())
         loss = step(self, model, inputs, *given)
-        names = list(self.rows)
+        names = list(self.lessons)
         for name, head in zip(names, model.heads, strict=True):
             gradients = [weight.grad for weight in head.parameters()]
-            if name == inputs["student"]["task"]:
+            if name == inputs["task"]:
                 assert all(gradient.abs().sum() > 0 for gradient in gradients)
             else:
                 assert all(gradient is None for gradient in gradients)
         assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
         assert sum(weight.grad is not None for weight in model.encoder.parameters()) > 10
-        seen[inputs["student"]["task"]] += 1
+        seen[inputs["task"]] += 1
         return loss
 
-    monkeypatch.setattr(MultitaskTrainer, "training_step", watched)
+    monkeypatch.setattr(LessonsTrainer, "training_step", watched)
     students = run(tmp_path, max_steps=9, evaluations=1, patience=None)[1]
     assert set(seen) == {"mood", "count"} and seen.total() == 9
     bases = [student.model.base_model for student in students.values()]
@@ -306,9 +273,9 @@ def test_both_tasks_are_learned_and_the_best_mean_is_kept(tmp_path):
 
 
 def test_each_term_is_averaged_over_the_updates_of_its_task(tmp_path, monkeypatch):
-    monkeypatch.setattr("understudy.training.training.LOGS", 1)  # a line for the whole training
+    monkeypatch.setattr("understudy.training.train.LOGS", 1)  # a line for the whole training
     whole = run(tmp_path / "whole", epochs=1, evaluations=1, learning_rate=1e-9)[2]
-    monkeypatch.setattr("understudy.training.training.LOGS", 100)
+    monkeypatch.setattr("understudy.training.train.LOGS", 100)
     single = [
         line for line in run(tmp_path / "single", epochs=1, evaluations=1, learning_rate=1e-9)[2] if "loss" in line
     ]
@@ -377,8 +344,8 @@ def test_the_least_number_of_updates_is_for_each_task(tmp_path):
 @pytest.mark.parametrize("size", [1, 4])
 def test_one_batch_of_eight_is_eight_batches_of_one(tmp_path, monkeypatch, size):
     """By plain steps without dropout, whose result shows every weight of every row."""
-    arguments = multitask.arguments_for
-    monkeypatch.setattr(multitask, "arguments_for", lambda *given, **more: arguments(*given, optim="sgd", **more))
+    arguments = module.arguments_for
+    monkeypatch.setattr(module, "arguments_for", lambda *given, **more: arguments(*given, optim="sgd", **more))
     settings = {
         "max_steps": 8,
         "learning_rate": 0.05,
