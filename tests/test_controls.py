@@ -31,7 +31,7 @@ def terms_of(stage: Stage) -> list:
 
 
 def needs_no_teacher(term) -> bool:
-    return bool(term.weight) and (term.kind == "labels" or not term.make().hears_teacher)
+    return bool(term.weight) and (term.kind == "labels" or not term.make().uses_teacher)
 
 
 def planned(name: str, world, number_world, pretrained, raw) -> list:
@@ -80,9 +80,9 @@ def test_every_control_of_every_recipe(name, world, number_world, pretrained, ra
         # Alone needs no teacher, anywhere, and every row that it learns a task from has a label.
         for part in of_controls["alone"]:
             stage, rows = part.stage, part.rows
-            assert not any(term.make().hears_teacher for term in terms_of(stage) if term.weight)
+            assert not any(term.make().uses_teacher for term in terms_of(stage) if term.weight)
             assert (stage.teacher, stage.self_average, stage.student) == ("given", None, None)
-            assert not part.needs and not part.asks_live and not part.keeps_logits
+            assert not part.needs and not part.runs_teacher and not part.keeps_logits
             assert stage.masked_lm is not None or len(labelled(rows)) == len(rows)
         # What needs none is still there.
         for (stage, _), kept in zip(own, alone, strict=True):
@@ -97,7 +97,7 @@ def test_every_control_of_every_recipe(name, world, number_world, pretrained, ra
             assert kept.train.model_copy(update={"max_steps": stage.train.max_steps}) == stage.train
         # Pseudo-labels: nothing soft, nothing from inside; all else as it was.
         for stage in pseudo:
-            for term in filter(lambda term: term.weight and term.make().hears_teacher, terms_of(stage)):
+            for term in filter(lambda term: term.weight and term.make().uses_teacher, terms_of(stage)):
                 assert term.kind == "labels" or term.settings["hard"], term
                 assert not isinstance(term.make(), LayerObjective)
         for (stage, _), kept in zip(made, pseudo, strict=True):

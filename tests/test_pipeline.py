@@ -333,7 +333,7 @@ def test_stages_follow_one_another(world, tmp_path, trainings):
 
 def test_the_recipe_of_a_run_gives_the_same_run(world, tmp_path):
     first = distill(recipe(world), tmp_path / "first")
-    second = distill(load_recipe(first.folder / "recipe.yaml"), tmp_path / "second", shelf=tmp_path / "other")
+    second = distill(load_recipe(first.folder / "recipe.yaml"), tmp_path / "second", cache=tmp_path / "other")
     for name in ("student", "student_alone"):
         assert weights(first, name) == weights(second, name)
         assert metrics(first, name) == metrics(second, name)

@@ -22,7 +22,7 @@ from understudy.installation import install_command
 from understudy.programs.search import search
 from understudy.searching import study as studies
 from understudy.searching import trials
-from understudy.searching.ground import Ground
+from understudy.searching.context import SearchContext
 from understudy.searching.space import DEFAULT, load_space
 from understudy.searching.study import SharedStudy, open_storage, unpromising
 from understudy.tasks import metric_named
@@ -156,7 +156,7 @@ def test_what_ships_is_measured_and_gated(world, tmp_path, monkeypatch):
         "export": ["onnx", "onnx_int8"],
         **{f"stages.0.train.{name}": value for name, value in train.items()},
     }
-    monkeypatch.setattr("understudy.runs.shipping._teacher_on_shelf", _no_teacher)
+    monkeypatch.setattr("understudy.runs.shipping._cached_teacher", _no_teacher)
     facts = search(values, "size_mib<=10", tmp_path / "out", space=one, trials=1).facts
     (student,), (trial,) = facts["students"], facts["trials"]
     assert (
@@ -188,18 +188,20 @@ def test_trials_record_the_settings_that_they_use(case, world, tmp_path):
     given, wanted = OVERRIDES[case]
     (tmp_path / "space.yaml").write_text(DEFAULT.read_text("utf-8").replace("[hinton, tang]", "[hinton]"), "utf-8")
     space = load_space(tmp_path / "space.yaml")
-    ground = Ground.prepare({**settings(world), **given}, {"size_mib": 10.0}, space, tmp_path / "out", "cpu", print)
+    context = SearchContext.prepare(
+        {**settings(world), **given}, {"size_mib": 10.0}, space, tmp_path / "out", "cpu", print
+    )
     for one in space.students:
         drawn = {"epochs": 9, "min_updates": 99, "learning_rate": 0.125, "temperature": 2.5}
         tried = {"student": one.kind, "shape": next(iter(one.shapes)), "recipe": "hinton", "settings": drawn}
-        used = ground.used(tried)
+        used = context.used(tried)
         assert {name: used["settings"][name] for name in wanted} == wanted
-        stage = ground.recipe(used).stages[0]
+        stage = context.recipe(used).stages[0]
         for name, value in used["settings"].items():
             assert value == (
                 stage.objectives[1].settings[name] if name == "temperature" else getattr(stage.train, name)
             )
-        before = ground.recipe(tried).stages[0]
+        before = context.recipe(tried).stages[0]
         assert before.objectives == stage.objectives
         if "max_steps" in wanted:
             assert "epochs" not in used["settings"]
@@ -229,8 +231,8 @@ def test_recipes_are_tried_with_the_students_that_they_can_teach(world, tmp_path
         "utf-8",
     )
     space = load_space(tmp_path / "space.yaml")
-    ground = Ground.prepare(settings(world), {"size_mib": 10.0}, space, tmp_path / "out", "cpu", print)
-    found = {(one.kind, one.shape): one.recipes for one in ground.candidates(print)}
+    context = SearchContext.prepare(settings(world), {"size_mib": 10.0}, space, tmp_path / "out", "cpu", print)
+    found = {(one.kind, one.shape): one.recipes for one in context.candidates(print)}
     assert found == {
         ("teacher_layers", "count 1"): ["tang"], ("teacher_layers", "count 2"): ["tang", "pkd_skip"],
         ("bilstm", "as given"): ["tang"],

@@ -137,7 +137,7 @@ def test_every_recipe_learns_from_the_teacher_or_says_what_it_lacks(world, tmp_p
         return
     assert "alone" not in found.recipe.control and not found.recipe.calibrate
     for stage in found.recipe.stages:
-        assert stage.masked_lm or any(one.hears_teacher for _, one in found.first.part(stage).objectives)
+        assert stage.masked_lm or any(one.uses_teacher for _, one in found.first.part(stage).objectives)
         for control in found.recipe.control:
             assert stages_of(control, found)
 

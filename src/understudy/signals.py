@@ -68,10 +68,10 @@ class Needs:
         )
 
     def __bool__(self) -> bool:
-        return self.logits or self.inside
+        return self.logits or self.internals
 
     @property
-    def inside(self) -> bool:
+    def internals(self) -> bool:
         """More than logits, so that no kept output can give it."""
         return bool(self.hidden_states or self.attention)
 

@@ -24,7 +24,7 @@ from transformers import (
 
 from tiny import TEXTS, tiny_teacher, tiny_tokenizer
 from understudy import parts
-from understudy.augmenters import Augmenter, Material, base
+from understudy.augmenters import AugmentationContext, Augmenter, base
 from understudy.augmenters.augmentation import augmented
 from understudy.augmenters.base import is_word, pieces_of
 from understudy.augmenters.masking import Masking
@@ -126,7 +126,7 @@ def test_without_jieba_it_is_said_what_to_install(monkeypatch):
 def augmenter(request, tagged, masked_lm) -> Augmenter:
     given = {"part_of_speech": {"tagger": tagged}, "word_replacement": {"masked_lm": masked_lm}}.get(request.param, {})
     made = parts.part("augmenters", request.param)(**given, probability=0.5)
-    made.prepare(Material([*TEXTS, *LONG], tiny_teacher()))
+    made.prepare(AugmentationContext([*TEXTS, *LONG], tiny_teacher()))
     return made
 
 
@@ -144,7 +144,7 @@ def test_laws(augmenter, text):
 
 def test_masking_hides_as_many_words_as_it_says():
     one = Masking(probability=0.3)
-    one.prepare(Material([], tiny_teacher()))
+    one.prepare(AugmentationContext([], tiny_teacher()))
     pieces = pieces_of("a film , " * 1000)
     found = one.change(pieces, Random(0))
     assert 0.27 < sum(piece == f"{MASKED} " for piece in found) / 2000 < 0.33
@@ -153,7 +153,7 @@ def test_masking_hides_as_many_words_as_it_says():
 
 def test_masking_needs_a_mask():
     with pytest.raises(RecipeError, match="the teacher has none; remove this step"):
-        Masking().prepare(Material(TEXTS))
+        Masking().prepare(AugmentationContext(TEXTS))
 
 
 def test_ngrams_are_words_in_a_row_of_every_length():
@@ -167,7 +167,7 @@ def test_ngrams_are_words_in_a_row_of_every_length():
 
 def test_words_give_way_to_words_of_their_kind(tagged):
     one = PartOfSpeech(tagger=tagged, probability=0.999)
-    one.prepare(Material(["the plot is dull", "a gripping film", "a moving family is the plot"]))
+    one.prepare(AugmentationContext(["the plot is dull", "a gripping film", "a moving family is the plot"]))
     kinds = {
         "DET": {"the", "a"},
         "NOUN": {"plot", "film", "family"},
@@ -188,7 +188,7 @@ def test_words_give_way_to_words_of_their_kind(tagged):
 
 def test_a_word_never_tagged_goes_by_its_end(tagged):
     one = PartOfSpeech(tagger=tagged, probability=0.999)
-    one.prepare(Material(["a charming film"]))  # -ing, as gripping and moving
+    one.prepare(AugmentationContext(["a charming film"]))  # -ing, as gripping and moving
     assert one._tags["charming"] == "ADJ"
 
 
@@ -200,7 +200,7 @@ def test_taggers_that_are_none(tagger, message, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a"}\n')
     with pytest.raises(RecipeError, match=message):
-        PartOfSpeech(tagger=tagger or str(path)).prepare(Material(TEXTS))
+        PartOfSpeech(tagger=tagger or str(path)).prepare(AugmentationContext(TEXTS))
 
 
 @pytest.mark.parametrize(
@@ -217,12 +217,12 @@ def test_tagged_rows_that_do_not_fit(tokens, tags, message, tmp_path):
     path = tmp_path / "tagged.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [TAGS[0], {"tokens": tokens, "tags": tags}]))
     with pytest.raises(DataError, match=rf"part_of_speech.tagger: .*tagged.jsonl: {message}"):
-        PartOfSpeech(tagger=str(path)).prepare(Material(TEXTS))
+        PartOfSpeech(tagger=str(path)).prepare(AugmentationContext(TEXTS))
 
 
 def test_tagged_rows_of_another_language(tagged):
     with pytest.raises(DataError, match=r"tagged\.jsonl has a tag for none of the 2 words of the data"):
-        PartOfSpeech(tagger=tagged).prepare(Material(["好看"]))
+        PartOfSpeech(tagger=tagged).prepare(AugmentationContext(["好看"]))
 
 
 @pytest.fixture
@@ -252,14 +252,14 @@ def model(tmp_path) -> Callable[..., str]:
 
 def test_a_model_tags_texts_of_any_length(model):
     one = PartOfSpeech(tagger=model(BertForTokenClassification, id2label={0: "NOUN", 1: "VERB"}))
-    one.prepare(Material([*TEXTS, "a film " * 99]))
+    one.prepare(AugmentationContext([*TEXTS, "a film " * 99]))
     assert set(one._tags.values()) <= {"NOUN", "VERB"} and {"film", "plot"} <= one._tags.keys()
 
 
 @pytest.mark.parametrize("cls", [BertForSequenceClassification, BertModel, BertForMaskedLM])
 def test_models_that_would_tag_at_random(cls, model):
     with pytest.raises(ModelError, match=r"part_of_speech.tagger: .* is not a token-classification model: .* random"):
-        PartOfSpeech(tagger=model(cls)).prepare(Material(TEXTS))
+        PartOfSpeech(tagger=model(cls)).prepare(AugmentationContext(TEXTS))
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def pipeline(tmp_path) -> str:
 
 def test_spacy_tags(pipeline):
     one = PartOfSpeech(tagger=f"spacy:{pipeline}", probability=0.999)
-    one.prepare(Material([*TEXTS, "Film , it isn't", "the plot is  dull"]))
+    one.prepare(AugmentationContext([*TEXTS, "Film , it isn't", "the plot is  dull"]))
     assert one._tags == {"film": "NN", "plot": "NN", "is": "VBZ", "isn't": "VBZ", "dull": "JJ"}
     found = Counter(piece for seed in range(40) for piece in one.change(["dull ", "plot"], Random(seed)))
     assert found.keys() == {"dull ", "film", "plot"}
@@ -286,23 +286,23 @@ def test_spacy_without_tags_is_refused(tmp_path):
     spacy = pytest.importorskip("spacy", reason="spaCy (extra spacy) is not installed")
     spacy.blank("en").to_disk(tmp_path / "blank")
     with pytest.raises(RecipeError, match="has no tagger for parts of speech; use one that has"):
-        PartOfSpeech(tagger=f"spacy:{tmp_path / 'blank'}").prepare(Material(TEXTS))
+        PartOfSpeech(tagger=f"spacy:{tmp_path / 'blank'}").prepare(AugmentationContext(TEXTS))
     with pytest.raises(
         RecipeError, match=r"cannot load 'no_such_web'; is it installed \(`python -m spacy download no_such_web"
     ):
-        PartOfSpeech(tagger="spacy:no_such_web").prepare(Material(TEXTS))
+        PartOfSpeech(tagger="spacy:no_such_web").prepare(AugmentationContext(TEXTS))
 
 
 def test_without_spacy_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "spacy", None)
     with pytest.raises(RecipeError, match=r"tagger is 'spacy:en_x', but spaCy is not installed: `pip install spacy`"):
-        PartOfSpeech(tagger="spacy:en_x").prepare(Material(TEXTS))
+        PartOfSpeech(tagger="spacy:en_x").prepare(AugmentationContext(TEXTS))
 
 
 def test_words_that_the_model_expects(masked_lm):
     """One word at a time, against the model asked by hand; 'thinnest' is several tokens and stays."""
     one = WordReplacement(masked_lm=masked_lm, probability=1.0, candidates=3)
-    one.prepare(Material(TEXTS))
+    one.prepare(AugmentationContext(TEXTS))
     text = "the jokes are thinnest"
     tokenizer, model = tiny_tokenizer(), BertForMaskedLM.from_pretrained(masked_lm).eval()
     assert len(tokenizer.tokenize("thinnest")) > 1
@@ -317,7 +317,7 @@ def test_words_that_the_model_expects(masked_lm):
 
 def test_the_model_reads_only_words_that_change_and_each_once(masked_lm):
     one = WordReplacement(masked_lm=masked_lm, probability=0.5)
-    one.prepare(Material(TEXTS))
+    one.prepare(AugmentationContext(TEXTS))
     read: list[int] = []
     one._model.model.register_forward_pre_hook(
         lambda _, __, batch: read.append(len(batch["input_ids"])), with_kwargs=True
@@ -331,7 +331,7 @@ def test_the_model_reads_only_words_that_change_and_each_once(masked_lm):
 @pytest.mark.parametrize(("positions", "batches"), [(64, [64]), (512, [64, 36])])
 def test_texts_of_any_length_in_batches_of_64(positions, batches, model):
     one = WordReplacement(masked_lm=model(BertForMaskedLM, positions=positions), probability=1.0)
-    one.prepare(Material(TEXTS))
+    one.prepare(AugmentationContext(TEXTS))
     read: list[int] = []
     one._model.model.register_forward_pre_hook(
         lambda _, __, batch: read.append(len(batch["input_ids"])), with_kwargs=True
@@ -370,7 +370,7 @@ def test_only_words_take_the_place_of_words(make, model):
     """A token without the mark of a space is a part of a word, and stands only where a part stood."""
     tokenizer = make()
     one = WordReplacement(masked_lm=model(RobertaForMaskedLM, tokenizer, RobertaConfig, pad_token_id=1), candidates=999)
-    one.prepare(Material(TEXTS))
+    one.prepare(AugmentationContext(TEXTS))
     pieces = tuple(pieces_of('the film "film" bad dull'))
     marked = {one.lstrip("Ġ▁") for one in tokenizer.get_vocab() if one.startswith(("Ġ", "▁"))} - {"", "cafÃ", "cafÃ©"}
     unmarked = {one for one in tokenizer.get_vocab() if one.isascii() and one.isalpha()}
@@ -386,10 +386,10 @@ def test_words_near_in_meaning(tmp_path):
     path = tmp_path / "vectors.txt"
     path.write_text("good 1 0\nfine 0.9 0.1\nbad -1 0\nfilm 0 1\nplot 0.1 0.9\n")
     one = WordReplacement(vectors=str(path), probability=1.0, candidates=1)
-    one.prepare(Material(TEXTS))
+    one.prepare(AugmentationContext(TEXTS))
     assert one.change(pieces_of("Good film , 9 unknown"), Random(0)) == ["Fine ", "plot ", ", ", "9 ", "unknown"]
     few = WordReplacement(vectors=str(path), probability=1.0, candidates=9)
-    few.prepare(Material(TEXTS))
+    few.prepare(AugmentationContext(TEXTS))
     assert {few.change(["good"], Random(seed))[0] for seed in range(40)} == {"fine", "bad", "film", "plot"}
 
 
@@ -398,7 +398,7 @@ def test_word_replacement_needs_something_to_go_by(tmp_path):
         WordReplacement()
     tiny_teacher().save(tmp_path / "teacher")
     with pytest.raises(ModelError, match=r"is not a masked language model: .* random \(cls\."):
-        WordReplacement(masked_lm=str(tmp_path / "teacher")).prepare(Material(TEXTS))
+        WordReplacement(masked_lm=str(tmp_path / "teacher")).prepare(AugmentationContext(TEXTS))
 
 
 def test_rows_hang_on_seed_and_identity_alone():

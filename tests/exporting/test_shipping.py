@@ -56,13 +56,13 @@ def test_a_run_ships_its_student_and_measures_the_quantized_teacher(world, tmp_p
     assert re.search(r"than the teacher in 8 bits (\(.* between rounds\) )?\(accuracy", verdict(facts))
     assert "student, int8" in (tmp_path / "run" / "report.html").read_text()
 
-    # The teacher is exported once for all runs; the shelf lies beside them.
-    shelf = list((tmp_path / ".controls").glob("teacher-int8-*"))
-    assert len(shelf) == 1 and not (shelf[0] / "model.onnx").exists()
-    before = (shelf[0] / "export.json").stat().st_mtime_ns
+    # The teacher is exported once for all runs; the cache lies beside them.
+    cache = list((tmp_path / ".controls").glob("teacher-int8-*"))
+    assert len(cache) == 1 and not (cache[0] / "model.onnx").exists()
+    before = (cache[0] / "export.json").stat().st_mtime_ns
     again = understudy(*world.distill("hinton", tmp_path / "again", *WORDS, "--seed", "1"))
     assert again.code == 0 and again.json["models"].keys() == models.keys()
-    assert (shelf[0] / "export.json").stat().st_mtime_ns == before
+    assert (cache[0] / "export.json").stat().st_mtime_ns == before
     assert again.json["models"]["teacher_onnx_int8"]["quality"] == models["teacher_onnx_int8"]["quality"]
 
 

@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 
-from understudy.augmenters import Material
+from understudy.augmenters import AugmentationContext
 from understudy.augmenters.word_replacement import WordReplacement
 from understudy.errors import DataError
 from understudy.students.vectors import read_vectors
@@ -86,5 +86,5 @@ def test_files_that_are_refused(name, content, message, setting, tmp_path):
         (
             read_vectors(tmp_path / name, ["film", "fun"], setting=setting)
             if setting == "student.vectors"
-            else step.prepare(Material(["a film"]))
+            else step.prepare(AugmentationContext(["a film"]))
         )

@@ -1,5 +1,5 @@
 """Augmenters: one file a way to make another row out of a row, for the teacher to label. `augmentation` applies them."""
 
-from understudy.augmenters.base import Augmenter, Material
+from understudy.augmenters.base import AugmentationContext, Augmenter
 
-__all__ = ["Augmenter", "Material"]
+__all__ = ["AugmentationContext", "Augmenter"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from understudy.augmenters.base import Augmenter, Material, Words
+from understudy.augmenters.base import AugmentationContext, Augmenter, Words
 from understudy.data.tables import UNLABELLED, identity
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def augmented(
 
     pair = "text_pair" in rows.column_names
     columns = [rows[name][:] for name in (("text", "text_pair") if pair else ("text",))]
-    material = Material([text for column in columns for text in column], teacher, words)
+    material = AugmentationContext([text for column in columns for text in column], teacher, words)
     for step in steps:
         step.prepare(material)
     seen = {*rows["identity"], *leave_out}

@@ -27,7 +27,7 @@ _CHINESE = re.compile(r"[\u3400-\u9fff]+\s*")
 
 
 @dataclass(frozen=True)
-class Material:
+class AugmentationContext:
     """What augmenters may draw from.
 
     Args:
@@ -54,7 +54,7 @@ class Augmenter(ABC):
 
     keeps_label: ClassVar[bool] = False
 
-    def prepare(self, material: Material) -> None:
+    def prepare(self, material: AugmentationContext) -> None:
         """Called once, before any text is changed.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from understudy.augmenters.base import Augmenter, Material, is_word, put
+from understudy.augmenters.base import AugmentationContext, Augmenter, is_word, put
 from understudy.errors import RecipeError
 from understudy.models.view import MASKED
 
@@ -29,7 +29,7 @@ class Masking(Augmenter):
             raise ValueError(f"probability is {probability}; it must be between 0 and 1")
         self.probability = probability
 
-    def prepare(self, material: Material) -> None:
+    def prepare(self, material: AugmentationContext) -> None:
         tokenizer = material.teacher.tokenizer if material.teacher else None
         if tokenizer is None or tokenizer.mask_token is None:
             raise RecipeError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from understudy.augmenters.base import ROWS_A_BATCH, Augmenter, Material, is_word, load_model, put
+from understudy.augmenters.base import ROWS_A_BATCH, AugmentationContext, Augmenter, is_word, load_model, put
 from understudy.errors import DataError, ModelError, RecipeError
 
 SUFFIX = 3  # letters at the end of a word that stand for it where it was never tagged
@@ -43,7 +43,7 @@ class PartOfSpeech(Augmenter):
         self._tags: dict[str, str] = {}
         self._words: dict[str, tuple[list[str], list[int]]] = {}
 
-    def prepare(self, material: Material) -> None:
+    def prepare(self, material: AugmentationContext) -> None:
         counts = Counter(
             piece.strip().lower() for text in material.texts for piece in material.pieces(text) if is_word(piece)
         )
@@ -129,7 +129,7 @@ def _listed(value: Any, where: str) -> list[str]:
     return [str(one) for one in found]
 
 
-def _tagged_by_spacy(name: str, material: Material) -> dict[str, str]:
+def _tagged_by_spacy(name: str, material: AugmentationContext) -> dict[str, str]:
     """The tag that the pipeline gives each word most often; a word of several tokens goes by its first."""
     try:
         import spacy
@@ -162,7 +162,7 @@ def _tagged_by_spacy(name: str, material: Material) -> dict[str, str]:
     return found
 
 
-def _tagged_by_model(folder: Path, material: Material) -> dict[str, str]:
+def _tagged_by_model(folder: Path, material: AugmentationContext) -> dict[str, str]:
     """The tag that the model gives each word most often in these texts."""
     import torch
     from transformers import AutoModelForTokenClassification

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from understudy.augmenters.base import ROWS_A_BATCH, Augmenter, Material, is_word, load_model, put
+from understudy.augmenters.base import ROWS_A_BATCH, AugmentationContext, Augmenter, is_word, load_model, put
 from understudy.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class WordReplacement(Augmenter):
         self._answers: dict[int, tuple[str, ...]] = {}
         self._near = lru_cache(maxsize=None)(self._nearest)
 
-    def prepare(self, material: Material) -> None:
+    def prepare(self, material: AugmentationContext) -> None:
         from understudy.students.vectors import read_vectors
 
         if self.vectors is not None:

@@ -28,7 +28,7 @@ class Objective(nn.Module, ABC):
         return Needs(logits=True)
 
     @property
-    def hears_teacher(self) -> bool:
+    def uses_teacher(self) -> bool:
         """Whether the teacher has a part in the term; known before `prepare`, as `needs` may not be."""
         return True
 
@@ -40,7 +40,7 @@ class Objective(nn.Module, ABC):
     @property
     def compares_tokens(self) -> bool:
         """Whether student and teacher must cut texts into the same tokens."""
-        return self.needs.inside
+        return self.needs.internals
 
     def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
         """Called once before training, when the labelled rows and both models are known; learned projections are made here.

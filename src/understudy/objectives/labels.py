@@ -82,12 +82,12 @@ class Labels(Objective):
         self.register_buffer("class_weight", None)
 
     @property
-    def hears_teacher(self) -> bool:
+    def uses_teacher(self) -> bool:
         return self.target != "gold"
 
     @property
     def needs(self) -> Needs:
-        return Needs(logits=self.hears_teacher)
+        return Needs(logits=self.uses_teacher)
 
     def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
         if self.class_weights == "balanced":

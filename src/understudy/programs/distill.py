@@ -24,7 +24,7 @@ def distill(
     transfer: Source = None, text: str | None = None, text_pair: str | None = None, label: str | None = None, task: str | None = None,
     epochs: float | None = None, learning_rate: float | None = None, batch_size: int | None = None, max_length: int | None = None,
     temperature: float | None = None, seed: int | None = None, settings: Mapping[str, Any] | None = None, resume: bool = False,
-    overwrite: bool = False, device: str | None = None, shelf: str | Path | None = None, command: str = "", say: Say | None = print,
+    overwrite: bool = False, device: str | None = None, cache: str | Path | None = None, command: str = "", say: Say | None = print,
 ) -> Run:  # fmt: skip
     """Train a small student to imitate a teacher, measure it beside its controls, and write it all into a run folder.
 
@@ -44,7 +44,7 @@ def distill(
         resume: continue a run that was stopped.
         overwrite: replace an existing run.
         device: `cpu`, `cuda`, `mps`; None takes the fastest there is.
-        shelf: folder of controls that runs share; None: `.controls` beside `out`.
+        cache: folder of controls and exports that runs share; None: `.controls` beside `out`.
         command: recorded in the facts.
         say: gets each line of progress; None is silent.
 
@@ -61,7 +61,7 @@ def distill(
     )  # fmt: skip
     recipe, say = resolve(recipe), say or silent
     out, device = Path(out), find_device(device)
-    cache = Path(shelf or out.parent / ".controls")
+    cache = Path(cache or out.parent / ".controls")
     with main_process_first(device):
         resume = resume or is_helper()
         check(out, recipe.dump(), resume=resume, overwrite=overwrite)

@@ -19,11 +19,11 @@ from understudy.programs.distill import distill
 from understudy.reporting.search import write_page
 from understudy.runs.folder import Run, Say, check
 from understudy.searching.budget import excess, parse_budget
+from understudy.searching.context import SearchContext
 from understudy.searching.costs import Candidate
-from understudy.searching.ground import Ground
 from understudy.searching.space import load_space
 from understudy.searching.study import SharedStudy, need_optuna, open_storage, without_password
-from understudy.searching.trials import Trying
+from understudy.searching.trials import TrialRunner
 from understudy.settings.calling import silent
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def search(
         raise RecipeError("a search runs in one process; start several with one --storage instead")
     limits, chosen_from, out = parse_budget(budget), load_space(space), Path(out)
     database = open_storage(storage) if storage else None
-    ground = Ground.prepare(settings, limits, chosen_from, out, find_device(device), say)
-    dump = yaml.safe_dump(ground.described, sort_keys=False, allow_unicode=True, width=120)
-    there = check(out, dump, inputs=ground.inputs, resume=resume, overwrite=overwrite)
+    context = SearchContext.prepare(settings, limits, chosen_from, out, find_device(device), say)
+    dump = yaml.safe_dump(context.described, sort_keys=False, allow_unicode=True, width=120)
+    there = check(out, dump, inputs=context.inputs, resume=resume, overwrite=overwrite)
     if there is not None and len(there.facts["trials"]) >= trials:
         say(f"{out} is a finished search of {len(there.facts['trials'])} trials; nothing to do. For more: --trials")
         return there
@@ -86,50 +86,50 @@ def search(
     if database is None and resume and (out / DATABASE).is_file():
         database = open_storage(own)
     worker_name = hashlib.sha256(f"{socket.gethostname()} {out.resolve()}".encode()).hexdigest()[:16]
-    metric = ground.task.metric(ground.metric)
-    join = partial(SharedStudy, name=ground.name, seed=ground.seed, worker=worker_name, metric=metric)
+    metric = context.task.metric(context.metric)
+    join = partial(SharedStudy, name=context.name, seed=context.seed, worker=worker_name, metric=metric)
     study = join(database) if database else None
     described = study.open() if study else None
-    described = described or {"candidates": [one.record() for one in ground.candidates(say)]}
-    run = Run.start(out, dump, inputs=ground.inputs, resume=resume, overwrite=overwrite, device=ground.device)
+    described = described or {"candidates": [one.record() for one in context.candidates(say)]}
+    run = Run.start(out, dump, inputs=context.inputs, resume=resume, overwrite=overwrite, device=context.device)
     try:
         study = study or join(open_storage(own))
         candidates = [Candidate(**one) for one in study.make(described)["candidates"]]
-        store = ground.fill_store(candidates, say)
+        store = context.fill_store(candidates, say)
     except UserError:
         run.discard()
         raise
-    trying = Trying(ground, study, store, run, [one for one in candidates if one.within(limits)], say)
-    trying.all(trials, seconds, wait=not worker)
+    runner = TrialRunner(context, study, store, run, [one for one in candidates if one.within(limits)], say)
+    runner.all(trials, seconds, wait=not worker)
     if worker:
         return run
-    best, command = trying.best(), command.replace(storage, without_password(storage)) if storage else command
-    say(f"Trial {best.number} is the best within the budget: {trying.label(best)}. Distilling it into {out / BEST}")
-    final = _distil(trying, best, command)
-    run.record(facts_of(trying, candidates, best, final, command))
+    best, command = runner.best(), command.replace(storage, without_password(storage)) if storage else command
+    say(f"Trial {best.number} is the best within the budget: {runner.label(best)}. Distilling it into {out / BEST}")
+    final = _distil(runner, best, command)
+    run.record(facts_of(runner, candidates, best, final, command))
     write_page(run.folder)
     return run
 
 
 def facts_of(
-    trying: Trying, candidates: Sequence[Candidate], best: FrozenTrial, final: Run, command: str
+    runner: TrialRunner, candidates: Sequence[Candidate], best: FrozenTrial, final: Run, command: str
 ) -> dict[str, Any]:
     """What facts.json of a search says."""
-    ground = trying.ground
-    trials = [_entry(one) for one in trying.study.trials if one.state.is_finished()]
+    context = runner.context
+    trials = [_entry(one) for one in runner.study.trials if one.state.is_finished()]
     metric, models = final.facts["primary_metric"], final.facts["models"]
     shipped = models.get(f"student_{best.user_attrs['form']}") or models["student"]
     costs = {"latency_ms": shipped["latency_ms"]["p50"], "size_mib": shipped["size_mib"]}
     return {
-        "understudy": __version__, "program": "search", "task": ground.first.task, "seed": ground.seed, "command": command,
+        "understudy": __version__, "program": "search", "task": context.first.task, "seed": context.seed, "command": command,
         **({"reference": "teacher"} if "reference" in final.facts else {}),
-        "primary_metric": metric, "budget": dict(ground.budget), "data": ground.facts, "settings": ground.given,
-        "students": [{**one.record(), "within_budget": bool(one.within(ground.budget))} for one in candidates],
-        "trials": trials, "front": front(trials, trying.study.metric),
+        "primary_metric": metric, "budget": dict(context.budget), "data": context.facts, "settings": context.given,
+        "students": [{**one.record(), "within_budget": bool(one.within(context.budget))} for one in candidates],
+        "trials": trials, "front": front(trials, runner.study.metric),
         "best": {
             "trial": best.number, "folder": BEST, **best.user_attrs["tried"], "form": best.user_attrs["form"],
             "validation": best.value, "test": shipped["quality"][metric], "teacher_test": _quality(models.get("teacher"), metric),
-            **costs, "within_budget": excess(costs, ground.budget) <= 1,
+            **costs, "within_budget": excess(costs, context.budget) <= 1,
         },
     }  # fmt: skip
 
@@ -171,14 +171,14 @@ def _quality(entry: Mapping[str, Any] | None, metric: str) -> Any:
     return ((entry or {}).get("quality") or {}).get(metric)
 
 
-def _distil(trying: Trying, best: FrozenTrial, command: str) -> Run:
+def _distil(runner: TrialRunner, best: FrozenTrial, command: str) -> Run:
     """The ordinary run of the best, with its controls and exports, measured on the test rows."""
-    recipe = trying.ground.recipe(best.user_attrs["tried"])
-    folder, shelf = trying.run.folder / BEST, trying.run.folder.parent / ".controls"
+    recipe = runner.context.recipe(best.user_attrs["tried"])
+    folder, cache = runner.run.folder / BEST, runner.run.folder.parent / ".controls"
     try:
         check(folder, recipe.dump(), resume=True, overwrite=False)
     except RunFolderError:  # the best of fewer trials
         shutil.rmtree(folder)
     return distill(
-        recipe, folder, resume=True, device=trying.ground.device, shelf=shelf, command=command, say=trying.say
+        recipe, folder, resume=True, device=runner.context.device, cache=cache, command=command, say=runner.say
     )

@@ -44,7 +44,7 @@ def check_stages(plan: TaskPlan) -> None:
     unlabelled = not len(labelled(plan.rows.train))
     for number, stage in enumerate(plan.recipe.stages):
         part = plan.part(stage)
-        taught = any(weight and one.hears_teacher for weight, one in make_objectives(stage.objectives))
+        taught = any(weight and one.uses_teacher for weight, one in make_objectives(stage.objectives))
         if unlabelled and stage.masked_lm is None and not taught:
             raise RecipeError(
                 f"stage {stage.name} learns from labels only, but no training row has one; give labelled rows with --train, or have "
@@ -90,7 +90,7 @@ def _check_inside(plan: TaskPlan, part: Part) -> None:
             f"stage {stage.name} uses mixup of word embeddings, which student {plan.recipe.student.kind} does not support; "
             "use teacher_layers, narrow or pretrained"
         )
-    if not part.asks_live:
+    if not part.runs_teacher:
         return
     if len(plan.teacher.models) != 1:
         many = f"{len(plan.teacher.models)} teachers" if plan.teacher.models else "a file of outputs"

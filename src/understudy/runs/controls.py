@@ -198,7 +198,7 @@ def _without_teacher(terms: Terms) -> Terms:
     for term in terms:
         if term.weight and term.kind == "labels" and term.settings["target"] != "teacher":
             found.append(_labels(term.weight, {**term.settings, "target": "gold"}))
-        elif term.weight and not term.make().hears_teacher:
+        elif term.weight and not term.make().uses_teacher:
             found.append(term)
     return tuple(found)
 
@@ -210,7 +210,7 @@ def _hardened(terms: Terms) -> Terms:
         made = term.make()
         if term.kind == "annealed_targets":
             found.append(ObjectivePart(kind=term.kind, weight=term.weight, **{**term.settings, "hard": True}))
-        elif term.kind == "labels" or not made.hears_teacher:
+        elif term.kind == "labels" or not made.uses_teacher:
             found.append(term)
         elif not isinstance(made, LayerObjective):
             found.append(_labels(term.weight, {"target": "teacher"}))

@@ -211,15 +211,15 @@ class Part:
         return needs_of(self.objectives)[0]
 
     @property
-    def asks_live(self) -> bool:
+    def runs_teacher(self) -> bool:
         """Whether the teacher is run in the training: its hidden states, blended or masked rows, or one that changes."""
         blended = any(objective.needs for _, objective in self.mixed)
-        return blended or self.needs.inside or (bool(self.needs) and not self._keepable)
+        return blended or self.needs.internals or (bool(self.needs) and not self._keepable)
 
     @property
     def keeps_logits(self) -> bool:
         """Whether the teacher's logits are computed once and kept; else none are needed, or it is run in the training."""
-        return self.needs.logits and not self.needs.inside and self._keepable
+        return self.needs.logits and not self.needs.internals and self._keepable
 
     @property
     def _keepable(self) -> bool:

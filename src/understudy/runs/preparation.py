@@ -263,7 +263,7 @@ def _for_task(recipe: Recipe, task: Task, teacher: Teacher) -> Recipe:
             ]
         if taught:
             return tuple(objectives)
-        others = [one for one in objectives if one.kind != "labels" and not one.make().hears_teacher]
+        others = [one for one in objectives if one.kind != "labels" and not one.make().uses_teacher]
         settings = next((one.settings for one in objectives if one.kind == "labels"), {})
         weight = sum(one.weight for one in objectives if one not in others)
         return (ObjectivePart(kind="labels", weight=weight, **{**settings, "target": "gold"}), *others)

@@ -51,17 +51,17 @@ class Shipped:
 
 
 def ship(
-    plan: TaskPlan, student: Measured, run: Path, shelf: Path, *, device: str = "cpu", say: Say = lambda line: None
+    plan: TaskPlan, student: Measured, run: Path, cache: Path, *, device: str = "cpu", say: Say = lambda line: None
 ) -> Shipped:
     """Export the student of a run as its recipe asks, and its teacher in 8 bits; none of it can make the run fail.
 
     A file of the student that does not answer as the student does is left out. The teacher's is kept and measured all the same: it is
-    a yardstick, and its quality is measured like any other's. It lies on the shelf, and is made once for all runs with this teacher.
+    a yardstick, and its quality is measured like any other's. It is in the cache, made once for all runs with this teacher.
 
     Args:
         student: trained.
         run: gets the folder `export`.
-        shelf: of what runs share.
+        cache: of what runs share.
     """
     asked, model = plan.recipe.export, student.models[0]
     assert isinstance(model, TextModel)
@@ -90,7 +90,7 @@ def ship(
         say(f"The student is not exported: {error}")
     if len(plan.teacher.models) == 1 and "onnx_int8" in asked:
         try:
-            teacher = _measured(_teacher_on_shelf(plan, shelf, device), "teacher")
+            teacher = _measured(_cached_teacher(plan, cache, device), "teacher")
             shipped = replace(shipped, models=shipped.models | teacher.models, parity=shipped.parity | teacher.parity)
         except (ExportError, UserError) as error:
             say(f"The teacher is not exported: {error}")
@@ -111,7 +111,7 @@ def _measured(found: Exported, who: str) -> Shipped:
     return Shipped(models, figures)
 
 
-def _teacher_on_shelf(plan: TaskPlan, shelf: Path, device: str) -> Exported:
+def _cached_teacher(plan: TaskPlan, cache: Path, device: str) -> Exported:
     """The teacher in 8 bits, exported now or by an earlier run."""
     teacher, rows = plan.teacher.models[0], labelled(plan.rows.validation)
     decides = {
@@ -119,7 +119,7 @@ def _teacher_on_shelf(plan: TaskPlan, shelf: Path, device: str) -> Exported:
         "versions": [__version__, *(version(name) for name in ("torch", "transformers", "tokenizers", "onnxruntime"))],
     }  # fmt: skip
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-    folder = shelf / f"teacher-int8-{key}"
+    folder = cache / f"teacher-int8-{key}"
     if not is_export(folder):
         name = plan.recipe.teacher.models[0]
         return write_export(

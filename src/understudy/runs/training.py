@@ -192,7 +192,7 @@ def train_stage(
 def _lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.ndarray | None, share: int) -> Lesson:
     """What a task asks of a training; without kept logits its teacher is run in it."""
     stage, metric = part.stage, plan.recipe.selection_metric
-    live = plan.teacher.model if part.asks_live else None
+    live = plan.teacher.model if part.runs_teacher else None
     return Lesson(
         plan.task, student, examples_of(student, part.rows, kept, teacher=live, balanced=stage.train.balanced_sampling),
         by_length(student, labelled(plan.rows.validation)), copy.deepcopy(part.objectives), metric,
@@ -204,7 +204,7 @@ def _lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.ndarray | N
 def _language_lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.ndarray | None, share: int) -> Lesson:
     """The student's encoder under a masked-language head, on plain text."""
     assert part.stage.masked_lm is not None
-    seed, live = plan.recipe.seed, plan.teacher.model if part.asks_live else None
+    seed, live = plan.recipe.seed, plan.teacher.model if part.runs_teacher else None
     learner = with_head(student, seed, plan.pretrained.models[0] if plan.pretrained else None)
     if (pooler := encoder.pooler(student.model)) is not None:
         # It has no part here, and several processes wait for every gradient; `train` gives it back at its end.

@@ -23,8 +23,8 @@ from understudy.runs.folder import Run, Say
 from understudy.runs.plan import ALONE, Plan
 from understudy.runs.training import copies, train_stage
 from understudy.searching.budget import shown
+from understudy.searching.context import SearchContext
 from understudy.searching.costs import Candidate, shippable, teachable
-from understudy.searching.ground import Ground
 from understudy.searching.study import SharedStudy
 from understudy.teachers.store import Store
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trying:
+class TrialRunner:
     """The trials of this process.
 
     Args:
         candidates: within the budget.
     """
 
-    ground: Ground
+    context: SearchContext
     study: SharedStudy
     store: Store
     run: Run
@@ -63,7 +63,7 @@ class Trying:
                 self.study.revive()
                 bar.n = self.study.count("COMPLETE", "PRUNED")
                 bar.set_postfix_str(
-                    "" if self.study.best is None else f"best {self.ground.metric} {self.study.best:.4f}"
+                    "" if self.study.best is None else f"best {self.context.metric} {self.study.best:.4f}"
                 )
                 if self.study.count("WAITING") or len(self.study.trials) < total:
                     self.study.run_one(total, self._try)
@@ -80,15 +80,15 @@ class Trying:
         """One trial: draw, train, export; the validation metric of what would ship."""
         from optuna import TrialPruned
 
-        ground, started = self.ground, time.perf_counter()
-        tried = ground.used(ground.space.draw(trial, teachable(self.candidates), hot=ground.hot))
+        context, started = self.context, time.perf_counter()
+        tried = context.used(context.space.draw(trial, teachable(self.candidates), hot=context.hot))
         one = self._candidate(tried)
         trial.set_user_attr("tried", tried)
         trial.set_user_attr("kind", one.kind)
         trial.set_user_attr("parameters", one.parameters)
-        trial.set_user_attr("costs", one.forms[one.within(ground.budget)[0]])
+        trial.set_user_attr("costs", one.forms[one.within(context.budget)[0]])
         try:
-            value, form = self._value(trial, ground.plan(tried), one)
+            value, form = self._value(trial, context.plan(tried), one)
         except TrainingError as error:
             self._stopped(trial, "broken", str(error))
             raise TrialPruned(str(error)) from error
@@ -104,12 +104,12 @@ class Trying:
         trial.set_user_attr("form", form)
         trial.set_user_attr("costs", one.forms[form])
         costs = f"{FORMS[form]}: {shown(one.forms[form])}"
-        self.say(f"Trial {trial.number}: {self.label(trial)}: {ground.metric} {value:.4f}, {costs}")
+        self.say(f"Trial {trial.number}: {self.label(trial)}: {context.metric} {value:.4f}, {costs}")
         return value
 
     def _value(self, trial: Trial, plan: Plan, one: Candidate) -> tuple[float, str | None]:
         """Train the student of a trial; the metric of the form that ships, and which one that is."""
-        ground, (stage,), own = self.ground, plan.stages, plan.first
+        context, (stage,), own = self.context, plan.stages, plan.first
         (part,) = stage.parts.values()
         key = hashlib.sha256(plan.recipe.dump().encode()).hexdigest()[:16]
         folder = self.run.checkpoints / key  # a trial that was killed goes on where it was
@@ -119,22 +119,22 @@ class Trying:
         def noted(line: dict[str, Any]) -> None:
             write(line)
             if "validation" in line:
-                self.study.report(trial, line["validation"][ground.metric], line["step"] // every)
+                self.study.report(trial, line["validation"][context.metric], line["step"] // every)
 
         students = copies({ALONE: own.student})
         kept = {ALONE: self.store.logits(part.rows)} if part.keeps_logits else {}
         train_stage(
-            stage, {ALONE: own.at(stage.stage)}, students, kept, folder, f"trial {trial.number}", ground.device, write=noted
+            stage, {ALONE: own.at(stage.stage)}, students, kept, folder, f"trial {trial.number}", context.device, write=noted
         )  # fmt: skip
         validation = labelled(own.rows.validation)
         with tempfile.TemporaryDirectory() as exports:
             students[ALONE].save(Path(exports) / "student")
             student = TextModel.load(Path(exports) / "student")  # in bf16, training leaves its casts in the model
-            ships = shippable(own, student, validation, Path(exports), trained=True, device=ground.device)
-            form = next((form for form in one.within(ground.budget) if form in ships), None)
-            logits = answers_of(ships[form] if form else student, validation, ground.device)
+            ships = shippable(own, student, validation, Path(exports), trained=True, device=context.device)
+            form = next((form for form in one.within(context.budget) if form in ships), None)
+            logits = answers_of(ships[form] if form else student, validation, context.device)
         shutil.rmtree(folder, ignore_errors=True)
-        return own.task.measure(logits, np.asarray(validation["label"]))[ground.metric], form
+        return own.task.measure(logits, np.asarray(validation["label"]))[context.metric], form
 
     def _stopped(self, trial: Trial, state: str, why: str) -> None:
         trial.set_user_attr("ended", state)

@@ -168,7 +168,7 @@ class DistillationTrainer(Trainer):
         if not needs:
             return Signals()
         kept = inputs.get("teacher", {}).get("logits")
-        if not needs.inside and kept is not None:
+        if not needs.internals and kept is not None:
             return terms.kept(kept)
         with torch.no_grad(), self.accelerator.autocast():
             return terms.of_teacher(teacher_view(inputs), needs)

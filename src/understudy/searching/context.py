@@ -31,7 +31,7 @@ from understudy.teachers.teacher import Teacher
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
+class SearchContext:
     """What all trials stand on: the data and the teacher, read once, and what is chosen from.
 
     Args:
@@ -55,7 +55,7 @@ class Ground:
     @classmethod
     def prepare(
         cls, settings: Mapping[str, Any], budget: Budget, space: Space, out: Path, device: str, say: Say
-    ) -> Ground:
+    ) -> SearchContext:
         """Read and check all of it; writes nothing.
 
         Raises:
@@ -165,7 +165,7 @@ class Ground:
         recipe = self.recipe(tried)
         return Plan(recipe, {ALONE: TaskPlan(recipe, self.task, self.rows, self.teacher, student, autocast)})
 
-    @lru_cache(maxsize=4)  # noqa: B019 (one ground a process)
+    @lru_cache(maxsize=4)  # noqa: B019 (one context a process)
     def _untrained(self, kind: str, shape: str) -> TextModel:
         given = {ALONE: (self.task, self.rows, self.teacher)}
         return untrained_students(self.first, given, self.space.shape(kind, shape), made={})[ALONE]
