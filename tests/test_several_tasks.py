@@ -432,6 +432,14 @@ def test_what_one_task_can_have_several_can(what, recipe, tmp_path, trainings, r
         assert {one["name"] for one in trainings} == {"student", "student alone"}
 
 
+def test_any_recipe_teaches_several_tasks_where_they_are_named(words, tmp_path, understudy):
+    said = understudy(
+        *words("hinton", tmp_path / "run", *SHORT, "--no-control", "--student", "teacher_layers"), "--json"
+    )
+    assert said.code == 0, said.err
+    assert list(said.json["tasks"]) == ["mood", "likeness"]
+
+
 # --- stopped, and gone on with
 
 
@@ -538,7 +546,7 @@ REFUSED = {
     "twice": (["--train", "mood=b.jsonl"], "--train is given 2 times for task mood; give it once"),
     "an unknown kind of task": (
         ["--task", "mood=clasification"],
-        "'clasification' is unknown; known are classification, similarity",
+        "'clasification' is unknown; known are classification, multilabel, similarity",
     ),
     "an unknown metric": (["--set", "tasks.0.metric=pearson"], "metric 'pearson' is unknown for classification"),
     "a metric for all": (
@@ -611,9 +619,9 @@ def test_a_recipe_with_one_task_takes_no_names(world, tmp_path, understudy):
         words = [word for place, word in enumerate(plain) if option not in (word, plain[place - 1])]
         said = understudy(*words, option, value)
         assert said.code == 2 and f"{option} {value} names a task 'mood'" in said.err
-        assert "recipe hinton has one task: leave mood= out. Recipes with tasks are bam, mt_dnn" in said.err
+        assert "this is a run of one task: leave mood= out, or give --train NAME=FILE for each of several" in said.err
     said = understudy(*plain, "--train", world.test)
-    assert said.code == 2 and "--train is given 2 times" in said.err and "recipe hinton has one task" in said.err
+    assert said.code == 2 and "--train is given 2 times" in said.err and "this is a run of one task" in said.err
     assert not (tmp_path / "run").exists()
 
 

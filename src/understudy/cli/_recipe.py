@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.cli import _options as options
-from understudy.cli._tasks import of_one_task, of_tasks
+from understudy.cli._tasks import name_tasks, of_one_task, of_tasks
 from understudy.errors import RecipeError
 from understudy.settings.listing import short_forms
 from understudy.settings.loading import for_several_tasks, load_recipe, read_recipe
@@ -38,10 +38,10 @@ def recipe_from(
     shared |= {"data.raw": raw, "teacher.pretrained": pretrained, "control": controls, "export": [] if no_export else None,
               "baseline": False if no_baseline else None,
               "student": None if student is None else {"kind": student}}  # fmt: skip
-    if for_several_tasks(recipe):
+    if for_several_tasks(recipe) or name_tasks(train):
         set_over = options.overrides(column=None, seed=seed, set_=set_, **of_tasks(recipe, given), **shared)
         return load_recipe(recipe, set_over)
-    own = of_one_task(recipe, given)
+    own = of_one_task(given)
     return load_recipe(
         recipe,
         options.overrides(

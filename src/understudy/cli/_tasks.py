@@ -8,7 +8,7 @@ from typing import Any
 
 from understudy.cli import _options as options
 from understudy.errors import RecipeError, did_you_mean
-from understudy.settings.loading import for_several_tasks, packaged, task_names
+from understudy.settings.loading import task_names
 from understudy.settings.recipe import check_task_name
 
 # Option → its key in a task, and what comes after NAME=.
@@ -21,7 +21,13 @@ _REPEATED = ("teacher", "column")
 Given = Mapping[str, Sequence[str] | str | None]
 
 
-def of_one_task(recipe: str, given: Given) -> dict[str, Any]:
+def name_tasks(train: Sequence[str] | str | None) -> bool:
+    """Whether `--train` is given for several tasks, as `a=a.csv` and `b=b.csv`: then any recipe teaches one student all of them."""
+    values = [] if train is None or isinstance(train, str) else train
+    return len(values) > 1 and all(_split(value)[0] and not Path(value).exists() for value in values)
+
+
+def of_one_task(given: Given) -> dict[str, Any]:
     """The values of options for a recipe with one task; each may be given once, but for `teacher` and `column`.
 
     Raises:
@@ -33,17 +39,16 @@ def of_one_task(recipe: str, given: Given) -> dict[str, Any]:
         for value in values:
             name = value.partition("=")[0]
             if "=" in value and option not in {"column", "store"} and _is_name(name) and not Path(value).exists():
-                several = ", ".join(one for one in packaged() if for_several_tasks(one))
                 raise RecipeError(
-                    f"--{option} {value} names a task '{name}' (there is no file of this name), but recipe {recipe} has one task: "
-                    f"leave {name}= out. Recipes with tasks are {several}"
+                    f"--{option} {value} names a task '{name}' (there is no file of this name), but this is a run of one task: leave "
+                    f"{name}= out, or give --train NAME=FILE for each of several tasks"
                 )
         if option in _REPEATED:
             found[option] = values or None
             continue
         if len(values) > 1:
             raise RecipeError(
-                f"--{option} is given {len(values)} times ({', '.join(values)}), but recipe {recipe} has one task"
+                f"--{option} is given {len(values)} times ({', '.join(values)}), but this is a run of one task"
             )
         found[option] = values[0] if values else None
     return found
