@@ -1,11 +1,17 @@
 """What many tests start from: tiny models, tiny rows in files, and the command line in this process."""
 
+import gc
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny matrices only lose by more threads
@@ -17,6 +23,8 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import pytest
 import torch
+from accelerate.utils import memory
+from filelock import FileLock
 
 from tiny import LABELS, SECOND_TEXTS, TEXTS, tiny_rows, tiny_teacher, trained_teacher, write_rows
 from understudy import parts
@@ -28,6 +36,25 @@ from understudy.training import length
 LEAST_UPDATES = length.least_updates
 # Hundreds of updates on a few tiny rows would take the suite an hour: trainings end with their epochs, except where a test is marked.
 length.least_updates = lambda settings: 0
+# After each training accelerate walks over the million objects of all that was imported: longer than the training itself.
+memory.gc = SimpleNamespace(collect=lambda: 0)
+
+
+def pytest_collection_finish():
+    """Nor need the collections that Python makes by itself look at what was imported."""
+    gc.collect()
+    gc.freeze()
+
+
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], Any]) -> Path:
+    """A folder that one process makes and all that run tests read."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "made").exists():
+            make(folder)
+            (folder / "made").touch()
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -100,56 +127,58 @@ class World:
                 "teacher.models": [self.teacher], "export": []}  # fmt: skip
 
 
-def make_world(folder: Path, **kind: bool) -> World:
+def make_world(folder: Path, **kind: bool) -> None:
     rows = tiny_rows(160, **kind)
     unlabelled = [{name: row[name] for name in row if name != "label"} for row in rows[120:]]
     trained_teacher(rows).save(folder / "teacher")
-    return World(
-        folder,
-        str(folder / "teacher"),
-        write_rows(folder / "train.jsonl", rows[:60]),
-        write_rows(folder / "validation.jsonl", rows[60:90]),
-        write_rows(folder / "test.jsonl", rows[90:120]),
-        write_rows(folder / "transfer.jsonl", unlabelled),
-    )
+    for name, taken in {"train": rows[:60], "validation": rows[60:90], "test": rows[90:120]}.items():
+        write_rows(folder / f"{name}.jsonl", taken)
+    write_rows(folder / "transfer.jsonl", unlabelled)
+
+
+def world_of(tmp_path_factory, name: str, **kind: bool) -> World:
+    folder = made_once(tmp_path_factory, name, lambda folder: make_world(folder, **kind))
+    files = (str(folder / f"{split}.jsonl") for split in ("train", "validation", "test", "transfer"))
+    return World(folder, str(folder / "teacher"), *files)
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory) -> World:
-    return make_world(tmp_path_factory.mktemp("world"))
+    return world_of(tmp_path_factory, "world")
 
 
 @pytest.fixture(scope="session")
 def pair_world(tmp_path_factory) -> World:
-    return make_world(tmp_path_factory.mktemp("pairs"), pair=True)
+    return world_of(tmp_path_factory, "pairs", pair=True)
 
 
 @pytest.fixture(scope="session")
 def number_world(tmp_path_factory) -> World:
-    return make_world(tmp_path_factory.mktemp("numbers"), pair=True, number=True)
+    return world_of(tmp_path_factory, "numbers", pair=True, number=True)
 
 
-def exported(world: World) -> Path:
+def exported(tmp_path_factory, world: World) -> Path:
     """The world's teacher as an export, both precisions."""
-    folder = world.folder / "export"
-    if not folder.exists():
-        export(world.teacher, folder, int8=True, data=world.validation, allow_loss=True)
-    return folder
+
+    def make(folder: Path) -> None:
+        export(world.teacher, folder / "export", int8=True, data=world.validation, allow_loss=True)
+
+    return made_once(tmp_path_factory, f"{world.folder.name} exported", make) / "export"
 
 
 @pytest.fixture(scope="session")
-def single_export(world) -> Path:
-    return exported(world)
+def single_export(tmp_path_factory, world) -> Path:
+    return exported(tmp_path_factory, world)
 
 
 @pytest.fixture(scope="session")
-def pair_export(pair_world) -> Path:
-    return exported(pair_world)
+def pair_export(tmp_path_factory, pair_world) -> Path:
+    return exported(tmp_path_factory, pair_world)
 
 
 @pytest.fixture(scope="session")
-def number_export(number_world) -> Path:
-    return exported(number_world)
+def number_export(tmp_path_factory, number_world) -> Path:
+    return exported(tmp_path_factory, number_world)
 
 
 @pytest.fixture(scope="session")
@@ -201,15 +230,30 @@ def understudy(monkeypatch, capsys):
     return run
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Speed measured for a blink: where a test asks whether it is there, and not how fast."""
+    """Speed measured for a blink, one row and one batch a model: no test but those of the clock itself asks how fast."""
     from understudy.evaluation import measure, speed
 
     def blink(models, texts, **settings):
-        return speed.measure_all(models, texts, **settings, latency_rows=5, seconds=0.01)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(speed, "orders", lambda names: [list(names)])
+            patch.setattr(speed, "_WARM_ANSWERS", 1)
+            return speed.measure_all(models, texts, **settings, latency_rows=1, seconds=0.0)
 
     monkeypatch.setattr(measure, "measure_all", blink)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """The system lets no file grow beyond so many bytes, as if the disk were full."""
+    limits, reaction = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, reaction)
 
 
 def child(*words: Any, **settings: Any) -> subprocess.Popen[str]:

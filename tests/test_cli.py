@@ -13,6 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from conftest import largest_file
 from tiny import LABELS, tiny_rows, write_rows
 from understudy.cli import app
 from understudy.errors import UnderstudyError
@@ -451,15 +452,10 @@ def test_a_real_refusal_in_the_middle_of_a_file(world, tmp_path, understudy, qui
     words = world.distill("hinton", str(tmp_path / "run"), *SHORT, "--no-control")
     largest = 16_000
     assert (Path(world.teacher) / "model.safetensors").stat().st_size > largest
-    code = (
-        "import resource, signal\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest}, {largest}))\n"
-        "from understudy.cli import main; main()"
-    )
-    said = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
-    assert (said.returncode, said.stdout) == (1, ""), said.stderr
-    assert "File too large. Make room" in said.stderr and "Traceback" not in said.stderr
+    with largest_file(largest):
+        said = understudy(*words)
+    assert (said.code, said.out) == (1, ""), said.err
+    assert "File too large. Make room" in said.err and "Traceback" not in said.err
     assert not (tmp_path / "run" / "student").exists() and not (tmp_path / "run" / "facts.json").exists()
     assert understudy(*words, "--resume").code == 0
 
