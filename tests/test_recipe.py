@@ -9,7 +9,7 @@ import yaml
 from tiny import LABELS
 from understudy import parts
 from understudy.errors import RecipeError
-from understudy.reporting.advice import headline
+from understudy.reporting.headline import headline
 from understudy.reporting.table import table_cells, verdict
 from understudy.runs.checks import warn_of_few_updates
 from understudy.runs.preparation import filled_in

@@ -9,8 +9,9 @@ import pytest
 from tiny import LABELS, tiny_rows, write_rows
 from understudy.errors import DataError, ModelError, RecipeError
 from understudy.programs.distill import distill
-from understudy.reporting.advice import findings, headline, lines
+from understudy.reporting.advice import findings
 from understudy.reporting.comparison import read_runs
+from understudy.reporting.headline import headline, lines
 from understudy.reporting.table import figure_name, table_cells, verdict
 from understudy.runs.controls import stages_of
 from understudy.runs.preparation import gather, prepare, resolve

@@ -8,7 +8,8 @@ import pytest
 from understudy.evaluation.measure import GAINS
 from understudy.evaluation.significance import mcnemar_p_value, paired_interval
 from understudy.evaluation.summary import summarise
-from understudy.reporting.advice import _longer, figures, findings, headline, lines
+from understudy.reporting.advice import _longer, findings
+from understudy.reporting.headline import figures, headline, lines
 from understudy.reporting.speeds import busy
 from understudy.reporting.table import footnote, verdict
 from understudy.runs.checks import least_updates, warn_of_few_updates

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from understudy.evaluation.summary import summarise
-from understudy.reporting.advice import figures
+from understudy.reporting.headline import figures
 from understudy.reporting.page import write_page
 from understudy.reporting.plots import Choice, pareto_front
 from understudy.reporting.table import footnote, table, table_cells, verdict

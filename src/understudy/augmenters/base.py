@@ -131,7 +131,8 @@ def load_model(folder: Path, auto: Any, *, setting: str, kind: str) -> TextModel
         ModelError: it holds another kind of model, or none, or no tokenizer.
     """
     from understudy.models.agreement import agree, resolve_max_length
-    from understudy.models.folder import check_folder, load_network, load_tokenizer, read_config
+    from understudy.models.folder import check_folder
+    from understudy.models.loading import load_network, load_tokenizer, read_config
     from understudy.models.text_model import TextModel
 
     try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from understudy.errors import ModelError
-from understudy.models.folder import find_folder, read_config
+from understudy.models.folder import find_folder
+from understudy.models.loading import read_config
 
 RATE, WIDTH = 5e-5, 768  # the middle of what Devlin et al. 2019 try for BERT-base, appendix A.3
 

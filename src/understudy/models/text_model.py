@@ -16,7 +16,8 @@ from weakref import WeakValueDictionary
 from understudy.errors import ModelError
 from understudy.files import whole
 from understudy.models.agreement import agree, resolve_max_length
-from understudy.models.folder import find_folder, load_network, load_tokenizer, read_config
+from understudy.models.folder import find_folder
+from understudy.models.loading import load_network, load_tokenizer, read_config
 from understudy.models.view import View, plain
 
 if TYPE_CHECKING:

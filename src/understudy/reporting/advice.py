@@ -7,13 +7,11 @@ from typing import Any
 
 from understudy.evaluation.summary import metric_of, metric_value
 from understudy.reporting.agreement import by_teacher, test_rows, validation_name
-from understudy.reporting.speeds import between, devices, rough, times
 from understudy.reporting.table import (
     called,
     figure_name,
     gain_is_shown,
     listed,
-    model_name,
     p_value,
     points,
     size_of,
@@ -49,66 +47,6 @@ def findings(facts: Facts) -> list[Finding]:
     return [finding for check in checks for finding in check(facts)]
 
 
-def headline(facts: Facts) -> str:
-    """The run in a few words: what to do with it.
-
-    >>> headline({"primary_metric": "accuracy", "models": {"teacher": {"quality": {"accuracy": {"value": 0.9}}}}})
-    'The teacher reaches accuracy 0.900.'
-    """
-    if by_teacher(facts):
-        value = metric_value((facts.get("models") or {}).get("student"), facts["primary_metric"])
-        name = figure_name(facts, facts["primary_metric"])
-        return (
-            "Nothing was measured."
-            if value is None
-            else f"{name[0].upper()}{name[1:]}: {value:.3f}. Quality is unknown."
-        )
-    found = findings(facts)
-    if found:
-        return found[0]["headline"]
-    who = _who(facts)
-    value = _value(facts, who)
-    reached = f"The {called(facts, who)} reaches {figure_name(facts, facts['primary_metric'])}"
-    return "Nothing was measured." if value is None else f"{reached} {value:.3f}."
-
-
-def figures(facts: Facts) -> list[dict[str, str]]:
-    """Quality kept, speed and size of the form that ships beside the teacher, as `value` and `label`; the unknown are left out."""
-    form, metric, models = ships(facts), facts["primary_metric"], facts.get("models") or {}
-    if form is None:
-        return []
-    name, own = model_name(form), models[form]
-    value, teacher = (metric_value(models.get(one), metric) for one in (form, "teacher"))
-    found = []
-    if value is not None and teacher is not None and 0 < value <= teacher and metric_of(facts).better == "higher":
-        label = f"of the teacher's {figure_name(facts, metric)} ({name})"
-        found.append({"value": f"{100 * value / teacher:.0f} %", "label": label})
-    elif value is not None:
-        beside = "" if teacher is None else f" (the teacher: {teacher:.3f})"
-        of = f" ({name})" if by_teacher(facts) else f" of the {name}{beside}"
-        found.append({"value": f"{value:.3f}".replace("-", "−"), "label": f"{figure_name(facts, metric)}{of}"})
-    fact = "times_faster" if form == "student" else "times_faster_exported"
-    if facts.get(fact):
-        number, word = times(facts[fact]).split(" ")
-        label = f"{word} than the teacher{devices(facts, fact)}{between(facts, fact)}"
-        found.append({"value": f"≈ {number}" if rough(facts, fact) else number, "label": label})
-    teacher_mib, own_mib = ((models.get(one) or {}).get("size_mib") for one in ("teacher", form))
-    if teacher_mib and own_mib:
-        number, word = times(teacher_mib / own_mib, "smaller", "larger").split(" ")
-        found.append({"value": number, "label": f"{word} on disk ({own['size_mib']:.1f} MiB)"})
-    return found
-
-
-def lines(facts: Facts) -> list[str]:
-    """Headline, figures and findings as lines of text."""
-    shown = " · ".join(f"{one['value']} {one['label']}" for one in figures(facts))
-    return [
-        headline(facts),
-        *filter(None, [shown]),
-        *(f"- {one['text']} {one['advice']}".rstrip() for one in findings(facts)),
-    ]
-
-
 def ships(facts: Facts) -> str | None:
     """The form of the student that a run ships: the smallest that was measured."""
     models = facts.get("models") or {}
@@ -130,14 +68,14 @@ def _several_labels(facts: Facts) -> list[Finding]:
 
 def _too_easy(facts: Facts) -> list[Finding]:
     """Where not even a perfect model could be shown to be better than the cheapest ones."""
-    who, tied = _who(facts), [other for other, gain in _cheaper(facts) if _is_tied(facts, other, gain)]
+    who, tied = subject(facts), [other for other, gain in _cheaper(facts) if _is_tied(facts, other, gain)]
     if not tied:
         return []
     metric = figure_name(facts, facts["primary_metric"])
     beside = facts.get(f"teacher_gain_over_{tied[-1].removeprefix('student_')}")
     teacher = ["teacher"] if beside and not gain_is_shown(beside) else []
     values = ", ".join(
-        f"{called(facts, name)} {_value(facts, name):.3f}" for name in dict.fromkeys([*teacher, who, *tied])
+        f"{called(facts, name)} {value_of(facts, name):.3f}" for name in dict.fromkeys([*teacher, who, *tied])
     )
     cheapest = {
         "ngrams": "the n-gram baseline, which needs neither teacher nor network",
@@ -155,7 +93,7 @@ def _too_easy(facts: Facts) -> list[Finding]:
 
 def _ngrams(facts: Facts) -> list[Finding]:
     """The n-gram baseline, where it is not shown to be worse: it needs no network at all."""
-    who = _who(facts)
+    who = subject(facts)
     gain = facts.get("gain_over_ngrams" if who == "student" else "teacher_gain_over_ngrams")
     if gain is None or (gain_is_shown(gain) and gain["value"] > 0) or _is_tied(facts, "ngrams", gain):
         return []
@@ -277,7 +215,7 @@ def _helped(facts: Facts, fact: str) -> bool:
 
 def _unlearned_classes(facts: Facts) -> list[Finding]:
     models = facts.get("models") or {}
-    who = _who(facts)
+    who = subject(facts)
     classes = (models.get(who) or {}).get("per_class") or []
     never = [
         f"{one['label']} ({one['support']} test row{'s' if one['support'] != 1 else ''})"
@@ -340,7 +278,7 @@ def _finding(kind: str, headline: str, text: str, advice: str, *, good: bool = F
     return {"kind": kind, "headline": headline, "text": text, "advice": advice, "good": good}
 
 
-def _who(facts: Facts) -> str:
+def subject(facts: Facts) -> str:
     """The model of a run that its findings are about."""
     return "student" if "student" in (facts.get("models") or {}) else "teacher"
 
@@ -348,14 +286,14 @@ def _who(facts: Facts) -> str:
 def _cheaper(facts: Facts) -> list[tuple[str, Mapping[str, Any]]]:
     """What is cheaper than the model of a run, with the gain over it where that was measured; the cheapest last."""
     gains = {"student_alone": "gain_over_alone", "ngrams": "gain_over_ngrams"}
-    if _who(facts) == "teacher":
+    if subject(facts) == "teacher":
         gains = {"ngrams": "teacher_gain_over_ngrams"}
     return [(other, gain) for other, fact in gains.items() if (gain := facts.get(fact))]
 
 
 def _has_no_lead(facts: Facts, other: str, gain: Mapping[str, Any]) -> bool:
     """Whether a test excludes a useful lead: without that, no significant difference is no reason to change anything."""
-    return gain["ci95"][1] < _USEFUL * metric_of(facts).scale(_value(facts, other) or 0.0)
+    return gain["ci95"][1] < _USEFUL * metric_of(facts).scale(value_of(facts, other) or 0.0)
 
 
 def _costs(facts: Facts, name: str) -> str:
@@ -374,7 +312,7 @@ def _costs(facts: Facts, name: str) -> str:
 
 def _is_tied(facts: Facts, other: str, gain: Mapping[str, Any]) -> bool:
     """Whether no model at all could have been shown to be better than another: the perfect value is too near for that."""
-    value, metric = _value(facts, other), metric_of(facts)
+    value, metric = value_of(facts, other), metric_of(facts)
     return value is not None and not gain_is_shown(gain) and metric.lead(metric.perfect, value) < _smallest(facts, gain)
 
 
@@ -399,12 +337,12 @@ def _rows(facts: Facts) -> str:
     return f"the {rows:,} test rows" if rows else "the test rows"
 
 
-def _value(facts: Facts, name: str) -> float | None:
+def value_of(facts: Facts, name: str) -> float | None:
     return metric_value((facts.get("models") or {}).get(name), facts["primary_metric"])
 
 
 def _against(facts: Facts, name: str, other: str) -> str:
-    return f"{_value(facts, name) or 0:.3f} against {_value(facts, other) or 0:.3f}".replace("-", "−")
+    return f"{value_of(facts, name) or 0:.3f} against {value_of(facts, other) or 0:.3f}".replace("-", "−")
 
 
 def _longer(facts: Facts, name: str, stage: str | None = None) -> str:

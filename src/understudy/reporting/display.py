@@ -19,7 +19,7 @@ def parts_of(facts: Mapping[str, Any]) -> Iterator[Any]:
         from understudy.reporting.table import table, verdict
     yield table(facts)
     if "findings" in facts:
-        from understudy.reporting.advice import lines
+        from understudy.reporting.headline import lines
         from understudy.reporting.table import footnote
 
         if note := footnote(facts):

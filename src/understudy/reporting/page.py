@@ -20,6 +20,7 @@ from understudy.evaluation.summary import metric_of
 from understudy.files import write_text
 from understudy.reporting import advice, rows, tasks
 from understudy.reporting.agreement import by_teacher
+from understudy.reporting.headline import figures, headline
 from understudy.reporting.plots import Choice, line_chart, trade_off
 from understudy.reporting.speeds import busy
 from understudy.reporting.table import (
@@ -97,8 +98,8 @@ def page_content(
     title = partial(called, facts)
     return {
         "title": " · ".join(str(facts[key]) for key in ("recipe", "task") if facts.get(key)),
-        "headline": advice.headline(facts),
-        "figures": advice.figures(facts),
+        "headline": headline(facts),
+        "figures": figures(facts),
         "findings": advice.findings(facts),
         "verdict": verdict(facts),
         "table": table_cells(facts, spread=True),
