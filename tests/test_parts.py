@@ -95,7 +95,7 @@ def test_a_class_in_a_file_of_ones_own(mine):
         ("HalfLogits:", "no Python file"),
         ("{folder}/broken.py:HalfLogits", "broken.py cannot be imported: SyntaxError.*line 1"),
         ("{folder}/needs.py:HalfLogits", "needs.py cannot be imported: .*No module named 'not_there'"),
-        ("{folder}/other.py:Other", "Other is no Objective"),
+        ("{folder}/other.py:Other", "Other is not a subclass of understudy.objectives.Objective"),
     ],
 )
 def test_files_of_ones_own_that_cannot_be_used(mine, tmp_path, written, message):

@@ -1,14 +1,14 @@
-"""Everything that understudy raises on purpose.
+"""Every error that understudy raises on purpose.
 
 UnderstudyError                 exit 1
 ├── UserError                   exit 2: the user can fix it; the message says where, what was got, what is allowed
-│   ├── RecipeError             a recipe or a `--set` that does not fit; all its mistakes in one message
+│   ├── RecipeError             a recipe or a `--set` that is invalid; all its mistakes in one message
 │   ├── DataError               a file, a column, a row or a label
 │   ├── ModelError              a teacher or student folder
-│   ├── StoreError              kept teacher outputs that do not fit, or are damaged
+│   ├── StoreError              cached teacher outputs that belong to another teacher, or are damaged
 │   └── RunFolderError          an output folder that is in use, or of another run
-├── TrainingError               training broke down (a loss that is not a number)
-└── ExportError                 an export that does not answer as its model does
+├── TrainingError               training failed (a loss that is not a number)
+└── ExportError                 an export whose outputs differ from its model's
 """
 
 from collections.abc import Iterable
@@ -23,41 +23,45 @@ class UnderstudyError(Exception):
 
 
 class UserError(UnderstudyError):
-    """Something the user gave does not fit; nothing was trained and nothing half-written."""
+    """Invalid input of the user's. Nothing was trained, and nothing was left half-written."""
 
     exit_code = 2
 
 
 class RecipeError(UserError):
-    """A recipe, or a value set on the command line, that does not fit."""
+    """An invalid recipe, or an invalid value on the command line."""
 
 
 class DataError(UserError):
-    """A data file, column, row or label that does not fit."""
+    """An invalid data file, column, row or label."""
 
 
 class ModelError(UserError):
-    """A model folder that cannot be used as asked."""
+    """A model folder that cannot be used."""
 
 
 class StoreError(UserError):
-    """Kept teacher outputs that do not fit this teacher or are damaged."""
+    """Cached teacher outputs that belong to another teacher, or are damaged."""
 
 
 class RunFolderError(UserError):
-    """An output folder that cannot be used as asked."""
+    """An output folder that cannot be used."""
 
 
 class TrainingError(UnderstudyError):
-    """Training broke down."""
+    """Training failed."""
 
 
 class ExportError(UnderstudyError):
-    """A model that cannot be exported, or an export that does not answer as the model does."""
+    """A model that cannot be exported, or an export whose outputs differ from the model's."""
 
 
 def did_you_mean(got: str, known: Iterable[str]) -> str:
-    """The words that follow an unknown name: what is known, and the near miss if there is one.
+    """The end of a message about an unknown name: the known names, and the closest one if it is near.
+
+    Args:
+        got: the unknown name.
+        known: names that are allowed.
 
     >>> did_you_mean("soft_target", ["labels", "soft_targets"])
     "known are labels, soft_targets. Did you mean 'soft_targets'?"
@@ -70,9 +74,9 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
 
 
 def near_folder(folder: Path, *, files: bool = False) -> str:
-    """The words that follow the name of a folder (or file) that is not there: the near miss beside it, if there is one."""
-    there = folder.parent.iterdir() if folder.parent.is_dir() else ()
-    beside = [path.name for path in there if files or path.is_dir()]
-    beside = [name for name in beside if not name.startswith(".")]  # unfinished ones of ours among them
-    near = get_close_matches(folder.name, beside, n=1)
+    """The end of a message about a missing folder (with `files`: or file): a similar name beside it, if there is one."""
+    siblings = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    names = [path.name for path in siblings if files or path.is_dir()]
+    names = [name for name in names if not name.startswith(".")]  # our unfinished folders begin with a dot
+    near = get_close_matches(folder.name, names, n=1)
     return f" (did you mean '{folder.with_name(near[0])}'?)" if near else ""

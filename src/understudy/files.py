@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there: written beside their place, then renamed."""
+"""Files and folders that are complete or missing: written beside their place, then renamed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Of a run folder; what each holds, `runs/folder.py` says.
+# Files of a run folder; `runs/folder.py` describes what each holds.
 RECIPE, FACTS, METRICS, ENVIRONMENT, INPUTS = (
     "recipe.yaml",
     "facts.json",
@@ -18,7 +18,7 @@ RECIPE, FACTS, METRICS, ENVIRONMENT, INPUTS = (
     "inputs.json",
 )
 
-DESCRIPTION = "export.json"  # of an export; what it holds, `exporting/folder.py` says
+DESCRIPTION = "export.json"  # of an export; `exporting/folder.py` describes what it holds
 
 
 def is_export(folder: str | Path) -> bool:
@@ -28,12 +28,13 @@ def is_export(folder: str | Path) -> bool:
 
 @contextmanager
 def whole(path: Path, *, writer: str = "") -> Iterator[Path]:
-    """A path beside `path` to write a file or a folder to; it takes its place where the block ends without an error.
+    """A path beside `path` to write a file or a folder to. It replaces `path` when the block ends without an error.
 
-    A reader sees all of it or what was there before, which also stays where nothing was written.
+    A reader sees the whole new file or the previous one. Where the block writes nothing, the previous one stays.
 
     Args:
-        writer: who writes, where several may write the same file at once.
+        path: of the file or folder to write.
+        writer: name of the writer, where several may write the same file at once.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}{writer and '.'}{writer}.new")
@@ -43,7 +44,7 @@ def whole(path: Path, *, writer: str = "") -> Iterator[Path]:
     except BaseException:
         remove(new)
         raise
-    if new.is_dir() and path.exists():  # a folder cannot take the place of another
+    if new.is_dir() and path.exists():  # a folder cannot be renamed to an existing one
         old = path.with_name(f".{path.name}.old")
         remove(old)
         path.rename(old)
@@ -54,13 +55,13 @@ def whole(path: Path, *, writer: str = "") -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, in UTF-8; a lone surrogate, which JSON may hold and UTF-8 may not, becomes a question mark."""
+    """Write a text file, complete or not at all, in UTF-8. A lone surrogate, which JSON may hold and UTF-8 may not, becomes `?`."""
     with whole(path) as new:
         new.write_text(text, "utf-8", errors="replace")
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
-    """Write JSON whole."""
+    """Write a JSON file, complete or not at all."""
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, default=dict) + "\n")
 
 
@@ -70,7 +71,7 @@ def read_json(path: Path) -> Any:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, which may be missing."""
+    """Remove a file or a folder; a missing one is no error."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -1,7 +1,7 @@
-"""How this package was installed: the command that adds an extra, and a warning of the other package of this name.
+"""How this package was installed: the command that adds an extra, and a warning about the other package of this name.
 
-The distribution is `understudy-distill`; it is not on PyPI. The `understudy` on PyPI is somebody else's, and also installs a package
-and a command called `understudy`.
+The distribution is `understudy-distill`; it is not on PyPI. The `understudy` on PyPI is another project, which also installs a
+package and a command called `understudy`.
 """
 
 import json
@@ -13,7 +13,7 @@ DISTRIBUTION, NAMESAKE = "understudy-distill", "understudy"
 
 
 def install_command(extra: str) -> str:
-    """The command that installs an extra, from wherever this package was installed: a clone, a wheel or a git URL."""
+    """The command that installs an extra from the source of this installation: a clone, a wheel or a git URL."""
     source = _source()
     if "vcs_info" in source:
         vcs = source["vcs_info"]
@@ -28,13 +28,13 @@ def install_command(extra: str) -> str:
 
 
 def namesake_warning() -> str | None:
-    """What to say where the other `understudy` is installed too (each overwrites files of the other); None where it is not."""
+    """A warning where the other `understudy` is installed too (each overwrites files of the other); None where it is not."""
     try:
         files = distribution(NAMESAKE).files or []
     except PackageNotFoundError:
         return None
     if not any(file.as_posix() == "understudy/__init__.py" for file in files):
-        return None  # an old editable installation of our own
+        return None  # an old editable installation of this package
     return (
         f"the PyPI package '{NAMESAKE}', another project, is installed in this environment too; it and '{DISTRIBUTION}' "
         f"overwrite each other's files. Run: pip uninstall {NAMESAKE} {DISTRIBUTION}; then install only the one you want"
@@ -42,7 +42,7 @@ def namesake_warning() -> str | None:
 
 
 def _source() -> dict:
-    """Where pip got this package from (direct_url.json, PEP 610); empty where it does not say."""
+    """The source that pip recorded for this package (direct_url.json, PEP 610); empty where there is no record."""
     try:
         return json.loads(distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, ValueError):

@@ -1,4 +1,4 @@
-"""The machine that a run is on: its device and precision, the processes that train together, and what is recorded of it."""
+"""The machine of a run: its device and precision, the processes that train together, and the record of its environment."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ from understudy.errors import RecipeError
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
 
 
-def find_device(asked: str | None = None) -> str:
-    """`cuda`, `mps` or `cpu`: what was asked for, or the fastest there is.
+def find_device(device: str | None = None) -> str:
+    """`cuda`, `mps` or `cpu`: the given device, or the fastest available one.
+
+    Args:
+        device: as given by the user, perhaps with a number, as `cuda:1`; None takes the fastest.
 
     Raises:
-        RecipeError: asked for a device that this machine does not have.
+        RecipeError: this machine has no such device.
     """
     import torch
 
-    there = [
+    available = [
         "cpu",
         *(["cuda"] if torch.cuda.is_available() else []),
         *(["mps"] if torch.backends.mps.is_available() else []),
     ]
-    if asked is None:
-        return there[-1]
-    if asked.partition(":")[0] not in there:
-        raise RecipeError(f"--device {asked}: this machine has {', '.join(there)}")
-    return asked
+    if device is None:
+        return available[-1]
+    if device.partition(":")[0] not in available:
+        raise RecipeError(f"--device {device}: this machine has {', '.join(available)}")
+    return device
 
 
 def has_bfloat16(device: str) -> bool:
@@ -50,7 +53,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def is_helper() -> bool:
-    """Whether this process leaves writing to another."""
+    """Whether this process is not the main one of several, which alone writes files."""
     return int(os.environ.get("RANK", "0")) > 0
 
 
@@ -60,17 +63,17 @@ def process_count() -> int:
 
 
 def main_process_first(device: str) -> AbstractContextManager[None]:
-    """The main process goes through the block before the helpers enter it, and so finds nothing they did."""
+    """The main process runs the block before the helpers enter it, and so sees no file of theirs."""
     if process_count() < 2:
         return nullcontext()
     from accelerate import PartialState
 
-    # Helpers wait while the main process asks the teacher, which may take hours; torch would give up after 30 minutes.
+    # Helpers wait while the main process runs the teacher, which may take hours; by default torch gives up after 30 minutes.
     return PartialState(cpu=device.startswith("cpu"), timeout=timedelta(days=7)).main_process_first()
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Versions and machine."""
+    """Versions of Python and packages, platform, processor, cores, threads and device, as a run folder records them."""
     import torch
 
     packages = {"understudy": __version__}
@@ -88,6 +91,7 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def _processor() -> str:
+    """Name of the processor's model."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -98,12 +102,12 @@ def _processor() -> str:
 
 
 def reuse_memory() -> None:
-    """Have glibc keep the memory that it frees, for as long as the process lives: for a process of our own, as the command line's.
+    """Have glibc keep freed memory until the process ends. It changes the whole process, so only the command line calls it.
 
-    By default it gives every large buffer back to the system and takes it anew, page by page. With the gradient of an embedding table in
-    every update, that was 4 to 6 % of the time of fine-tuning on a processor (benchmarks/training_speed.py), at the same peak memory.
+    By default glibc returns every large buffer to the system and allocates it again, page by page. With the gradient of an embedding
+    table in every update, that was 4 to 6 % of the time of fine-tuning on a CPU (benchmarks/training_speed.py), at the same peak memory.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(-4, 0)  # M_MMAP_MAX: no buffer is a mapping of its own
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: what is free at the end of the heap stays
+        mallopt(-4, 0)  # M_MMAP_MAX: no buffer gets a separate mapping
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: free memory at the end of the heap is kept

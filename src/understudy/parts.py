@@ -1,8 +1,8 @@
-"""kind → class: the folder is the list.
+"""Kind → class. The folders are the registry.
 
-A part is a public class in a file of one of the `FOLDERS` named like its kind: `soft_targets.py` holds
-`SoftTargets`. Dropping such a file in its folder is all it takes to add one. `./mine.py:MyLoss` names a class in a file of
-the user's own. The settings of a part are the keyword arguments of its `__init__`.
+A part is a public class in a file of one of the `FOLDERS`, named like its kind: `soft_targets.py` holds `SoftTargets`. A new file
+in the folder is all that a new part needs. `./mine.py:MyLoss` names a class in a file of the user's. The settings of a part are
+the keyword arguments of its `__init__`.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ _HERE = Path(__file__).parent
 
 
 def kinds(folder: str) -> dict[str, str]:
-    """Kinds in a folder, each with the first line of its docstring; imports none of them.
+    """Kinds in a folder, each with the first line of its docstring. Imports none of them.
 
     >>> sorted(kinds("tasks"))
     ['classification', 'multilabel', 'similarity']
     """
-    found = {}
+    summaries = {}
     for path in sorted((_HERE / folder).glob("*.py")):
         classes = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
         for node in classes:
             if node.name.lower() == path.stem.replace("_", "") and node.bases:
-                found[path.stem] = (ast.get_docstring(node) or "").partition("\n")[0]
-    return found
+                summaries[path.stem] = (ast.get_docstring(node) or "").partition("\n")[0]
+    return summaries
 
 
 @cache
 def part(folder: str, kind: str) -> Any:
-    """The class of a kind; of which base class, the folder says.
+    """The class of a kind, a subclass of its folder's base class.
 
     Raises:
         RecipeError: the kind is unknown, or the user's file cannot be used.
     """
     if ":" in kind:
-        return _own_part(folder, kind)
+        return _part_of_user(folder, kind)
     if kind not in kinds(folder):
         raise RecipeError(f"{folder[:-1]} '{kind}' is unknown; {did_you_mean(kind, kinds(folder))}")
     module = importlib.import_module(f"understudy.{folder}.{kind}")
@@ -58,7 +58,8 @@ def part(folder: str, kind: str) -> Any:
     )
 
 
-def _own_part(folder: str, kind: str) -> type:
+def _part_of_user(folder: str, kind: str) -> type:
+    """The class that `./mine.py:MyClass` names."""
     file, _, name = kind.rpartition(":")
     path = Path(file)
     if not path.is_file() or path.suffix != ".py":
@@ -70,20 +71,20 @@ def _own_part(folder: str, kind: str) -> type:
         spec.loader.exec_module(module)
     except Exception as error:
         raise RecipeError(f"'{kind}': {path} cannot be imported: {type(error).__name__}: {error}") from error
-    found = getattr(module, name, None)
-    if not inspect.isclass(found):
+    cls = getattr(module, name, None)
+    if not inspect.isclass(cls):
         raise RecipeError(f"'{kind}': {path} has no class {name}")
-    word = folder[:-1].capitalize()
-    if not issubclass(found, getattr(importlib.import_module(f"understudy.{folder}"), word)):
-        raise RecipeError(f"'{kind}': {name} is no {word}; make it a subclass of understudy.{folder}.{word}")
-    return found
+    base = folder[:-1].capitalize()
+    if not issubclass(cls, getattr(importlib.import_module(f"understudy.{folder}"), base)):
+        raise RecipeError(f"'{kind}': {name} is not a subclass of understudy.{folder}.{base}")
+    return cls
 
 
 @cache
 def settings_of(cls: type) -> type[BaseModel]:
-    """A pydantic model of the keyword arguments of a part, so that every part is validated in the same way.
+    """A pydantic model of the keyword arguments of a part, which validates the settings of every part in the same way.
 
-    Types come from the signature; unknown keys are refused.
+    Types come from the signature. Unknown keys are refused.
     """
     import typing
 

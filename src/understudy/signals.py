@@ -1,4 +1,4 @@
-"""The nouns that flow from models to objectives."""
+"""What objectives read: outputs, hidden states and attention of a model, which of them are needed, and the model's shape."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attention:
-    """What one layer's attention compares, heads apart and positions already mixed in where a family does so.
+    """Queries, keys and values of one layer, split into heads. Rotary positions are already applied where a model has them.
 
     Args:
         query, key, value: (rows, heads, positions, head width).
         bias: added to the scores before the softmax; None where a family has none.
-        visible: (positions, positions), which token sees which, padding aside; None where each sees all.
+        visible: (positions, positions), which token attends to which, padding aside; None where each attends to all.
     """
 
     query: Tensor
@@ -35,14 +35,14 @@ class Attention:
 
 @dataclass(frozen=True)
 class Signals:
-    """What a model, teacher or student, says about one batch.
+    """Outputs of a model, teacher or student, for one batch.
 
-    Layers are numbered as in the papers: 1 is the first layer, and hidden state 0 is what the embeddings give.
+    Layers are numbered as in the papers: 1 is the first layer, and hidden state 0 is the output of the embeddings.
 
     Args:
         logits: (rows, classes), or (rows, 1) for a number.
-        hidden_states: number → (rows, positions, width).
-        attention: number → what that layer's attention compares.
+        hidden_states: number of the layer → (rows, positions, width).
+        attention: number of the layer → its queries, keys and values.
     """
 
     logits: Tensor | None = None
@@ -52,7 +52,12 @@ class Signals:
 
 @dataclass(frozen=True)
 class Needs:
-    """What an objective wants of a model; the union over objectives decides what is computed and kept.
+    """Which signals of a model an objective reads; the union over objectives decides what is computed and kept.
+
+    Args:
+        logits: whether logits are read.
+        hidden_states: numbers of the layers whose hidden states are read.
+        attention: numbers of the layers whose attention is read.
 
     >>> Needs(hidden_states={3}) | Needs(logits=True) == Needs(logits=True, hidden_states={3})
     True
@@ -72,21 +77,21 @@ class Needs:
 
     @property
     def internals(self) -> bool:
-        """More than logits, so that no kept output can give it."""
+        """Whether more than logits is read: hidden states or attention, which no cached output holds."""
         return bool(self.hidden_states or self.attention)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What an objective is told of a model before training.
+    """Sizes of a model, which an objective gets before training.
 
     Args:
         name: for messages, as `student bilstm`.
         outputs: width of the logits; 0 where it is not known.
-        layers: how many; 0 where a model has none that a teacher's could be matched with.
+        layers: number of layers; 0 where a model has none that can be matched with a teacher's.
         width: of the hidden states.
-        heads: of each attention.
-        why: it has no layers, for messages.
+        heads: of each layer's attention.
+        why: why it has no layers, for messages.
     """
 
     name: str
