@@ -21,7 +21,7 @@ from understudy.models.text_model import TextModel
 from understudy.runs.folder import Say
 from understudy.settings.calling import silent
 from understudy.settings.data import DataSettings
-from understudy.settings.mistakes import told
+from understudy.settings.mistakes import messages_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -92,7 +92,7 @@ def validation_rows(origin: Origin, task: Task, label_names: tuple[str, ...] | N
     try:
         given = DataSettings(**origin.settings.get("data", {}))
     except ValidationError as error:  # rows that a Python program held
-        raise DataError(f"{origin.run}: {'; '.join(told(DataSettings, error))}. Or {ask}") from error
+        raise DataError(f"{origin.run}: {'; '.join(messages_of(DataSettings, error))}. Or {ask}") from error
     # Whether there is a test file decides what is split off train, but only where the validation rows are split off too.
     data = given.model_copy(update={"transfer": None, "raw": None, "test": None if given.validation else given.test})
     for source in (data.train, data.validation, data.test):

@@ -1,1 +1,1 @@
-"""Settings: what is asked for. Values that are checked where they are read; nothing here does work."""
+"""Settings: what the user asks for. Values are checked where they are read; nothing here does work."""

@@ -1,4 +1,4 @@
-"""What all settings have in common: they are frozen, refuse unknown keys, and a part is a kind with its own."""
+"""What all settings have in common: they are frozen and refuse unknown keys. A part is a kind and its settings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from pydantic import (
 
 from understudy import parts
 from understudy.errors import RecipeError
-from understudy.settings.mistakes import told
+from understudy.settings.mistakes import messages_of
 
 
 class Frozen(BaseModel):
+    """Settings that cannot be changed, and refuse unknown keys and infinite numbers."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -46,19 +48,21 @@ class Part(Frozen):
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The settings of the kind, without the kind itself."""
         return dict(self.__pydantic_extra__ or {})
 
     def _checked(self) -> dict[str, Any]:
+        """The settings with the defaults of the kind, valid for its class."""
         try:
             cls = parts.part(self.folder, self.kind)
             model = parts.settings_of(cls)
             checked = model(**self.settings)
             values = {name: getattr(checked, name) for name in model.model_fields}
-            cls(**values)  # what types cannot say, the class says: a width that its heads do not divide, say
+            cls(**values)  # the class checks what types cannot, such as a width that its heads do not divide
         except RecipeError as error:
             raise ValueError(str(error)) from error
         except ValidationError as error:
-            raise ValueError("; ".join(told(model, error, known=type(self).model_fields))) from error
+            raise ValueError("; ".join(messages_of(model, error, known=type(self).model_fields))) from error
         return values
 
 
@@ -83,20 +87,23 @@ class AugmenterPart(Part):
 
 
 def dump_yaml(model: BaseModel) -> str:
+    """YAML that loads to equal settings."""
     return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
 def plain(values: Any) -> Any:
-    """A setting's values as a dictionary to change freely."""
+    """A copy of settings as a dictionary, which may be changed; other values as they are."""
     return (
         values.model_dump() if isinstance(values, BaseModel) else dict(values) if isinstance(values, dict) else values
     )
 
 
 def is_default(model: type[BaseModel], name: str, value: Any) -> bool:
+    """Whether a value is the default of a setting."""
     default = model.model_fields[name].default if name in model.model_fields else ...
     return value is default or (isinstance(value, str | float | int | list | tuple | dict) and value == default)
 
 
 def is_empty(value: Any) -> bool:
+    """Whether a value is None, an empty text or an empty collection."""
     return value is None or (isinstance(value, str | list | tuple | dict) and not value)

@@ -1,4 +1,4 @@
-"""Settings from the arguments of a call in Python: names, tables in memory and keywords in place of files and dotted keys."""
+"""Settings from the arguments of a call in Python: paths, tables in memory and keywords instead of files and dotted keys."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def recipe_of(
     batch_size: int | None = None, max_length: int | None = None, temperature: float | None = None, seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Recipe:  # fmt: skip
-    """A recipe with the arguments of `understudy.distill` in their places.
+    """A recipe with the arguments of `understudy.distill` set over it.
 
     Raises:
-        RecipeError: all that does not fit.
+        RecipeError: all invalid arguments, in one message.
     """
     values = recipe.model_dump() if isinstance(recipe, Recipe) else read_recipe(recipe)
     teachers = [teacher] if isinstance(teacher, str | Path) else teacher
@@ -34,15 +34,15 @@ def recipe_of(
     changes = {
         **short,
         **_rows(train, validation, test, transfer, text, text_pair, label),
-        **_given(task=task, seed=seed, student={"kind": student} if isinstance(student, str) else student),
-        **_given(**{"teacher.models": None if teachers is None else [str(model) for model in teachers]}),
+        **_without_none(task=task, seed=seed, student={"kind": student} if isinstance(student, str) else student),
+        **_without_none(**{"teacher.models": None if teachers is None else [str(model) for model in teachers]}),
         **(settings or {}),
     }
     if isinstance(recipe, Recipe) and not changes:
         return recipe
-    made = build(Recipe, values, changes, where=values.get("name") or str(recipe))
-    assert isinstance(made, Recipe)
-    return made
+    changed = build(Recipe, values, changes, where=values.get("name") or str(recipe))
+    assert isinstance(changed, Recipe)
+    return changed
 
 
 def finetune_settings(
@@ -51,10 +51,10 @@ def finetune_settings(
     learning_rate: float | None = None, batch_size: int | None = None, max_length: int | None = None, seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> FinetuneSettings:  # fmt: skip
-    """Settings of a fine-tuning with the arguments of `understudy.finetune` in their places.
+    """Settings of a fine-tuning with the arguments of `understudy.finetune` set over them.
 
     Raises:
-        RecipeError: all that does not fit.
+        RecipeError: all invalid arguments, in one message.
     """
     values = (
         model.model_dump()
@@ -65,53 +65,57 @@ def finetune_settings(
     changes = {
         **short_forms({}, short),
         **_rows(train, validation, test, None, text, text_pair, label),
-        **_given(task=task, seed=seed),
+        **_without_none(task=task, seed=seed),
         **(settings or {}),
     }
     if isinstance(model, FinetuneSettings) and not changes:
         return model
-    made = build(FinetuneSettings, values, changes, where="finetune")
-    assert isinstance(made, FinetuneSettings)
-    return made
+    changed = build(FinetuneSettings, values, changes, where="finetune")
+    assert isinstance(changed, FinetuneSettings)
+    return changed
 
 
 def pretrain_settings(
     model: str | Path | PretrainSettings, *, raw: str | Path | None = None, seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> PretrainSettings:  # fmt: skip
-    """Settings of a pretraining with the arguments of `understudy.pretrain` in their places.
+    """Settings of a pretraining with the arguments of `understudy.pretrain` set over them.
 
     Raises:
-        RecipeError: all that does not fit.
+        RecipeError: all invalid arguments, in one message.
     """
-    changes = {**_given(**{"data.raw": None if raw is None else str(raw)}, seed=seed), **(settings or {})}
+    changes = {**_without_none(**{"data.raw": None if raw is None else str(raw)}, seed=seed), **(settings or {})}
     if isinstance(model, PretrainSettings):
         if not changes:
             return model
         values = model.model_dump()
     else:
         values = {"model": str(model), "objective": {"kind": "labels"}}
-    made = build(PretrainSettings, values, changes, where="pretrain")
-    assert isinstance(made, PretrainSettings)
-    return made
+    changed = build(PretrainSettings, values, changes, where="pretrain")
+    assert isinstance(changed, PretrainSettings)
+    return changed
 
 
 def named_columns(text: str | None, text_pair: str | None, label: str | None) -> dict[str, str]:
-    """Our name → the table's name, of those that are given."""
-    columns = _given(text=text, text_pair=text_pair, label=label)
+    """Our name → the table's name, of the columns that are given.
+
+    Raises:
+        RecipeError: a name is not text.
+    """
+    columns = _without_none(text=text, text_pair=text_pair, label=label)
     if not all(isinstance(name, str) for name in columns.values()):
         raise RecipeError("text, text_pair and label are names of columns")
     return columns
 
 
 def silent(line: str) -> None:
-    """Takes a line of progress and shows nothing."""
+    """Show nothing of a line of progress."""
 
 
 def _rows(
     train: Source, validation: Source, test: Source, transfer: Source, text: str | None, text_pair: str | None, label: str | None
 ) -> dict[str, Any]:  # fmt: skip
-    """Dotted keys of the rows."""
+    """Sources and columns of the rows, by dotted key."""
     rows = {"train": train, "validation": validation, "test": test, "transfer": transfer}
     columns = named_columns(text, text_pair, label)
     return {
@@ -120,5 +124,5 @@ def _rows(
     }
 
 
-def _given(**values: Any) -> dict[str, Any]:
+def _without_none(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Settings of the rows: where they are, which are held out, how much of a text is read."""
+"""Settings of the rows: where they come from, which are held out, how many tokens of a text are kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DataSettings(Frozen):
     """Where the rows come from: a file, a folder with `train.*`, `validation.*`, `test.*`, or a data set on the hub.
 
     From Python, `train`, `validation`, `test` and `transfer` may also be a pandas DataFrame, a `datasets.Dataset` or a list of
-    dictionaries; a recipe's file then holds `<DataFrame: 1,003 rows>`, which says what they were and cannot be read again.
+    dictionaries. The recipe in the run folder then holds `<DataFrame: 1,003 rows>`, which cannot be read again.
     """
 
     train: str | InstanceOf[InMemory] | None = None

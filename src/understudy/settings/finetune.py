@@ -16,7 +16,7 @@ from understudy.settings.data import DataSettings
 from understudy.settings.recipe import check_metric
 from understudy.settings.stage import MaskedLMSettings, TrainSettings, with_defaults
 
-# Of a pretrained encoder, where nothing else is asked for; the learning rate depends on its width.
+# Defaults for a pretrained encoder. Its learning rate depends on its width, so it is not among them.
 ENCODER_TRAINING = {"epochs": 3, "min_updates": 300, "batch_size": 32}
 PRETRAINING = {"epochs": 3, "batch_size": 32, "learning_rate": 1e-4}
 
@@ -33,7 +33,7 @@ class FinetuneSettings(Frozen):
         default=None, description="train this kind on the labels instead of a pretrained encoder"
     )
     train: TrainSettings = TrainSettings()
-    # Made when it is needed: it imports torch.
+    # A factory, since the objective imports torch.
     objective: ObjectivePart = Field(default_factory=lambda: ObjectivePart(kind="labels"))
     baseline: bool = Field(
         default=True,
@@ -44,7 +44,7 @@ class FinetuneSettings(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _kind_or_folder(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`finetune bilstm` trains a kind of student; any other name is a model. What is left open is filled in."""
+        """`finetune bilstm` trains a kind of student; any other name is a model. Open settings get their defaults."""
         model = values.get("model")
         if model in parts.kinds("students") and not Path(str(model)).is_dir():
             values = {**values, "student": {"kind": model, **(values.get("student") or {})}}
@@ -61,14 +61,16 @@ class FinetuneSettings(Frozen):
 
     @property
     def selection_metric(self) -> str:
+        """Name of the metric that selects on validation: the given one, or the task's primary metric."""
         return self.metric or parts.part("tasks", self.task).metrics[0].name
 
     def dump(self) -> str:
+        """YAML that loads to equal settings."""
         return dump_yaml(self)
 
 
 class PretrainSettings(Frozen):
-    """Everything that the training of a masked language model depends on; `data.raw` names its text."""
+    """Everything that the training of a masked language model depends on. `data.raw` names its text."""
 
     model: str
     seed: int = Field(default=0, ge=0)
@@ -84,4 +86,5 @@ class PretrainSettings(Frozen):
         return {**values, "train": with_defaults(plain(values.get("train")) or {}, PRETRAINING)}
 
     def dump(self) -> str:
+        """YAML that loads to equal settings."""
         return dump_yaml(self)

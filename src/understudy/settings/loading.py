@@ -1,4 +1,4 @@
-"""A recipe's file, packaged or of one's own: found, overridden, and its mistakes told in the user's words."""
+"""Recipes from files, packaged or the user's: read, overridden and validated, with mistakes named by the user's keys."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from understudy.errors import RecipeError, did_you_mean
-from understudy.settings.mistakes import told
+from understudy.settings.mistakes import messages_of
 from understudy.settings.recipe import Recipe
 from understudy.settings.stage import LENGTHS
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-_LEFT_OUT = object()
+_LEFT_OUT = object()  # stands for a member of a list that an override removes
 
 
 def packaged() -> dict[str, str]:
@@ -31,17 +31,17 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Args:
         name: `hinton`, or `./mine.yaml`.
-        overrides: dotted keys to values, as in `{"stages.0.train.epochs": 5, "student": {"kind": "bilstm"}}`; a stage goes by its
-            number or name, and None leaves it out.
+        overrides: dotted keys to values, as in `{"stages.0.train.epochs": 5, "student": {"kind": "bilstm"}}`. A stage is named by
+            its number or name; None removes it.
 
     Raises:
-        RecipeError: unknown recipe, unknown keys or values that do not fit; all of them in one message.
+        RecipeError: an unknown recipe, unknown keys or invalid values; all of them in one message.
     """
     return build(Recipe, read_recipe(name), overrides or {}, where=str(name))
 
 
 def for_several_tasks(name: str | Path) -> bool:
-    """Whether a recipe, by name or path, teaches one student several tasks.
+    """Whether a recipe, by name or path, trains one student for several tasks.
 
     >>> for_several_tasks("bam"), for_several_tasks("hinton")
     (True, False)
@@ -50,16 +50,16 @@ def for_several_tasks(name: str | Path) -> bool:
 
 
 def task_names(name: str | Path) -> list[str]:
-    """The tasks that a recipe, by name or path, names already."""
+    """Names of the tasks that the file of a recipe, by name or path, lists."""
     tasks = read_recipe(name).get("tasks") or []
     return [str(task.get("name")) for task in tasks if isinstance(task, dict)]
 
 
 def read_recipe(name: str | Path) -> dict[str, Any]:
-    """The values of a recipe as they stand in its file, packaged or of one's own.
+    """The values in the file of a recipe, packaged or the user's.
 
     Raises:
-        RecipeError: unknown, no such file, or not YAML.
+        RecipeError: an unknown name, no such file, not YAML, or rows in place of a file's name.
     """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
     if not path.is_file():
@@ -68,8 +68,8 @@ def read_recipe(name: str | Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: no such recipe file")
     values = read_mapping(path, "a recipe")
     tasks = values.get("tasks")
-    for one in [values, *(tasks if isinstance(tasks, list) else [])]:
-        data = one.get("data") if isinstance(one, dict) else None
+    for settings in [values, *(tasks if isinstance(tasks, list) else [])]:
+        data = settings.get("data") if isinstance(settings, dict) else None
         for split, source in data.items() if isinstance(data, dict) else ():
             _refuse_rows(f"{path}: data.{split}", split, source)
     return values
@@ -79,10 +79,11 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Args:
-        what: the file holds, in the user's words.
+        path: of the file.
+        what: what the file should hold, for messages, as `a recipe`.
 
     Raises:
-        RecipeError: not YAML, or no mapping.
+        RecipeError: not YAML, or not a mapping.
     """
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
@@ -96,8 +97,14 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
 def build(cls: type[BaseModel], values: dict[str, Any], overrides: Mapping[str, Any], *, where: str) -> Any:
     """Validate values with overrides set over them.
 
+    Args:
+        cls: the settings to build.
+        values: nested, as in the file.
+        overrides: dotted key → value.
+        where: the beginning of messages.
+
     Raises:
-        RecipeError: all mistakes together, each with its key in the user's spelling.
+        RecipeError: all mistakes together, each with its key as the user wrote it.
     """
     mistakes, values = [], copy.deepcopy(values)
     for key, value in overrides.items():
@@ -112,7 +119,7 @@ def build(cls: type[BaseModel], values: dict[str, Any], overrides: Mapping[str, 
         try:
             return cls(**_kept(values))
         except ValidationError as error:
-            mistakes = told(cls, error, values=values)
+            mistakes = messages_of(cls, error, values=values)
         except RecipeError as error:
             mistakes = [str(error)]
     raise RecipeError("\n".join(f"{where}: {mistake}" for mistake in mistakes))
@@ -120,6 +127,9 @@ def build(cls: type[BaseModel], values: dict[str, Any], overrides: Mapping[str, 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
     """`["stages.0.train.epochs=5"]` → `{"stages.0.train.epochs": 5}`; values are YAML.
+
+    Raises:
+        RecipeError: no equals sign, a value that is not YAML, or rows in place of a file's name.
 
     >>> parse_overrides(["student.layers=[0, 2]", "seed=3"])
     {'student.layers': [0, 2], 'seed': 3}
@@ -138,7 +148,7 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _refuse_rows(where: str, split: str, source: Any) -> None:
-    """Rows themselves are for Python programs; in YAML a file is named."""
+    """Refuse a list of rows as a source: only Python programs give rows themselves, YAML names a file."""
     if split in ("train", "validation", "test", "transfer") and isinstance(source, list):
         raise RecipeError(
             f"{where}: the name of a file, folder or hub data set is needed, got a list; write rows into a file"
@@ -146,7 +156,7 @@ def _refuse_rows(where: str, split: str, source: Any) -> None:
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set one value; a step into a list is a number, or the `name` of what stands there (`stages.general.train.epochs`)."""
+    """Set one value. A step into a list is a number or the `name` of a member, as in `stages.general.train.epochs`."""
     *path, last = key.split(".")
     where: Any = values
     for depth, step in enumerate(path):
@@ -160,15 +170,15 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
             raise RecipeError(f"{key}: {at} is a value, it has no keys")
         where = where[step]
     if isinstance(where, list):
-        where[_place(where, last, key)] = (
-            _LEFT_OUT if value is None else value
-        )  # out at the end: numbers stay those of the file
+        # Removed after all overrides are set, so that numbers remain those of the file.
+        where[_place(where, last, key)] = _LEFT_OUT if value is None else value
     else:
         where[last] = value
 
 
 def _place(members: list[Any], step: str, at: str) -> int:
-    names = [one.get("name") if isinstance(one, dict) else None for one in members]
+    """Index of a member of a list, by number or name."""
+    names = [member.get("name") if isinstance(member, dict) else None for member in members]
     if step in names:
         return names.index(step)
     if not step.isdigit() or int(step) >= len(members):
@@ -178,7 +188,7 @@ def _place(members: list[Any], step: str, at: str) -> int:
 
 
 def _kept(values: Any) -> Any:
-    """The values without members of lists that were left out."""
+    """The values without the members of lists that an override removed."""
     if isinstance(values, dict):
         return {key: _kept(value) for key, value in values.items()}
     if isinstance(values, list):

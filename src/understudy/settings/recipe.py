@@ -1,4 +1,4 @@
-"""A recipe is data, whole and sourced: what to distil, from what, how."""
+"""A recipe: which student to distil, from which teachers and rows, in which stages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from understudy.settings.teacher import TeacherSettings
 
 _TASK_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TAKEN = ("checkpoints", "tensorboard", "mean")  # folders of a run of several tasks, and its metric
-# What only one task can have: beside `tasks`, these are told apart from what counts for all of them.
+# Settings that belong to a single task: a recipe with `tasks` has them in each task, not beside them.
 _OF_ONE_TASK = {"data": ("train", "validation", "test", "transfer"), "teacher": ("models", "weights", "store")}
 
 
@@ -72,28 +72,28 @@ class Recipe(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _settings_for_all_tasks(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Beside tasks, `data` and `teacher` hold what counts for every task that does not say otherwise; it is moved there."""
+        """In a recipe with tasks, `data` and `teacher` hold defaults for all tasks; they are moved into each task."""
         if not isinstance(values.get("tasks"), list | tuple) or not values["tasks"]:
             return values
-        for place, own in _OF_ONE_TASK.items():
-            there = plain(values.get(place)) or {}
-            given = [f"{place}.{name}" for name in own if not is_empty(there.get(name))]
-            if given:
-                raise ValueError(f"{given[0]}: a recipe with tasks has it in each task, as tasks.0.{given[0]}")
+        for place, names in _OF_ONE_TASK.items():
+            settings = plain(values.get(place)) or {}
+            misplaced = [f"{place}.{name}" for name in names if not is_empty(settings.get(name))]
+            if misplaced:
+                raise ValueError(f"{misplaced[0]}: a recipe with tasks has it in each task, as tasks.0.{misplaced[0]}")
         if values.get("metric"):
             raise ValueError("metric: a recipe with tasks has it in each task, as tasks.0.metric")
         tasks = [plain(task) for task in values["tasks"]]
         moved: dict[str, Any] = {"data": {}, "teacher": {}}
         for place, model in (("data", DataSettings), ("teacher", TeacherSettings)):
             shared = plain(values.get(place)) or {}
-            for_all = {"teacher": "pretrained", "data": "raw"}[place]  # of the one student, and its one encoder
-            if for_all in shared:
-                moved[place] = {for_all: shared.pop(for_all)}
+            of_student = {"teacher": "pretrained", "data": "raw"}[place]  # stays: the tasks share one student
+            if of_student in shared:
+                moved[place] = {of_student: shared.pop(of_student)}
             for task in tasks:
                 if isinstance(task, dict) and isinstance(task.get(place) or {}, dict):
-                    given_here = (task.get(place) or {}).items()
+                    of_task = (task.get(place) or {}).items()
                     task[place] = shared | {
-                        name: value for name, value in given_here if not is_default(model, name, value)
+                        name: value for name, value in of_task if not is_default(model, name, value)
                     }
         return {**values, **moved, "tasks": tasks}
 
@@ -105,8 +105,8 @@ class Recipe(Frozen):
         if len(set(names)) != len(names):
             raise ValueError(f"task names must be different; got {', '.join(names)}")
         for task in self.tasks:
-            for key, given in (("data.raw", task.data.raw), ("teacher.pretrained", task.teacher.pretrained)):
-                if given is not None:
+            for key, value in (("data.raw", task.data.raw), ("teacher.pretrained", task.teacher.pretrained)):
+                if value is not None:
                     raise ValueError(
                         f"task {task.name}: {key} is for all tasks of a recipe; give it beside them, as {key}"
                     )
@@ -130,6 +130,7 @@ class Recipe(Frozen):
 
     @property
     def selection_metric(self) -> str:
+        """Name of the metric that selects on validation: the given one, or the task's primary metric."""
         return self.metric or parts.part("tasks", self.task).metrics[0].name
 
     def dump(self) -> str:
@@ -138,7 +139,11 @@ class Recipe(Frozen):
 
 
 def check_task_name(name: str) -> None:
-    """Refuse a name of a task that cannot be a folder beside the other things of a run."""
+    """Check that a task's name can be a folder in a run's folder.
+
+    Raises:
+        ValueError: invalid characters, or a name that the run folder uses.
+    """
     if not _TASK_NAME.fullmatch(name):
         raise ValueError(f"task name '{name}' is invalid: use lower-case letters, digits and _, starting with a letter")
     if name in _TAKEN:
@@ -146,9 +151,13 @@ def check_task_name(name: str) -> None:
 
 
 def check_metric(task: str, metric: str | None) -> None:
-    """Refuse a metric that the task does not have."""
+    """Check that a task is known and has a metric.
+
+    Raises:
+        ValueError: it is unknown, or does not have the metric.
+    """
     try:
-        known = [one.name for one in parts.part("tasks", task).metrics]
+        known = [measure.name for measure in parts.part("tasks", task).metrics]
     except RecipeError as error:
         raise ValueError(str(error)) from error
     if metric is not None and metric not in known:

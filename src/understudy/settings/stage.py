@@ -12,7 +12,7 @@ from pydantic import (
 
 from understudy.settings.base import AugmenterPart, Frozen, ObjectivePart, StudentPart
 
-LENGTHS = ("epochs", "max_steps")  # who gives one of them means just that, without a least number of updates
+LENGTHS = ("epochs", "max_steps")  # where one of them is set, `min_updates` has no default
 
 
 class Augmentation(Frozen):
@@ -24,14 +24,14 @@ class Augmentation(Frozen):
 
 
 class MixupSettings(Frozen):
-    """Objectives on blended rows, beside the stage's own; the teacher is asked live."""
+    """Objectives on mixed rows, beside those of the stage. The teacher is run on every mixed batch."""
 
     alpha: float = Field(default=0.4, gt=0, description="shares are drawn from Beta(alpha, alpha)")
     objectives: tuple[ObjectivePart, ...] = Field(min_length=1)
 
 
 class MaskedLMSettings(Frozen):
-    """Train the student's encoder on text without labels, under a masked-language head that is dropped afterwards."""
+    """Train the student's encoder on text without labels, with a masked-language-model head that is dropped afterwards."""
 
     fraction: float = Field(
         default=0.15, ge=0, lt=1, description="of tokens to predict: 80 % masked, 10 % another token, 10 % as they are"
@@ -39,7 +39,7 @@ class MaskedLMSettings(Frozen):
 
 
 class SelfAverage(Frozen):
-    """The mean of the student's own weights of late, as its teacher."""
+    """The mean of the student's recent weights, as its teacher."""
 
     checkpoints: int = Field(default=5, gt=0, description="how many are averaged")
     every: int = Field(default=1, gt=0, description="updates between them")
@@ -110,7 +110,7 @@ class Stage(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _own_teacher(cls, values: Any) -> Any:
+    def _default_average(cls, values: Any) -> Any:
         """`teacher: self` alone takes the defaults of its average."""
         return (
             {"self_average": {}, **values} if isinstance(values, dict) and values.get("teacher") == "self" else values
@@ -128,8 +128,8 @@ class Stage(Frozen):
                     "rows has 'raw', which has no labels and no pairs; only a stage with masked_lm can use it"
                 )
             return self
-        for name, given in (("augment", self.augment), ("mixup", self.mixup), ("student", self.student)):
-            if given is not None:
+        for name, setting in (("augment", self.augment), ("mixup", self.mixup), ("student", self.student)):
+            if setting is not None:
                 raise ValueError(f"{name} and masked_lm exclude each other; put them into stages of their own")
         if self.teacher != "given":
             raise ValueError(
@@ -138,21 +138,21 @@ class Stage(Frozen):
         return self
 
 
-def with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a training with the open ones filled in; a length that is given is kept to, without a least number of updates.
+def with_defaults(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a training with defaults for the open ones. Where a length is set, `min_updates` gets no default.
 
     >>> with_defaults({"epochs": 2}, {"epochs": 10, "batch_size": 32, "min_updates": 600})
     {'epochs': 2, 'batch_size': 32}
     """
-    length_given = any(given.get(name) is not None for name in LENGTHS)
-    open_ones = {
+    has_length = any(settings.get(name) is not None for name in LENGTHS)
+    filled_in = {
         name: value
         for name, value in defaults.items()
-        if given.get(name) is None and not (name == "min_updates" and length_given)
+        if settings.get(name) is None and not (name == "min_updates" and has_length)
     }
-    return {**given, **open_ones}
+    return {**settings, **filled_in}
 
 
-def make_objectives(described: Sequence[ObjectivePart]) -> list[tuple[float, Any]]:
+def make_objectives(objectives: Sequence[ObjectivePart]) -> list[tuple[float, Any]]:
     """(weight, objective) pairs, as the Trainer takes them."""
-    return [(one.weight, one.make()) for one in described]
+    return [(part.weight, part.make()) for part in objectives]

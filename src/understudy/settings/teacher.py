@@ -13,7 +13,7 @@ from understudy.settings.base import Frozen
 
 
 class TeacherSettings(Frozen):
-    """One model, several that are averaged, or a file of rows with outputs already in it."""
+    """One model, several that are averaged, or a file of rows with their outputs."""
 
     models: tuple[str, ...] = ()
     pretrained: str | None = Field(
@@ -27,17 +27,17 @@ class TeacherSettings(Frozen):
     store: str | None = Field(
         default=None, description="folder of cached outputs, shared by runs; null: inside the run folder"
     )
-    dtype: Literal["float16", "float32"] = Field(default="float32", description="of kept outputs")
+    dtype: Literal["float16", "float32"] = Field(default="float32", description="of cached outputs")
     confidence_scale: float | None = Field(
         default=None,
         gt=0,
-        description="of a file of answers: what stands for certainty, as 100 where they are in percent; null: found from all of them",
+        description="of a file of answers: the number that means certainty, as 100 for percent; null: inferred from all answers",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
-        """`teacher: runs/teacher`, or a list of them, are its models."""
+        """`teacher: runs/teacher`, or a list of folders, sets its models."""
         return (
             {"models": [value] if isinstance(value, str) else value} if isinstance(value, str | list | tuple) else value
         )
