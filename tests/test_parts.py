@@ -47,7 +47,7 @@ def test_listing_imports_no_torch():
     [
         ("objectives", "soft_target", "objective 'soft_target' is unknown.*Did you mean 'soft_targets'"),
         ("students", "bi_lstm", "student 'bi_lstm' is unknown.*Did you mean 'bilstm'"),
-        ("tasks", "zzz", r"task 'zzz' is unknown; known are classification, similarity\.$"),
+        ("tasks", "zzz", r"task 'zzz' is unknown; known are classification, multilabel, similarity\.$"),
     ],
 )
 def test_unknown_kinds(folder, kind, message):
