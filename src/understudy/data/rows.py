@@ -370,8 +370,10 @@ def texts_in(*parts: Dataset | None) -> list[str]:
 
 def write_rows(file: Path, rows: Dataset) -> None:
     """Keep rows as Parquet."""
-    with whole(file) as new:
-        rows.to_parquet(new)
+    import pyarrow.parquet
+
+    with whole(file) as new:  # `Dataset.to_parquet` draws a bar of its own
+        pyarrow.parquet.write_table(rows.with_format("arrow")[:], new)
 
 
 def read_rows(file: Path, like: Dataset) -> Dataset:
