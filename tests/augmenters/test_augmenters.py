@@ -375,7 +375,7 @@ def test_only_words_take_the_place_of_words(make, model):
     marked = {one.lstrip("Ġ▁") for one in tokenizer.get_vocab() if one.startswith(("Ġ", "▁"))} - {"", "cafÃ", "cafÃ©"}
     unmarked = {one for one in tokenizer.get_vocab() if one.isascii() and one.isalpha()}
     assert marked | {"café"} >= WHOLE and unmarked >= PARTS
-    found = {place: set(words) for place, words in one._ask(pieces, [0, 1, 3, 5, 6]).items()}
+    found = {place: set(words) for place, words in one._run_model(pieces, [0, 1, 3, 5, 6]).items()}
     assert found[1] == (marked | {"café"}) - {"film"} and found[6] == (marked | {"café"}) - {"dull"}
     assert found[3] >= PARTS - {"film"} and found[3] <= unmarked
     assert found[5] == set(), "a word of several tokens"

@@ -1,4 +1,4 @@
-"""Augmenters: one file a way to make another row out of a row, for the teacher to label. `augmentation` applies them."""
+"""Augmenters: one file a way to change a row into a new one, which the teacher labels. `augmentation` applies them."""
 
 from understudy.augmenters.base import AugmentationContext, Augmenter
 

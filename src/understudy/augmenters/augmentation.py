@@ -1,4 +1,4 @@
-"""Rows → more rows: several steps applied to copies of every row, each drawn from a seed and the row's identity."""
+"""Rows → more rows: several steps applied to copies of every row, with randomness from a seed and the row's identity."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def augmented(
     rows: Dataset, steps: Sequence[Augmenter], *, copies: int, seed: int, teacher: TextModel | None = None,
     words: Words = "characters", leave_out: Collection[str] = (), keep_labels: bool = False,
 ) -> Dataset:  # fmt: skip
-    """Up to `copies` changed forms of every row, for the teacher to label, or with the row's own label.
+    """Up to `copies` changed forms of every row, without labels (the teacher labels them) or with the row's label.
 
-    Chance depends on the seed, the row's identity and the number of the copy, and on nothing else. What a step has to draw from may
-    hang on all the rows, as with `part_of_speech`. Copies that are like a row that is there, like an earlier copy, or in
-    `leave_out`, are left out. Of a pair, the first, the second or both texts change, each with probability 1/3.
+    The random numbers depend only on the seed, the row's identity and the number of the copy. The words that a step draws from may
+    depend on all the rows, as with `part_of_speech`. A copy that equals a row or an earlier copy, or is in `leave_out`, is dropped. Of
+    a pair, the first, the second or both texts change, each with probability 1/3.
 
     Args:
         rows: with `text` and perhaps `text_pair`.
         steps: applied one after the other.
         copies: of each row.
         seed: of the run.
-        teacher: what some steps draw from.
+        teacher: the model that some steps use.
         words: units of Chinese text.
-        leave_out: identities of rows that measure.
+        leave_out: identities of validation and test rows.
         keep_labels: each copy has the label of its row; else none has one.
 
     Raises:
-        RecipeError: a step, or the cutting of Chinese, lacks something that it needs.
+        RecipeError: a step, or the splitting of Chinese into words, lacks something that it needs.
 
     Source: Tang et al. 2019, arXiv:1903.12136, section 3.3.
     """
@@ -47,36 +47,37 @@ def augmented(
 
     pair = "text_pair" in rows.column_names
     columns = [rows[name][:] for name in (("text", "text_pair") if pair else ("text",))]
-    material = AugmentationContext([text for column in columns for text in column], teacher, words)
+    context = AugmentationContext([text for column in columns for text in column], teacher, words)
     for step in steps:
-        step.prepare(material)
+        step.prepare(context)
     seen = {*rows["identity"], *leave_out}
     names = ("identity", "label", *(("text", "text_pair") if pair else ("text",)))
-    found: dict[str, list] = {name: [] for name in names}
+    values: dict[str, list] = {name: [] for name in names}
     number = rows.features["label"].dtype.startswith("float")
     labels = rows["label"][:] if keep_labels else [np.nan if number else UNLABELLED] * len(rows)
-    each = zip(rows["identity"][:], labels, *columns, strict=True)
-    for known, label, *texts in tqdm(
-        each, "making rows", len(rows), unit="row", leave=False, dynamic_ncols=True, delay=2
+    source = zip(rows["identity"][:], labels, *columns, strict=True)
+    for row, label, *texts in tqdm(
+        source, "making rows", len(rows), unit="row", leave=False, dynamic_ncols=True, delay=2
     ):
-        cut = [material.pieces(text) for text in texts]
+        split = [context.pieces(text) for text in texts]
         for copy in range(copies):
-            draw = Random(f"{seed} {known} {copy}")
+            draw = Random(f"{seed} {row} {copy}")
             sides = draw.choice([(0,), (1,), (0, 1)]) if pair else (0,)
             changed = [
                 _changed(pieces, steps, draw) if side in sides else text
-                for side, (text, pieces) in enumerate(zip(texts, cut, strict=True))
+                for side, (text, pieces) in enumerate(zip(texts, split, strict=True))
             ]
             new = identity(*changed)
             if new in seen or not all(text.strip() for text in changed):
                 continue
             seen.add(new)
             for name, value in zip(names, [new, label, *changed], strict=True):
-                found[name].append(value)
-    return Dataset.from_dict(found, features=rows.features)
+                values[name].append(value)
+    return Dataset.from_dict(values, features=rows.features)
 
 
 def _changed(pieces: list[str], steps: Sequence[Augmenter], draw: Random) -> str:
+    """The text of these pieces after all steps."""
     for step in steps:
         pieces = step.change(pieces, draw)
     return "".join(pieces).strip()

@@ -1,4 +1,4 @@
-"""What an augmenter is."""
+"""The base class of augmenters, the context that they are given, and the pieces of a text that they change."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 Words = Literal["characters", "jieba"]
 ROWS_A_BATCH = 64  # through the model of a step
 
-# A Chinese character, a word with what is joined to it by - or ', or a run of anything else; each with the spaces behind it.
+# A Chinese character, a word (with parts joined by - or '), or a run of other characters; each with the spaces after it.
 _PIECE = re.compile(r"[\u3400-\u9fff]\s*|[^\W\u3400-\u9fff]+(?:['’-][^\W\u3400-\u9fff]+)*\s*|[^\w\s]+\s*|\s+")
 _CHINESE = re.compile(r"[\u3400-\u9fff]+\s*")
 
 
 @dataclass(frozen=True)
 class AugmentationContext:
-    """What augmenters may draw from.
+    """The texts and the teacher that augmenters may use.
 
     Args:
         texts: of the rows to be augmented, both sides of pairs.
-        teacher: None where only its outputs are known.
+        teacher: None where only the outputs of the teacher are known.
         words: units of Chinese text.
     """
 
@@ -41,26 +41,26 @@ class AugmentationContext:
     words: Words = "characters"
 
     def pieces(self, text: str) -> list[str]:
-        """The text as augmenters are given it."""
+        """The text split as augmenters get it."""
         return pieces_of(text, words=self.words)
 
 
 class Augmenter(ABC):
     """A way to change a text; the keyword arguments of `__init__` are its settings in a recipe.
 
-    `keeps_label` says whether a changed text still deserves the label of its row. Then the control `alone` learns from it, too; where
-    only the teacher can label it, that is part of what the teacher gives.
+    `keeps_label` says whether the row's label still holds for a changed text. Then the control `alone` is trained on such rows too;
+    where only the teacher can label them, they are part of what the teacher contributes.
     """
 
     keeps_label: ClassVar[bool] = False
 
-    def prepare(self, material: AugmentationContext) -> None:
+    def prepare(self, context: AugmentationContext) -> None:
         """Called once, before any text is changed.
 
         Raises:
-            RecipeError: something that is needed is not there.
+            RecipeError: something that the step needs is missing.
         """
-        del material
+        del context
 
     @abstractmethod
     def change(self, pieces: list[str], draw: Random) -> list[str]:
@@ -68,15 +68,16 @@ class Augmenter(ABC):
 
         Args:
             pieces: as from `pieces_of`; not empty.
-            draw: the only source of chance.
+            draw: the only source of randomness.
         """
 
 
 def pieces_of(text: str, *, words: Words = "characters") -> list[str]:
-    """Words and punctuation, each with the spaces behind it. Joined, they are the text again.
+    """Words and punctuation, each with the spaces after it. Joined, they are the text again.
 
     Args:
-        words: Chinese goes by character, or by word as jieba finds them.
+        text: to split.
+        words: Chinese is split into characters, or into words by jieba.
 
     Raises:
         RecipeError: jieba is not installed.
@@ -89,22 +90,22 @@ def pieces_of(text: str, *, words: Words = "characters") -> list[str]:
     pieces: list[str] = []
     place = 0
     for run in _CHINESE.finditer(text):
-        *found, last = _jieba().cut(run[0].rstrip())
-        pieces += [*_PIECE.findall(text[place : run.start()]), *found, put(last, run[0])]
+        *first, last = _jieba().cut(run[0].rstrip())
+        pieces += [*_PIECE.findall(text[place : run.start()]), *first, put(last, run[0])]
         place = run.end()
     return pieces + _PIECE.findall(text[place:])
 
 
 @cache
 def _jieba() -> Any:
-    """A tokenizer of jieba, with its own dictionary.
+    """A tokenizer of jieba with the dictionary of its package.
 
     Raises:
         RecipeError: it is not installed.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its regular expressions are of an older Python
+            warnings.simplefilter("ignore")  # newer versions of Python warn about its regular expressions
             import jieba
     except ImportError as error:
         raise RecipeError(
@@ -113,7 +114,7 @@ def _jieba() -> Any:
         ) from error
     jieba.setLogLevel("WARNING")
     tokenizer = jieba.Tokenizer()
-    # It keeps its dictionary in a file of the common temporary folder, where another version, or anybody, may have put one.
+    # By default it caches its dictionary in the shared temporary folder, where another version or another user may have put one.
     with tempfile.TemporaryDirectory() as tokenizer.tmp_dir:
         tokenizer.initialize()
     return tokenizer
@@ -123,12 +124,13 @@ def load_model(folder: Path, auto: Any, *, setting: str, kind: str) -> TextModel
     """The model of a step, with its head, in evaluation mode.
 
     Args:
+        folder: of the model.
         auto: the class of `transformers` that loads it.
-        setting: that names the folder, for messages.
+        setting: the setting that names the folder, for messages.
         kind: what the folder should hold, for messages.
 
     Raises:
-        ModelError: it holds another kind of model, or none, or no tokenizer.
+        ModelError: the folder holds another kind of model, no model, or no tokenizer.
     """
     from understudy.models.agreement import agree, resolve_max_length
     from understudy.models.folder import check_folder
@@ -152,7 +154,7 @@ def is_word(piece: str) -> bool:
 
 
 def put(word: str, piece: str) -> str:
-    """A word in the place of a piece, with the piece's spaces.
+    """A word followed by the spaces of the piece that it replaces.
 
     >>> put("dull", "gripping ")
     'dull '

@@ -1,4 +1,4 @@
-"""Masking: words hidden behind the mask token."""
+"""Masking: words replaced by the mask token."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from understudy.models.view import MASKED
 class Masking(Augmenter):
     """Each word becomes the teacher's mask token with a probability.
 
-    It tells the student how much each word matters: "I [MASK] the comedy" leaves the teacher in doubt, "I loved the [MASK]" does not.
-    So the label is the teacher's to give: the paper means the change to move its answer, and does not keep the row's label.
+    It shows the student how much each word matters: the teacher is less sure of "I [MASK] the comedy" than of "I loved the [MASK]".
+    The teacher labels the copies: the change is meant to change its output, and the paper does not keep the row's label.
 
     Args:
         probability: of each word.
@@ -29,8 +29,8 @@ class Masking(Augmenter):
             raise ValueError(f"probability is {probability}; it must be between 0 and 1")
         self.probability = probability
 
-    def prepare(self, material: AugmentationContext) -> None:
-        tokenizer = material.teacher.tokenizer if material.teacher else None
+    def prepare(self, context: AugmentationContext) -> None:
+        tokenizer = context.teacher.tokenizer if context.teacher else None
         if tokenizer is None or tokenizer.mask_token is None:
             raise RecipeError(
                 "augmenter masking writes the teacher's mask token, but the teacher has none; remove this step"

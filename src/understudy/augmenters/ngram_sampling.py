@@ -1,4 +1,4 @@
-"""N-gram sampling: a few words in a row stand for the text."""
+"""N-gram sampling: only a few consecutive words of the text are kept."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from understudy.augmenters.base import Augmenter, is_word
 
 
 class NgramSampling(Augmenter):
-    """With a probability, only n words in a row are kept; n is drawn evenly from 1 to a largest.
+    """With a probability, only n consecutive words are kept; n is drawn evenly from 1 to a largest.
 
-    The label is the teacher's to give: the paper calls it a more aggressive form of masking.
+    The teacher labels the copies: the paper calls this a more aggressive form of masking.
 
     Args:
         probability: of each text.

@@ -1,4 +1,4 @@
-"""Part-of-speech replacement: a word gives way to another of its kind."""
+"""Part-of-speech replacement: a word is replaced by another of the same part of speech."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 from understudy.augmenters.base import ROWS_A_BATCH, AugmentationContext, Augmenter, is_word, load_model, put
 from understudy.errors import DataError, ModelError, RecipeError
 
-SUFFIX = 3  # letters at the end of a word that stand for it where it was never tagged
+SUFFIX = 3  # a word without a tag gets that of words with the same last letters, this many
 SPACY = "spacy:"
 
 
 class PartOfSpeech(Augmenter):
-    """Each word is replaced, with a probability, by a word of the same part of speech, as often as that stands in the data.
+    """Each word is replaced, with a probability, by a word of the same part of speech, drawn by its frequency in the data.
 
-    The label is the teacher's to give: the rule "perturbs the semantics of each example", as the paper says.
+    The teacher labels the copies: the rule "perturbs the semantics of each example", as the paper says.
 
-    Words are tagged by a lexicon (the tag that a word has most often in tagged text; by its last letters where it was never seen), or
-    by a model, which sees the sentence. Words are drawn from all the rows, so a copy depends on the other rows too.
+    Words are tagged by a lexicon (the most frequent tag of the word in tagged text; of its last letters where the word does not occur
+    there), or by a model, which reads the sentence. Words are drawn from all the rows, so a copy depends on the other rows too.
 
     Args:
         tagger: a file of tagged rows with the columns `tokens` and `tags`, the folder of a token-classification model, or a spaCy
@@ -43,15 +43,15 @@ class PartOfSpeech(Augmenter):
         self._tags: dict[str, str] = {}
         self._words: dict[str, tuple[list[str], list[int]]] = {}
 
-    def prepare(self, material: AugmentationContext) -> None:
+    def prepare(self, context: AugmentationContext) -> None:
         counts = Counter(
-            piece.strip().lower() for text in material.texts for piece in material.pieces(text) if is_word(piece)
+            piece.strip().lower() for text in context.texts for piece in context.pieces(text) if is_word(piece)
         )
         path = Path(self.tagger)
         if self.tagger.startswith(SPACY):
-            self._tags = _tagged_by_spacy(self.tagger.removeprefix(SPACY), material)
+            self._tags = _tagged_by_spacy(self.tagger.removeprefix(SPACY), context)
         elif path.is_dir():
-            self._tags = _tagged_by_model(path, material)
+            self._tags = _tagged_by_model(path, context)
         elif path.is_file():
             self._tags = _tagged_by_lexicon(path, counts)
         else:
@@ -72,22 +72,23 @@ class PartOfSpeech(Augmenter):
 
     def change(self, pieces: list[str], draw: Random) -> list[str]:
         return [
-            self._other(piece, draw) if is_word(piece) and draw.random() < self.probability else piece
+            self._replaced(piece, draw) if is_word(piece) and draw.random() < self.probability else piece
             for piece in pieces
         ]
 
-    def _other(self, piece: str, draw: Random) -> str:
+    def _replaced(self, piece: str, draw: Random) -> str:
+        """A word with the same tag, in upper case as the piece; the piece itself where it has no tag, as a mask."""
         word = piece.strip()
         tag = self._tags.get(word.lower())
-        if tag is None:  # a mask, say
+        if tag is None:
             return piece
         words, cumulative = self._words[tag]
-        found = draw.choices(words, cum_weights=cumulative)[0]
-        return put(found.capitalize() if word[:1].isupper() and not word.isupper() else found, piece)
+        new = draw.choices(words, cum_weights=cumulative)[0]
+        return put(new.capitalize() if word[:1].isupper() and not word.isupper() else new, piece)
 
 
 def _tagged_by_lexicon(path: Path, words: Counter[str]) -> dict[str, str]:
-    """The commonest tag of each word, or of words that end alike."""
+    """The most frequent tag of each word, or of words with the same last letters."""
     from understudy.data.sources import read_table
 
     table = read_table(str(path), {})
@@ -95,7 +96,9 @@ def _tagged_by_lexicon(path: Path, words: Counter[str]) -> dict[str, str]:
         raise RecipeError(
             f"part_of_speech.tagger: {path} needs the columns tokens and tags; it has {', '.join(table.column_names)}"
         )
-    known: dict[str, Counter[str]] = defaultdict(Counter)
+    counts: dict[str, Counter[str]] = defaultdict(
+        Counter
+    )  # word, or - and its last letters → how often it has each tag
     for row, columns in enumerate(zip(table["tokens"], table["tags"], strict=True), 1):
         where = f"part_of_speech.tagger: {path}: row {row}"
         tokens, tags = (
@@ -104,33 +107,29 @@ def _tagged_by_lexicon(path: Path, words: Counter[str]) -> dict[str, str]:
         if len(tokens) != len(tags):
             raise DataError(f"{where} has {len(tokens)} tokens and {len(tags)} tags; every token needs one tag")
         for token, tag in zip(tokens, tags, strict=True):
-            known[token.lower()][tag] += 1
-            known["-" + token.lower()[-SUFFIX:]][tag] += 1
-    found = {}
-    for word in words:
-        seen = known.get(word) or known.get("-" + word[-SUFFIX:])
-        if seen:
-            found[word] = _commonest(seen)
-    return found
+            counts[token.lower()][tag] += 1
+            counts["-" + token.lower()[-SUFFIX:]][tag] += 1
+    tags_of = {word: counts.get(word) or counts.get("-" + word[-SUFFIX:]) for word in words}
+    return {word: _most_frequent(tags) for word, tags in tags_of.items() if tags}
 
 
 def _listed(value: Any, where: str) -> list[str]:
     """The tokens or tags of a row; numbers become their names."""
     try:
-        found = json.loads(value) if isinstance(value, str) else value
+        members = json.loads(value) if isinstance(value, str) else value
     except ValueError:
-        found = value
-    if not isinstance(found, list):
-        raise DataError(f'{where} is {found!r:.60}; a list is needed, which CSV writes as JSON: ["a", "film"]')
-    if None in found:
+        members = value
+    if not isinstance(members, list):
+        raise DataError(f'{where} is {members!r:.60}; a list is needed, which CSV writes as JSON: ["a", "film"]')
+    if None in members:
         raise DataError(
-            f"{where} is empty at position {found.index(None) + 1} of {len(found)}; fill it in, or drop the row"
+            f"{where} is empty at position {members.index(None) + 1} of {len(members)}; fill it in, or drop the row"
         )
-    return [str(one) for one in found]
+    return [str(member) for member in members]
 
 
-def _tagged_by_spacy(name: str, material: AugmentationContext) -> dict[str, str]:
-    """The tag that the pipeline gives each word most often; a word of several tokens goes by its first."""
+def _tagged_by_spacy(name: str, context: AugmentationContext) -> dict[str, str]:
+    """The tag that the pipeline gives each word most often; a word of several tokens has the tag of its first."""
     try:
         import spacy
     except ImportError as error:
@@ -145,24 +144,24 @@ def _tagged_by_spacy(name: str, material: AugmentationContext) -> dict[str, str]
             f"part_of_speech.tagger: spaCy cannot load '{name}'; is it installed (`python -m spacy download {name}`)? It says: "
             f"{str(error).splitlines()[0]}"
         ) from error
-    known: dict[str, Counter[str]] = defaultdict(Counter)
-    for tagged in pipeline.pipe(material.texts, batch_size=ROWS_A_BATCH):
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for tagged in pipeline.pipe(context.texts, batch_size=ROWS_A_BATCH):
         starts = [token.idx for token in tagged]
         offset = 0
-        for piece in material.pieces(tagged.text):
+        for piece in context.pieces(tagged.text):
             if is_word(piece):
                 token = tagged[bisect_right(starts, offset) - 1]
-                known[piece.strip().lower()][token.tag_ or token.pos_] += 1
+                counts[piece.strip().lower()][token.tag_ or token.pos_] += 1
             offset += len(piece)
-    found = {word: tag for word, seen in known.items() if (tag := _commonest(seen))}
-    if not found:
+    tags = {word: tag for word, word_counts in counts.items() if (tag := _most_frequent(word_counts))}
+    if not tags:
         raise RecipeError(
             f"part_of_speech.tagger: the spaCy pipeline '{name}' has no tagger for parts of speech; use one that has"
         )
-    return found
+    return tags
 
 
-def _tagged_by_model(folder: Path, material: AugmentationContext) -> dict[str, str]:
+def _tagged_by_model(folder: Path, context: AugmentationContext) -> dict[str, str]:
     """The tag that the model gives each word most often in these texts."""
     import torch
     from transformers import AutoModelForTokenClassification
@@ -170,15 +169,15 @@ def _tagged_by_model(folder: Path, material: AugmentationContext) -> dict[str, s
     kind = "token-classification model"
     tagger = load_model(folder, AutoModelForTokenClassification, setting="part_of_speech.tagger", kind=kind)
     config: Any = tagger.model.config
-    # The head of a sentence classifier may have the names and the shape of a tagger's: only the folder's word tells them apart.
+    # The weights of a sentence classifier's head may have the names and shapes of a tagger's; only the configuration tells which it is.
     if config.architectures and not any(name.endswith("ForTokenClassification") for name in config.architectures):
         raise ModelError(
             f"part_of_speech.tagger: {folder} is not a {kind}: it holds a {config.architectures[0]}, so its tags would be random"
         )
-    texts = material.texts
-    known: dict[str, Counter[str]] = defaultdict(Counter)
+    texts = context.texts
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for start in range(0, len(texts), ROWS_A_BATCH):
-        rows = [[piece.strip() for piece in material.pieces(text)] for text in texts[start : start + ROWS_A_BATCH]]
+        rows = [[piece.strip() for piece in context.pieces(text)] for text in texts[start : start + ROWS_A_BATCH]]
         batch = tagger.tokenizer(
             rows,
             is_split_into_words=True,
@@ -188,16 +187,16 @@ def _tagged_by_model(folder: Path, material: AugmentationContext) -> dict[str, s
             return_tensors="pt",
         )
         with torch.inference_mode():
-            chosen = tagger.model(**batch).logits.argmax(-1)
+            predictions = tagger.model(**batch).logits.argmax(-1)
         for row, words in enumerate(rows):
             done = set()
             for position, word in enumerate(batch.word_ids(row)):
-                if word is not None and word not in done:  # a word's first subword speaks for it
+                if word is not None and word not in done:  # a word has the tag of its first token
                     done.add(word)
-                    known[words[word].lower()][config.id2label[int(chosen[row, position])]] += 1
-    return {word: _commonest(seen) for word, seen in known.items()}
+                    counts[words[word].lower()][config.id2label[int(predictions[row, position])]] += 1
+    return {word: _most_frequent(tags) for word, tags in counts.items()}
 
 
-def _commonest(seen: Counter[str]) -> str:
-    """The tag seen most often; of equals the first by name."""
-    return min(seen, key=lambda tag: (-seen[tag], tag))
+def _most_frequent(counts: Counter[str]) -> str:
+    """The tag with the highest count; of equals the first by name."""
+    return min(counts, key=lambda tag: (-counts[tag], tag))

@@ -1,4 +1,4 @@
-"""Word replacement: a word gives way to one that fits in its place, or is near to it in meaning."""
+"""Word replacement: a word is replaced by one that a language model expects in its place, or that is near in word vectors."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from understudy.errors import ModelError, RecipeError
 if TYPE_CHECKING:
     from understudy.models.text_model import TextModel
 
-WORD_STARTS = ("Ġ", "▁")  # what byte-level BPE and SentencePiece write for the space before a word
+WORD_STARTS = ("Ġ", "▁")  # how byte-level BPE and SentencePiece write the space before a word
 
 
 class WordReplacement(Augmenter):
     """Each word is replaced, with a probability, by one of the likeliest words in its place.
 
-    A word that is one token of the masked language model gives way to what the model expects there, with the whole text to read beside
-    the masked one; a word of several tokens, or where no model is given, to the nearest in word vectors. The words of a text that are
-    to change go through the model together. Numbers are left alone. The label is the teacher's to give: what is likely in the place of
-    "good" may be "bad", and the paper trains on the teacher's outputs for the copies alone.
+    A word that is one token of the masked language model is replaced by a word that the model expects there; it reads the whole text
+    beside the masked one. A word of several tokens, or every word where no model is given, is replaced by one of the nearest in word
+    vectors. The words of a text that are to change go through the model together. Numbers do not change. The teacher labels the
+    copies: a likely word in the place of "good" may be "bad", and the paper trains on the teacher's outputs for the copies alone.
 
     Args:
         masked_lm: folder of a masked language model, or None.
         vectors: file of word vectors (GloVe or word2vec text, or `.npz`), or None.
         probability: of each word.
-        candidates: how many words it may become, all alike likely.
+        candidates: how many words it may become, all with the same probability.
 
     Raises:
         ValueError: a setting out of its range, or neither model nor vectors.
@@ -59,17 +59,17 @@ class WordReplacement(Augmenter):
             )
         self.masked_lm, self.vectors = masked_lm, vectors
         self.probability, self.candidates = probability, candidates
-        self._asked_of: tuple[str, ...] = ()
-        self._answers: dict[int, tuple[str, ...]] = {}
+        self._last_pieces: tuple[str, ...] = ()  # of the text that `_last_expected` is of
+        self._last_expected: dict[int, tuple[str, ...]] = {}
         self._near = lru_cache(maxsize=None)(self._nearest)
 
-    def prepare(self, material: AugmentationContext) -> None:
+    def prepare(self, context: AugmentationContext) -> None:
         from understudy.students.vectors import read_vectors
 
         if self.vectors is not None:
-            found = read_vectors(self.vectors, None, setting="word_replacement.vectors")
-            self._words = list(found)
-            matrix = np.stack([found[word] for word in self._words])
+            vectors = read_vectors(self.vectors, None, setting="word_replacement.vectors")
+            self._words = list(vectors)
+            matrix = np.stack([vectors[word] for word in self._words])
             self._matrix = matrix / np.linalg.norm(matrix, axis=1, keepdims=True).clip(min=1e-12)
             self._place = {word: place for place, word in reversed(list(enumerate(self._words)))}
         if self.masked_lm is not None:
@@ -79,49 +79,54 @@ class WordReplacement(Augmenter):
         chosen = [place for place, piece in enumerate(pieces)
                   if is_word(piece) and any(letter.isalpha() for letter in piece) and draw.random() < self.probability]  # fmt: skip
         expected = self._expected(tuple(pieces), chosen) if self.masked_lm is not None else {}
-        found = list(pieces)
+        changed = list(pieces)
         for place in chosen:
             word = pieces[place].strip()
             choice = expected.get(place) or (self._near(word.lower()) if self.vectors is not None else ())
             if choice:
-                found[place] = put(_cased(draw.choice(choice), word), pieces[place])
-        return found
+                changed[place] = put(_cased(draw.choice(choice), word), pieces[place])
+        return changed
 
     def _expected(self, pieces: tuple[str, ...], chosen: list[int]) -> dict[int, tuple[str, ...]]:
-        """What the model expects in the places chosen; copies of a text come one after the other and share what was asked."""
-        if pieces != self._asked_of:
-            self._asked_of, self._answers = pieces, {}
-        self._answers |= self._ask(pieces, [place for place in chosen if place not in self._answers])
-        return self._answers
+        """Place → the words that the model expects there, at least for the chosen places.
+
+        Copies of a text come one after the other, so the model is run once for each place of a text.
+        """
+        if pieces != self._last_pieces:
+            self._last_pieces, self._last_expected = pieces, {}
+        new = [place for place in chosen if place not in self._last_expected]
+        self._last_expected |= self._run_model(pieces, new)
+        return self._last_expected
 
     def _nearest(self, word: str) -> tuple[str, ...]:
+        """The nearest words by the cosine of their vectors, the nearest first; none where the word has no vector."""
         place = self._place.get(word)
         if place is None:
             return ()
         nearest = np.argsort(-(self._matrix @ self._matrix[place]), kind="stable")
-        return tuple(self._words[other] for other in nearest[nearest != place][: self.candidates])
+        return tuple(self._words[neighbour] for neighbour in nearest[nearest != place][: self.candidates])
 
-    def _ask(self, pieces: tuple[str, ...], chosen: list[int]) -> dict[int, tuple[str, ...]]:
-        """What the model expects in each of the places; nothing where the word is not one of its tokens."""
-        found: dict[int, tuple[str, ...]] = dict.fromkeys(chosen, ())
-        tokens = self._own_tokens(pieces) if chosen else {}
+    def _run_model(self, pieces: tuple[str, ...], chosen: list[int]) -> dict[int, tuple[str, ...]]:
+        """Place → the words that the model expects there; none where the word is not a single token."""
+        expected: dict[int, tuple[str, ...]] = dict.fromkeys(chosen, ())
+        tokens = self._single_tokens(pieces) if chosen else {}
         places = [place for place in chosen if place in tokens]
         for start in range(0, len(places), ROWS_A_BATCH):
-            found |= self._likely(pieces, {place: tokens[place] for place in places[start : start + ROWS_A_BATCH]})
-        return found
+            expected |= self._likely(pieces, {place: tokens[place] for place in places[start : start + ROWS_A_BATCH]})
+        return expected
 
-    def _own_tokens(self, pieces: tuple[str, ...]) -> dict[int, str]:
-        """The places of words that are one token, with the space before them, and that token."""
+    def _single_tokens(self, pieces: tuple[str, ...]) -> dict[int, str]:
+        """Place → its token, of the words that are a single token (with the space before them)."""
         tokenizer = self._model.tokenizer
         whole = zip(accumulate(map(len, pieces)), pieces, strict=True)
         ends = [end - len(piece) + len(piece.rstrip()) for end, piece in whole]
         starts = [0, *ends]
-        cut = tokenizer(
+        encoding = tokenizer(
             "".join(pieces).rstrip(), add_special_tokens=False, truncation=True, max_length=self._model.max_length,
             return_offsets_mapping=True,
         )  # fmt: skip
         tokens = defaultdict(list)
-        for token, (start, end) in zip(cut["input_ids"], cut["offset_mapping"], strict=True):
+        for token, (start, end) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
             tokens[bisect_left(ends, end)].append((token, start, end))
         return {
             place: tokenizer.convert_ids_to_tokens(token)
@@ -130,7 +135,12 @@ class WordReplacement(Augmenter):
         }
 
     def _likely(self, pieces: tuple[str, ...], tokens: dict[int, str]) -> dict[int, tuple[str, ...]]:
-        """The words that are likeliest in the place of each of these tokens."""
+        """Place → the likeliest words there, of at most `candidates`.
+
+        Args:
+            pieces: of the text.
+            tokens: place → its token, each masked in a row of its own.
+        """
         import torch
 
         model, tokenizer = self._model.model, self._model.tokenizer
@@ -148,8 +158,8 @@ class WordReplacement(Augmenter):
             return_tensors="pt",
         )
         masks = batch["input_ids"] == tokenizer.mask_token_id
-        first = masks.int().argmax(dim=1)  # the second text may hold the mask's own word; 0 where the mask was cut off
-        # Of all tokens only the masked one goes through the vocabulary's map, which would cost as much as the encoder.
+        first = masks.int().argmax(dim=1)  # the second text may hold a mask, too; 0 where truncation removed the mask
+        # Only the masked token goes through the map to the vocabulary; for all tokens it would cost as much as the encoder.
         hook = model.get_output_embeddings().register_forward_pre_hook(
             lambda _, inputs: (inputs[0][torch.arange(len(first)), first],)
         )
@@ -158,27 +168,34 @@ class WordReplacement(Augmenter):
                 logits = model(**batch).logits
         finally:
             hook.remove()
-        found: dict[int, tuple[str, ...]] = {}
+        expected: dict[int, tuple[str, ...]] = {}
         for row, (place, token) in enumerate(tokens.items()):
             if not masks[row].any():
-                continue  # cut off
+                continue  # the mask was truncated
             likely = logits[row].topk(min(3 * self.candidates, logits.shape[-1])).indices.tolist()
-            # A token without the mark of a word's start goes on with the word before it; it may only replace its like.
+            # A token that does not mark the start of a word continues the one before it; it may only replace such a token.
             words = [
-                tokenizer.convert_tokens_to_string([other]).strip()
-                for other in tokenizer.convert_ids_to_tokens(likely)
-                if other.startswith(WORD_STARTS) == token.startswith(WORD_STARTS)
+                tokenizer.convert_tokens_to_string([candidate]).strip()
+                for candidate in tokenizer.convert_ids_to_tokens(likely)
+                if candidate.startswith(WORD_STARTS) == token.startswith(WORD_STARTS)
             ]
-            fit = [word for word in words if word.isalpha() and word.lower() != pieces[place].strip().lower()]
-            found[place] = tuple(fit[: self.candidates])
-        return found
+            new = [word for word in words if word.isalpha() and word.lower() != pieces[place].strip().lower()]
+            expected[place] = tuple(new[: self.candidates])
+        return expected
 
 
 def _cased(word: str, as_in: str) -> str:
+    """A word, with a capital where the other begins with one and is not all in capitals."""
     return word.capitalize() if as_in[:1].isupper() and not as_in.isupper() else word
 
 
 def _load(folder: Path) -> TextModel:
+    """A masked language model with its tokenizer.
+
+    Raises:
+        RecipeError: no such folder.
+        ModelError: not a masked language model, or its tokenizer has no mask token.
+    """
     from transformers import AutoModelForMaskedLM
 
     setting, kind = "word_replacement.masked_lm", "masked language model"

@@ -1,4 +1,4 @@
-"""Annealed targets: the teacher's probabilities first, the labels last."""
+"""Annealed targets: a target that moves from the teacher's probabilities to the labels."""
 
 from __future__ import annotations
 
@@ -25,18 +25,23 @@ def annealed_loss(
 ) -> Float[Tensor, ""]:
     """Mean over counted positions of the cross-entropy with a mixture of label and teacher (nats); squared error for numbers.
 
-    Formula: the target is λ·gold + (1−λ)·teacher, λ the `gold_share`; of classes it mixes the one-hot label with softmax(teacher), of
-    numbers the two numbers. The *target* is mixed, not the loss; for cross-entropy that is the same, for squared error it is not.
-    Rows without a label have the teacher as their whole target.
+    Formula: the target is λ·gold + (1−λ)·teacher, with λ the `gold_share`. Of classes it mixes the one-hot label with
+    softmax(teacher), of numbers the two numbers. The *target* is mixed, not the loss; for cross-entropy the two are equal, for squared
+    error they are not. The target of a row without a label is the teacher's alone.
 
     Args:
-        hard: the teacher's most likely class takes the place of its probabilities.
+        student_logits: gradient flows here.
+        teacher_logits: a target; no gradient.
+        labels: class indices, or floating-point numbers for regression (then there is one logit).
+        counted: positions that matter.
+        gold_share: λ in [0, 1].
+        hard: use the teacher's most likely class instead of its probabilities.
 
     Source: Clark et al. 2019, arXiv:1907.04829, section 3.2.
 
     >>> import torch
-    >>> found = annealed_loss(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([1]), torch.tensor([True]), gold_share=0.5)
-    >>> round(found.item(), 4)  # the student is at 1/2 for both: ln 2, whatever the target
+    >>> loss = annealed_loss(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([1]), torch.tensor([True]), gold_share=0.5)
+    >>> round(loss.item(), 4)  # the student is at 1/2 for both: ln 2 for any target
     0.6931
     """
     teacher_logits = teacher_logits.detach()
@@ -55,18 +60,18 @@ def annealed_loss(
 
 
 class AnnealedTargets(Objective):
-    """Cross-entropy with a target that moves from the teacher's probabilities to the labels as the stage goes on (teacher annealing).
+    """Cross-entropy with a target that moves from the teacher's probabilities to the labels during the stage (teacher annealing).
 
-    Pick it where the student may come to be better than its teacher: it ends by learning from the labels alone. It takes the place of
-    both `labels` and `soft_targets`.
+    Pick it where the student may become better than its teacher: at the end it learns from the labels alone. It replaces both
+    `labels` and `soft_targets`.
 
     Args:
         first: share of the label at the beginning of the stage.
         last: and at its end.
-        hard: take the teacher's most likely class in place of its probabilities, as the control `pseudo_labels` does.
+        hard: use the teacher's most likely class instead of its probabilities, as the control `pseudo_labels` does.
 
     Raises:
-        ValueError: a share that is none.
+        ValueError: a share outside of 0 to 1.
 
     Source: Clark et al. 2019, arXiv:1907.04829, section 3.2 (from 0 to 1 in a straight line).
     """

@@ -1,4 +1,4 @@
-"""Attention scores: which tokens each layer compares with which."""
+"""Attention scores: query · key of every two tokens in matched layers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def attention_kl(
     teacher_scores: Float[Tensor, "rows heads positions positions"],
     counted: Bool[Tensor, "rows positions"],
 ) -> Float[Tensor, ""]:
-    """Mean over heads and counted tokens of KL(teacher ‖ student) of where a token looks. Unit: nats.
+    """Mean over heads and counted tokens of KL(teacher ‖ student) of a token's attention probabilities. Unit: nats.
 
     The softmax is over counted tokens only.
 
@@ -51,16 +51,16 @@ def attention_kl(
     unseen = ~counted[:, None, None, :]
     student = F.log_softmax(student_scores.masked_fill(unseen, -1e9), dim=-1)
     teacher = F.log_softmax(teacher_scores.masked_fill(unseen, -1e9), dim=-1)
-    # Both are about −1e9 at unseen tokens, where the probability is 0; the difference must not be.
+    # At unseen tokens the probability is 0 and both logarithms are about −1e9; their difference must not enter the sum.
     difference = (teacher - student).masked_fill(unseen, 0.0)
     return mean_over_counted((teacher.exp() * difference).sum(-1).mean(1), counted)
 
 
 def alike(student: Attention, teacher: Attention) -> tuple[Tensor, Tensor]:
-    """Scores that can be compared; the teacher's without gradient.
+    """Scores of student and teacher of the same shape, (rows, heads, positions, positions); the teacher's without gradient.
 
-    Where heads differ in number, the mean of the scores over the heads of each. Where a token does not see another, in student or
-    teacher, both get one score that no softmax sees.
+    Where the numbers of heads differ, each is the mean over its heads. Where a token does not attend to another, in student or
+    teacher, both scores are −1e9, which adds nothing to a softmax.
     """
     scores = student.scores, teacher.scores.detach()
     if scores[0].shape[1] != scores[1].shape[1]:
@@ -74,9 +74,9 @@ def alike(student: Attention, teacher: Attention) -> tuple[Tensor, Tensor]:
 class AttentionScores(LayerObjective):
     """Difference of attention scores of matched layers, mean over heads and tokens, summed over the matched layers.
 
-    Pick it for a student of layers like the teacher's (TinyBERT); where heads differ in number, the mean over heads is compared, and
-    `relations` says more. Scores come from queries and keys, so that the fast attention kernel stays on; student and teacher
-    must cut texts into the same tokens. Tokens beyond the window of a local layer (ModernBERT) add nothing to the sum of the mean.
+    Pick it for a student with layers like the teacher's (TinyBERT). Where the numbers of heads differ, the mean over heads is compared;
+    `relations` keeps more then. Scores are computed from queries and keys, so that the fast attention kernel stays on. Student and
+    teacher must have the same tokens. Tokens beyond the window of a local layer (ModernBERT) add nothing to the mean.
 
     Args:
         layers: `uniform`, `skip`, `last`, `final`, or pairs [student's, teacher's].
@@ -97,6 +97,7 @@ class AttentionScores(LayerObjective):
         compare = attention_score_mse if self.form == "scores" else attention_kl
         counted = self.counted(batch)
         terms = [
-            compare(*alike(student.attention[own], teacher.attention[other]), counted) for own, other in self.pairs
+            compare(*alike(student.attention[student_layer], teacher.attention[teacher_layer]), counted)
+            for student_layer, teacher_layer in self.pairs
         ]
         return sum(terms[1:], start=terms[0])

@@ -1,4 +1,4 @@
-"""What an objective is."""
+"""Base classes of objectives: any term, terms that compare layers, terms that compare hidden states."""
 
 from __future__ import annotations
 
@@ -19,31 +19,36 @@ class Objective(nn.Module, ABC):
     The gradient reaches the student and never the teacher.
     """
 
-    progress: float = 0.0  # share of the stage's updates that are made; whoever trains keeps it current
-    prepared: bool = False  # whether `prepare` was called; whoever calls it says so
+    progress: float = 0.0  # share of the stage's updates that are done; the training keeps it current
+    prepared: bool = False  # whether `prepare` was called; its caller sets it
 
     @property
     def needs(self) -> Needs:
-        """What the teacher must say."""
+        """Which of the teacher's signals it reads."""
         return Needs(logits=True)
 
     @property
     def uses_teacher(self) -> bool:
-        """Whether the teacher has a part in the term; known before `prepare`, as `needs` may not be."""
+        """Whether the term depends on the teacher; known before `prepare`, which `needs` may not be."""
         return True
 
     @property
     def student_needs(self) -> Needs:
-        """What the student must say."""
+        """Which of the student's signals it reads."""
         return Needs(logits=True)
 
     @property
     def compares_tokens(self) -> bool:
-        """Whether student and teacher must cut texts into the same tokens."""
+        """Whether student and teacher must tokenize texts alike."""
         return self.needs.internals
 
     def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
         """Called once before training, when the labelled rows and both models are known; learned projections are made here.
+
+        Args:
+            labels: of the training rows: (rows,), or (rows, labels) with several labels a row.
+            student: sizes of the student.
+            teacher: sizes of the teacher.
 
         Raises:
             RecipeError: the objective cannot work on these rows or models.
@@ -51,12 +56,12 @@ class Objective(nn.Module, ABC):
         del labels, student, teacher
 
     def counted(self, batch: Mapping[str, Any]) -> Tensor:
-        """Which positions of a batch the term counts, as booleans. Here: all that the rows have."""
+        """Which positions of a batch the term counts: booleans in the shape of the positions. Here: all that are no padding."""
         return batch["counted"]
 
     @abstractmethod
     def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
-        """The mean over counted positions; a zero with a gradient where none counts."""
+        """The mean over counted positions: a scalar with a gradient, zero where no position counts."""
 
 
 class LayerObjective(Objective):
@@ -87,6 +92,7 @@ class LayerObjective(Objective):
 
     @property
     def kind(self) -> str:
+        """Its kind in recipes, for messages."""
         return type(self).__module__.rpartition(".")[2]
 
     def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
@@ -115,23 +121,24 @@ class HiddenStateObjective(LayerObjective):
         self.maps = nn.ModuleList(nn.Linear(student.width, teacher.width) for _ in range(count))
 
     def matched(self, student: Signals, teacher: Signals) -> list[tuple[Tensor, Tensor]]:
-        """For each pair of layers the student's states, in the teacher's width, and the teacher's, without gradient."""
-        found = []
-        for index, (own, other) in enumerate(self.pairs):
-            states = student.hidden_states[own]
+        """For each pair of layers the states of student and teacher, (rows, positions, width of the teacher); the teacher's without
+        gradient."""
+        matched = []
+        for index, (student_layer, teacher_layer) in enumerate(self.pairs):
+            states = student.hidden_states[student_layer]
             if self.maps:
                 states = self.maps[index % len(self.maps)](states)
-            found.append((states, teacher.hidden_states[other].detach()))
-        return found
+            matched.append((states, teacher.hidden_states[teacher_layer].detach()))
+        return matched
 
 
 def tokens(batch: Mapping[str, Any]) -> Tensor:
-    """Which tokens of the student's view are no padding: (rows, tokens)."""
+    """Which tokens of the student's view are not padding: (rows, tokens)."""
     return batch["student"]["attention_mask"].bool()
 
 
 def mean_over_counted(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean of `values` where `counted`; 0, still connected to the graph, where nothing is.
+    """Mean of `values` where `counted`; where nothing is counted, a 0 that is still part of the graph.
 
     >>> import torch
     >>> mean_over_counted(torch.tensor([1.0, 3.0, 100.0]), torch.tensor([True, True, False]))

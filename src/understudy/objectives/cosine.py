@@ -31,8 +31,8 @@ def cosine_distance(
 class Cosine(HiddenStateObjective):
     """1 − cosine of the last hidden states, mean over tokens, summed over the matched layers.
 
-    Pick it where the student keeps the teacher's width (DistilBERT); it leaves the length of the vectors free, which `hidden_states`
-    does not. Student and teacher must cut texts into the same tokens.
+    Pick it where the student has the teacher's width (DistilBERT). It leaves the length of the vectors free, which `hidden_states`
+    does not. Student and teacher must have the same tokens.
 
     Args:
         layers: `final`, or any other map of `hidden_states`.
@@ -49,5 +49,5 @@ class Cosine(HiddenStateObjective):
 
     def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         counted = self.counted(batch)
-        terms = [cosine_distance(own, other, counted) for own, other in self.matched(student, teacher)]
+        terms = [cosine_distance(*states, counted) for states in self.matched(student, teacher)]
         return sum(terms[1:], start=terms[0])

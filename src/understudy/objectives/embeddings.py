@@ -1,4 +1,4 @@
-"""Embeddings: what goes into the first layer."""
+"""Embeddings: the input of the first layer."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from understudy.objectives.hidden_states import HiddenStates
 
 
 class Embeddings(HiddenStates):
-    """Squared difference of what the embeddings give, mean over tokens and width; a learned map where widths differ.
+    """Squared difference of the embeddings' outputs, mean over tokens and width; a learned map where widths differ.
 
-    Pick it beside `hidden_states` where the student has embeddings of its own. Words, positions and types are summed and normalised
-    before they are compared.
+    Pick it beside `hidden_states` where the student's embeddings are not the teacher's. Words, positions and types are summed and
+    normalised before they are compared.
 
     Args:
-        none.
+        none: this objective has no settings.
 
     Source: Jiao et al. 2020, arXiv:1909.10351, equation 9.
     """

@@ -1,4 +1,4 @@
-"""Hidden states: what each layer makes of every token."""
+"""Hidden states: the vector of every token after each matched layer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def hidden_state_mse(
 ) -> Float[Tensor, ""]:  # fmt: skip
     """Mean squared difference over counted tokens and width. Unit: squared activations.
 
-    Formula: mean over tokens of (1/width) Σ (s − t)². The mean is over counted tokens; implementations that take `mse_loss` of padded
-    tensors let padding count, so that their value depends on the longest row of the batch.
+    Formula: mean over tokens of (1/width) Σ (s − t)². The mean is over counted tokens. Implementations that take `mse_loss` of padded
+    tensors include padding, so that their value depends on the longest row of the batch.
 
     Source: Jiao et al. 2020, arXiv:1909.10351, equations 8 and 9.
 
@@ -34,11 +34,11 @@ def hidden_state_mse(
 class HiddenStates(HiddenStateObjective):
     """Squared difference of hidden states of matched layers, mean over tokens and width, summed over the matched layers.
 
-    Pick it to train all layers of a student at once, before its head (TinyBERT); its kin are `patient` (one vector a row) and `relations`
-    (no widths to match). Student and teacher must cut texts into the same tokens.
+    Pick it to train all layers of a student at once, before its head (TinyBERT). Its kin are `patient` (one vector a row) and
+    `relations` (no widths to match). Student and teacher must have the same tokens.
 
     Args:
-        layers: `uniform`, `skip`, `last`, `final`, or pairs [student's, teacher's] where 0 is what the embeddings give.
+        layers: `uniform`, `skip`, `last`, `final`, or pairs [student's, teacher's], where 0 is the output of the embeddings.
         projection: where widths differ, learn a linear map for each matched layer (`a_layer`) or one for all (`shared`).
 
     Source: Jiao et al. 2020, arXiv:1909.10351, section 3.1. The paper projects each layer, its first code shared one map.
@@ -52,5 +52,5 @@ class HiddenStates(HiddenStateObjective):
 
     def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         counted = self.counted(batch)
-        terms = [hidden_state_mse(own, other, counted) for own, other in self.matched(student, teacher)]
+        terms = [hidden_state_mse(*states, counted) for states in self.matched(student, teacher)]
         return sum(terms[1:], start=terms[0])

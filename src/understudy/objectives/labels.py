@@ -1,4 +1,4 @@
-"""Labels: what the rows say."""
+"""Labels: the labels of the rows as targets."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def label_loss(
     """Mean cross-entropy over counted positions (nats), or mean squared error where labels are numbers.
 
     Formula: mean of w_y · CE(student, y); with smoothing ε the target is (1 − ε) on y plus ε/C on every class. The divisor is the
-    number of counted positions, not the sum of their weights, so that batches weigh alike whatever classes they hold.
+    number of counted positions, not the sum of their weights, so that every batch has the same weight, whichever classes it holds.
 
     Args:
         student_logits: gradient flows here.
         labels: class indices, or floating-point numbers for regression (then there is one logit).
         counted: positions that have a label.
         smoothing: ε in [0, 1).
-        class_weights: w, mean about 1 over the training rows; the same for all positions, or of each position its own.
+        class_weights: w, mean about 1 over the training rows; the same for all positions, or one set for each position.
 
     Source: smoothing: Szegedy et al. 2016, arXiv:1512.00567, section 7.
 
@@ -59,8 +59,8 @@ class Labels(Objective):
     """Cross-entropy with the labels, or squared error where labels are numbers.
 
     Args:
-        target: `gold` counts labelled rows only; `gold_or_teacher` puts the teacher's answer where a row has no label;
-            `teacher` uses the teacher's answer for every row (pseudo-labels).
+        target: `gold` counts labelled rows only; `gold_or_teacher` uses the teacher's prediction where a row has no label;
+            `teacher` uses the teacher's prediction for every row (pseudo-labels).
         smoothing: share of the target spread over all classes.
         class_weights: `balanced` weighs a class by the inverse of its frequency (long tails); of several labels a row, whether
             each holds or not.
@@ -113,9 +113,9 @@ class Labels(Objective):
         if self.target != "gold":
             assert teacher.logits is not None
             regression = labels.is_floating_point()
-            answer = teacher.logits[..., 0].detach().to(labels) if regression else teacher.logits.argmax(-1)
+            predicted = teacher.logits[..., 0].detach().to(labels) if regression else teacher.logits.argmax(-1)
             unlabelled = labels.isnan() if regression else labels == UNLABELLED
-            labels = answer if self.target == "teacher" else torch.where(unlabelled, answer, labels)
+            labels = predicted if self.target == "teacher" else torch.where(unlabelled, predicted, labels)
         return label_loss(
             student.logits, labels, self.counted(batch), smoothing=self.smoothing, class_weights=self.class_weight
         )

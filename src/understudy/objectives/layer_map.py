@@ -11,9 +11,9 @@ LayerMap = Literal["uniform", "skip", "last", "final"] | list[tuple[int, int]]
 
 
 def resolve(layers: LayerMap, student: Shape, teacher: Shape, *, where: str, lowest: int = 1) -> list[tuple[int, int]]:
-    """Pairs (student's layer, teacher's layer); 1 is the first layer, 0 is what the embeddings give.
+    """Pairs (student's layer, teacher's layer); 1 is the first layer, 0 is the output of the embeddings.
 
-    With M layers in the student and N in the teacher, of which N need not be a multiple:
+    With M layers in the student and N in the teacher, where N need not be a multiple of M:
 
     - `uniform`: m ↔ m·N/M, the last layers with each other. Jiao et al. 2020, arXiv:1909.10351, section 4.1.
     - `skip`: the same without the last layer. PKD-skip: Sun et al. 2019, arXiv:1908.09355, section 3.2.
@@ -22,11 +22,14 @@ def resolve(layers: LayerMap, student: Shape, teacher: Shape, *, where: str, low
     - a list of pairs.
 
     Args:
+        layers: one of these.
+        student: sizes of the student.
+        teacher: sizes of the teacher.
         where: the objective's kind, for messages.
-        lowest: 0 where a list may name the embeddings.
+        lowest: 0 where a list may name the embeddings, else 1.
 
     Raises:
-        RecipeError: a model without layers, a layer that is not there, or nothing matched.
+        RecipeError: a model without layers, a missing layer, a pair that is listed twice, or no pair at all.
 
     >>> twelve, six = Shape("teacher", 2, layers=12), Shape("student", 2, layers=6)
     >>> resolve("skip", six, twelve, where="patient")
@@ -49,7 +52,7 @@ def resolve(layers: LayerMap, student: Shape, teacher: Shape, *, where: str, low
                     raise RecipeError(
                         f"{where}.layers has {list(pair)}: the {model.name} has no layer {number}; allowed are {lowest} to {model.layers}"
                     )
-        pairs = [(one, other) for one, other in layers]
+        pairs = list(layers)
     elif small > large and layers != "final":
         raise RecipeError(
             f"{where}.layers is '{layers}', but the {student.name} has {small} layers and the {teacher.name} {large}; "

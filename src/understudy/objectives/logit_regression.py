@@ -1,4 +1,4 @@
-"""Logit regression: the teacher's logits as numbers to hit."""
+"""Logit regression: the teacher's logits as targets of a regression."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def logit_mse(
 
     Pick it for small students of another family (a BiLSTM), and for regression; its nearest kin is `soft_targets` at a high temperature.
 
-    Formula: mean over positions of (1/C) Σ_c (s_c − t_c)². No half, and the mean over classes: a paper that sums over classes has a
-    weight C times smaller than ours, one with a half has a weight twice ours.
+    Formula: mean over positions of (1/C) Σ_c (s_c − t_c)². There is no factor ½, and the mean is over classes. A weight of a paper
+    that sums over classes must be multiplied by C here; of one with a factor ½, halved.
 
     Args:
         student_logits: gradient flows here.
         teacher_logits: a target; no gradient.
         counted: positions that matter.
-        zero_mean: take each row's mean away first, which changes no probability; then T²·KL at a high T tends to half of this.
+        zero_mean: first subtract each row's mean, which changes no probability; then T²·KL at a high T tends to half of this.
 
     Source: Ba and Caruana 2014, arXiv:1312.6184; Tang et al. 2019, arXiv:1903.12136, equation 6.
 
@@ -49,7 +49,7 @@ class LogitRegression(Objective):
     """Squared difference of logits, mean over classes and rows.
 
     Args:
-        zero_mean: compare logits up to a constant of each row, as probabilities do; a single number is compared as it is.
+        zero_mean: subtract each row's mean from its logits first, which changes no probability; a single number is compared as it is.
     """
 
     def __init__(self, *, zero_mean: bool = True) -> None:
@@ -58,7 +58,5 @@ class LogitRegression(Objective):
 
     def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         assert student.logits is not None and teacher.logits is not None
-        zero_mean = (
-            self.zero_mean and student.logits.shape[-1] > 1
-        )  # a single number has nothing to compare with but itself
+        zero_mean = self.zero_mean and student.logits.shape[-1] > 1  # a single number minus its mean is 0
         return logit_mse(student.logits, teacher.logits, self.counted(batch), zero_mean=zero_mean)

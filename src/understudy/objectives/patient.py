@@ -1,4 +1,4 @@
-"""Patient: what each layer makes of the whole row."""
+"""Patient: the vector of the whole row in intermediate layers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def patient_distance(
     student_states: Float[Tensor, "rows width"], teacher_states: Float[Tensor, "rows width"], counted: Bool[Tensor, " rows"],
     *, normalised: bool = True,
 ) -> Float[Tensor, ""]:  # fmt: skip
-    """Mean over counted rows of the squared distance of two vectors, which are first scaled to length 1 where `normalised`.
+    """Mean over counted rows of the squared distance of two vectors; with `normalised`, both are first scaled to length 1.
 
     Formula: mean over rows of Σ_width (s/‖s‖ − t/‖t‖)², which is 2 − 2·cosine.
 
@@ -36,15 +36,15 @@ def patient_distance(
 class Patient(HiddenStateObjective):
     """Squared distance of the rows' vectors in intermediate layers, summed over the matched layers.
 
-    Pick it for a student cut from the teacher's layers; its kin is `hidden_states` (every token). Needs a teacher and a student that
-    read the same tokens only where `pooled` is `mean`.
+    Pick it for a student made of the teacher's layers; its kin is `hidden_states` (every token). Student and teacher must have the
+    same tokens only where `pooled` is `mean`.
 
     Args:
         layers: `skip` (every k-th layer), `last` (those below the last), `uniform`, `final`, or pairs [student's, teacher's].
         pooled: the vector of a row: of its first token (`first`), or the mean over its tokens (`mean`).
-        normalised: scale vectors to length 1. The paper always does; its code does not by default, and its best results are with it on
-            MRPC, SST-2 and RTE, without it on MNLI, QNLI and QQP.
-        scale: `sum` over layers and width, as in the paper; `mean` over both, as in its code, so that a weight of theirs can be used.
+        normalised: scale vectors to length 1. The paper always does. Its code does not by default; its best results on MRPC, SST-2
+            and RTE are with it, on MNLI, QNLI and QQP without it.
+        scale: `sum` over layers and width, as in the paper; `mean` over both, as in its code, so that its weights can be used.
         projection: where widths differ, learn a linear map for each matched layer (`a_layer`) or one for all (`shared`).
 
     Source: Sun et al. 2019, arXiv:1908.09355, section 3.2.
@@ -67,19 +67,20 @@ class Patient(HiddenStateObjective):
         return self.pooled == "mean"
 
     def counted(self, batch: Mapping[str, Any]) -> Tensor:
-        """Rows, whatever positions they have."""
+        """Rows with a counted position: (rows,)."""
         return super().counted(batch).reshape(len(batch["counted"]), -1).any(dim=1)
 
     def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         counted, mask = self.counted(batch), tokens(batch)
         terms = [
-            patient_distance(self._vector(own, mask), self._vector(other, mask), counted, normalised=self.normalised)
-            / (len(self.pairs) * other.shape[-1] if self.scale == "mean" else 1)
-            for own, other in self.matched(student, teacher)
+            patient_distance(*(self._vector(states, mask) for states in pair), counted, normalised=self.normalised)
+            / (len(self.pairs) * pair[0].shape[-1] if self.scale == "mean" else 1)
+            for pair in self.matched(student, teacher)
         ]
         return sum(terms[1:], start=terms[0])
 
     def _vector(self, states: Tensor, mask: Tensor) -> Tensor:
+        """(rows, positions, width) → (rows, width)."""
         if self.pooled == "first":
             return states[:, 0]
         return states.masked_fill(~mask[..., None], 0.0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)

@@ -1,4 +1,4 @@
-"""Relations: how the tokens of a row stand to each other, whatever the width."""
+"""Relations: products of the vectors of every two tokens of a row, which models of any width have in common."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from understudy.signals import Shape, Signals
 def relation_scores(
     vectors: Float[Tensor, "rows heads positions head_width"], relation_heads: int
 ) -> Float[Tensor, "rows relation_heads positions positions"]:
-    """Scaled products of every two tokens' vectors, after the heads are joined and split anew.
+    """Scaled products of the vectors of every two tokens, after the heads are joined and split into `relation_heads`.
 
     Formula: A·Aᵀ/√d, where A is one of `relation_heads` slices of the joined vectors and d its width.
 
@@ -45,7 +45,7 @@ def relation_kl(
 ) -> Float[Tensor, ""]:
     """Mean over relation heads and counted tokens of KL(teacher ‖ student) of the relations' softmax. Unit: nats.
 
-    Heads may differ in number and width: only the products of tokens are compared.
+    Number and width of heads may differ: only the products of tokens are compared.
 
     Source: Wang et al. 2021, arXiv:2012.15828, equations 3 to 7.
 
@@ -63,14 +63,17 @@ def relation_kl(
 class Relations(LayerObjective):
     """KL of the relations among queries, among keys and among values, mean over heads and tokens, summed over the three.
 
-    Pick it for a student of any width and number of heads (MiniLM v2); one matched layer is enough, so that depths are free too.
-    Student and teacher must cut texts into the same tokens. For ModernBERT, queries and keys are compared after their rotation.
+    Pick it for a student of any width and number of heads (MiniLM v2). One matched layer is enough, so that the depth is free too.
+    Student and teacher must have the same tokens. For ModernBERT, queries and keys are compared after their rotation.
 
     Args:
         layers: `final`, or pairs [student's, teacher's]; for large teachers the paper takes a layer above the middle.
-        relation_heads: how many heads the joined vectors are split into; it divides both widths. None: the most that is not more
-            than the teacher's own. The paper takes 48 for 12 heads: more heads, finer relations.
+        relation_heads: how many heads the joined vectors are split into; it divides both widths. None: the largest number that does
+            and is at most the teacher's number of heads. The paper takes 48 for 12 heads: more heads, finer relations.
         of: which relations; None: all three.
+
+    Raises:
+        ValueError: `of` is empty.
 
     Source: Wang et al. 2021, arXiv:2012.15828. No official code for the objective was published; this is written from the paper.
     """
@@ -107,10 +110,10 @@ class Relations(LayerObjective):
         counted = self.counted(batch)
         terms = [
             relation_kl(
-                getattr(student.attention[own], name), getattr(teacher.attention[other], name), counted,
+                getattr(student.attention[student_layer], name), getattr(teacher.attention[teacher_layer], name), counted,
                 relation_heads=self.relation_heads,
             )
-            for own, other in self.pairs
+            for student_layer, teacher_layer in self.pairs
             for name in self.of
         ]  # fmt: skip
         return sum(terms[1:], start=terms[0])

@@ -26,8 +26,8 @@ def forward_kl(
 ) -> Float[Tensor, ""]:
     """Mean KL(teacher ‖ student) over counted positions, times temperature². Unit: nats.
 
-    Pick it when the teacher's doubts among classes should be learned; its nearest kin is `logit_regression`, which it
-    approaches as the temperature grows (this tends to half the squared difference of zero-meaned logits, averaged over classes).
+    Pick it when the student should learn the teacher's probabilities of all classes. Its nearest kin is `logit_regression`, which it
+    approaches as the temperature grows: it tends to half the squared difference of zero-mean logits, averaged over classes.
 
     Formula: T² · mean over positions of Σ_c p_c · (log p_c − log q_c), with p = softmax(teacher / T), q = softmax(student / T).
     The sum is over classes (`KLDivLoss` by default divides by their number); T² keeps the gradient's size as T changes.
@@ -60,7 +60,7 @@ def reverse_kl(
 ) -> Float[Tensor, ""]:
     """Mean KL(student ‖ teacher) over counted positions, times temperature². Unit: nats.
 
-    Pick it where the student is too small to hold all of the teacher's doubts and should be sure of its likeliest answer.
+    Pick it where the student is too small to learn all of the teacher's probabilities and should get its likeliest class right.
 
     Formula: T² · mean over positions of Σ_c q_c · (log q_c − log p_c), with p and q as in `forward_kl`.
 
@@ -116,7 +116,7 @@ def soft_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy of the student under the teacher's probabilities over counted positions, times temperature². Unit: nats.
 
-    The same gradient as `forward_kl`; its value is larger by the teacher's entropy, so that it never comes to 0.
+    Its gradient is that of `forward_kl`. Its value is larger by the teacher's entropy, so that it does not reach 0.
 
     Formula: −T² · mean over positions of Σ_c p_c · log q_c. Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
 
@@ -133,11 +133,14 @@ class SoftTargets(Objective):
     """The teacher's probabilities at a temperature.
 
     Args:
-        temperature: above 1 it shows more of what the teacher thinks of the wrong classes.
-        final_temperature: where a straight line from `temperature` comes to at the end of the stage; None keeps it.
+        temperature: above 1 it gives the less likely classes more weight.
+        final_temperature: the temperature at the end of the stage, reached in a straight line from `temperature`; None keeps it.
         divergence: from teacher to student (`forward_kl`, times temperature², as in the paper), its reverse, between the two
             (`jensen_shannon`), or `cross_entropy`, which differs from `forward_kl` by a constant.
         beta: of `jensen_shannon`: the teacher's share of the mixture.
+
+    Raises:
+        RecipeError: a setting out of its range.
     """
 
     def __init__(
@@ -171,10 +174,10 @@ class SoftTargets(Objective):
 
     def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         assert student.logits is not None and teacher.logits is not None
-        given = (student.logits, teacher.logits, self.counted(batch))
+        arguments = (student.logits, teacher.logits, self.counted(batch))
         if self.divergence == "jensen_shannon":
-            return jensen_shannon(*given, temperature=self.temperature_now, beta=self.beta)
+            return jensen_shannon(*arguments, temperature=self.temperature_now, beta=self.beta)
         loss = {"forward_kl": forward_kl, "reverse_kl": reverse_kl, "cross_entropy": soft_cross_entropy}[
             self.divergence
         ]
-        return loss(*given, temperature=self.temperature_now)
+        return loss(*arguments, temperature=self.temperature_now)
