@@ -1,4 +1,4 @@
-"""The paths of a server: what they take and answer, and all that they may refuse."""
+"""The paths of a server: their requests, responses and errors."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from understudy.serving.limits import Limits
 from understudy.serving.metrics import CONTENT_TYPE, Metrics
 from understudy.serving.rows import answer_schema, read_rows, request_schema
 
-PROBE: Row = ("a", "a")  # any model can answer it
-_BODY_S = 30.0  # a caller who sends more slowly holds up a graceful stop
-_GONE = Response(status_code=499)  # as others count it; nobody is there to read it
+PROBE: Row = ("a", "a")  # a row that any model can predict
+_BODY_S = 30.0  # limit for receiving a body: a slower client would delay a graceful stop
+_DISCONNECTED = Response(status_code=499)  # the usual status in logs and metrics; no client receives it
 
 _REFUSALS = {
     400: "The body is not JSON.",
@@ -32,17 +32,17 @@ _REFUSALS = {
 
 
 def create_app(export: Predictor, limits: Limits) -> FastAPI:
-    """The program that answers for an export.
+    """The ASGI application that serves an export.
 
-    Pick it to run it under another ASGI server; `serve` runs it with a graceful stop.
+    Pick it to run under another ASGI server; `serve` runs it with a graceful stop.
 
     Args:
         export: the loaded model.
-        limits: what it takes at most.
+        limits: of requests, queue and batches.
     """
     metrics = Metrics()
     batcher = Batcher(lambda rows: ask(export, rows), PROBE, limits, metrics)
-    # No page at /docs: it would load scripts from a third party's network into the reader's browser.
+    # No page at /docs: it would load scripts from a third party into the reader's browser.
     app = FastAPI(
         title="understudy", version=__version__, description="Predictions of an exported model.", docs_url=None, redoc_url=None
     )  # fmt: skip
@@ -58,11 +58,11 @@ def create_app(export: Predictor, limits: Limits) -> FastAPI:
         try:
             body = await _read_body(request, limits.max_body_bytes)
         except ClientDisconnect:
-            return _GONE
+            return _DISCONNECTED
         rows, many = read_rows(body, export, limits)
         answers = await _answers(batcher, rows, request) if rows else []
         if answers is None:
-            return _GONE
+            return _DISCONNECTED
         metrics.rows.inc(len(rows))
         return JSONResponse(answers if many else answers[0])
 
@@ -99,14 +99,22 @@ def create_app(export: Predictor, limits: Limits) -> FastAPI:
 
 
 def ask(export: Predictor, rows: Sequence[Row]) -> list[Answer]:
-    """Answers of the model, without the texts, which the caller has."""
+    """Answers of the model, without the texts, which the client has."""
     pairs = [str(pair) for _, pair in rows] if export.pair else None
     answers = export.predict([text for text, _ in rows], pairs)
-    return [{name: one[name] for name in one if name not in ("text", "text_pair")} for one in answers]
+    return [{name: value for name, value in answer.items() if name not in ("text", "text_pair")} for answer in answers]
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
-    """All of it, unless it is too long or too slow; one without a length is measured as it comes."""
+    """The whole body; without a content length, its length is checked as it arrives.
+
+    Args:
+        limit: in bytes.
+
+    Raises:
+        HTTPException: 413 where it is too long, 408 where it takes too long.
+        ClientDisconnect: the client is gone.
+    """
     too_long = HTTPException(413, f"the body is longer than {limit} bytes")
     if int(request.headers.get("content-length", 0)) > limit:
         raise too_long
@@ -123,23 +131,27 @@ async def _read_body(request: Request, limit: int) -> bytes:
 
 
 async def _answers(batcher: Batcher, rows: Sequence[Row], request: Request) -> list[Answer] | None:
-    """Answers of the rows; None when the caller hung up before, and nothing more is worked for it."""
+    """Answers of the rows; None where the client disconnected first, and its queued rows are dropped.
+
+    Raises:
+        HTTPException: 429, the queue is full.
+    """
     try:
         answered = batcher.submit(rows)
     except QueueFull:
         raise HTTPException(429, _REFUSALS[429], {"retry-after": "1"}) from None
-    hung_up = asyncio.create_task(_hang_up(request))
-    either: set[asyncio.Future[Any]] = {answered, hung_up}
+    disconnected = asyncio.create_task(_wait_for_disconnect(request))
+    either: set[asyncio.Future[Any]] = {answered, disconnected}
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         return await answered if answered.done() else None
     finally:
         answered.cancel()
-        hung_up.cancel()
+        disconnected.cancel()
 
 
-async def _hang_up(request: Request) -> None:
-    """Ends when the caller has gone."""
+async def _wait_for_disconnect(request: Request) -> None:
+    """Return when the client has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -149,19 +161,20 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refusals() -> dict[int | str, dict[str, Any]]:
-    said = {
+    """Responses of the errors, by status, as OpenAPI describes them."""
+    schema = {
         "type": "object",
         "properties": {"detail": {"type": "string"}},
         "required": ["detail"],
         "additionalProperties": False,
     }
-    found: dict[int | str, dict[str, Any]] = {
-        status: {"description": what, "content": _json(said)} for status, what in _REFUSALS.items()
+    responses: dict[int | str, dict[str, Any]] = {
+        status: {"description": description, "content": _json(schema)} for status, description in _REFUSALS.items()
     }
-    found[429]["headers"] = {
+    responses[429]["headers"] = {
         "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer"}}
     }
-    return found
+    return responses
 
 
 def _health_schema(status: str) -> dict[str, Any]:

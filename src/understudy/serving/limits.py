@@ -1,4 +1,4 @@
-"""How much a server takes, and how it puts rows together."""
+"""Limits of a server: sizes of requests, of the queue and of batches."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from understudy.errors import RecipeError
 
 @dataclass(frozen=True)
 class Limits:
-    """What is too much, and how many rows the model gets at once.
+    """Largest sizes of requests, queue and batches.
 
-    The defaults suit texts that an encoder reads whole: raise them for longer texts, lower them where memory is scarce. A full
-    queue holds at most `queue_rows` times `characters` characters.
+    The defaults suit texts that an encoder reads whole. Raise them for longer texts, lower them where memory is scarce. A full
+    queue holds at most `queue_rows` times `max_characters` characters (of each text of a pair).
 
     Args:
-        max_body_mib: of a request.
-        max_rows: of a request.
-        max_characters: of a text.
-        queue_rows: that wait for the model; beyond them requests are turned away.
-        batch_rows: that the model gets at once.
-        wait_ms: that an idle model waits for more rows to come.
+        max_body_mib: size of a request's body, in MiB.
+        max_rows: rows of a request.
+        max_characters: characters of a text.
+        queue_rows: rows that wait for the model; requests beyond them are refused.
+        batch_rows: rows of a batch.
+        wait_ms: how long an idle model waits for more rows, in milliseconds.
 
     Raises:
-        RecipeError: a number that makes no sense, or a queue that the largest request could never enter.
+        RecipeError: a number out of its range, or a queue that the largest request does not fit into.
     """
 
     max_body_mib: float = 1.0

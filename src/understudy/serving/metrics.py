@@ -1,4 +1,4 @@
-"""What a server counts, in the format of Prometheus."""
+"""Counters of a server, in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# An ASGI program, and what it is called with.
+# An ASGI application, and the function that it sends messages with.
 Send = Callable[[Any], Awaitable[None]]
 Program = Callable[[Any, Any, Send], Awaitable[None]]
 
@@ -18,7 +18,7 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """Counters of one server, in a registry of its own: two servers in one process do not mix."""
+    """Counters of one server, in a separate registry: those of two servers in one process do not mix."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -39,19 +39,20 @@ class Metrics:
         )
 
     def batch(self, rows: int, seconds: float) -> None:
-        """Note a batch that the model is done with."""
+        """Count a batch that was predicted in so many seconds."""
         self.batch_rows.observe(rows)
         self.batch_seconds.observe(seconds)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """All counters, as Prometheus reads them."""
         return generate_latest(self._registry)
 
     def count(self, program: Program, paths: frozenset[str]) -> Program:
-        """The same ASGI program, its answers counted.
+        """The same ASGI application with its responses counted.
 
         Args:
-            paths: with a line of their own; all others share one, since anybody can make paths up.
+            program: the application.
+            paths: counted each; all others are counted together as `other`, since clients can request any path.
         """
 
         async def counted(scope: Any, receive: Any, send: Send) -> None:
@@ -60,13 +61,13 @@ class Metrics:
                 return
             status, began = 500, time.perf_counter()
 
-            async def noting(message: Any) -> None:
+            async def send_noting_status(message: Any) -> None:
                 nonlocal status
                 status = message.get("status", status)
                 await send(message)
 
             try:
-                await program(scope, receive, noting)
+                await program(scope, receive, send_noting_status)
             finally:
                 path = scope["path"] if scope["path"] in paths else "other"
                 self.requests.labels(path, str(status)).inc()

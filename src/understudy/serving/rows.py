@@ -1,4 +1,4 @@
-"""The rows of a request: what a body may be, said as a schema for callers, and checked."""
+"""The rows of a request: the schema of a body, and its check."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from understudy.runtime import Predictor
 from understudy.serving.batching import Row
 from understudy.serving.limits import Limits
 
-# A text with something else than white space in it, and no null character. What Python takes for white space is spelt out,
-# since the dialects of regular expressions differ in what \s is.
+# A text with at least one character that is not white space, and no null character. Python's white space is written out, since \s
+# differs between dialects of regular expressions.
 _BLANK = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _WRITTEN = rf"^[^\x00]*[^\x00{_BLANK}][^\x00]*$"
 
 
 def request_schema(export: Predictor, limits: Limits) -> dict[str, Any]:
-    """What `read_rows` takes, as a JSON schema."""
+    """The JSON schema of a body that `read_rows` accepts."""
     text = {"type": "string", "minLength": 1, "maxLength": limits.max_characters, "pattern": _WRITTEN}
     row = {
         "type": "object",
@@ -31,28 +31,28 @@ def request_schema(export: Predictor, limits: Limits) -> dict[str, Any]:
 
 
 def answer_schema(export: Predictor) -> dict[str, Any]:
-    """What a request is answered with, as a JSON schema."""
+    """The JSON schema of a response."""
     answer = export.task.answer_schema()
     return {"anyOf": [answer, {"type": "array", "items": answer}]}
 
 
 def read_rows(body: bytes, export: Predictor, limits: Limits) -> tuple[list[Row], bool]:
-    """The rows of a body, all of them good to predict.
+    """The rows of a body, valid for the model.
 
     Returns:
-        the rows, and whether they came as a list.
+        The rows, and whether the body is a list.
 
     Raises:
-        HTTPException: 400 where it is no JSON, 422 where it is no row or a text cannot be predicted, 413 where it is too much.
+        HTTPException: 400 where it is not JSON, 422 where it is not a row or a text cannot be predicted, 413 where it is too large.
     """
-    asked = _parsed(body)
-    if isinstance(asked, dict):
-        return [_row(asked, "", export, limits)], False
-    if not isinstance(asked, list):
+    value = _parsed(body)
+    if isinstance(value, dict):
+        return [_row(value, "", export, limits)], False
+    if not isinstance(value, list):
         raise HTTPException(422, f"the body must be a row like {_example(export)}, or a list of rows")
-    if len(asked) > limits.max_rows:
-        raise HTTPException(413, f"{len(asked)} rows; at most {limits.max_rows} in a request")
-    return [_row(one, f"row {number}: ", export, limits) for number, one in enumerate(asked, 1)], True
+    if len(value) > limits.max_rows:
+        raise HTTPException(413, f"{len(value)} rows; at most {limits.max_rows} in a request")
+    return [_row(row, f"row {number}: ", export, limits) for number, row in enumerate(value, 1)], True
 
 
 def _parsed(body: bytes) -> Any:
@@ -104,5 +104,5 @@ def _example(export: Predictor) -> str:
 
 
 def _shown(name: str) -> str:
-    """Short, and free of half characters, which no answer could hold."""
+    """A name for a message: shortened, and without lone surrogates, which a response in UTF-8 cannot hold."""
     return name.encode("utf-8", "replace").decode()[:40]

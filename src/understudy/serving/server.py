@@ -1,4 +1,4 @@
-"""A server that is stopped without an answer lost, and the socket that it listens on."""
+"""A server with a graceful stop, and the socket that it listens on."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from understudy.serving.limits import Limits
 if TYPE_CHECKING:
     import uvicorn
 
-_STOP_S = 60  # at a stop, a caller who does not take its answer by then is cut off
-_IDLE_S = 75  # longer than proxies keep a connection, which would otherwise ask on one that closes just then
-_LAST_WORDS_S = 0.1  # at a stop, what callers had sent by then is still read
+_STOP_S = 60  # at a stop, connections whose responses are not received by then are closed
+_IDLE_S = (
+    75  # longer than proxies keep a connection; a proxy could else send a request on one that is just being closed
+)
+_LAST_REQUESTS_S = 0.1  # at a stop, requests that arrive within this time are still read
 
 
 def create_server(export: Predictor, limits: Limits, listening: Callable[[], None] = lambda: None) -> uvicorn.Server:
@@ -25,11 +27,11 @@ def create_server(export: Predictor, limits: Limits, listening: Callable[[], Non
 
     Args:
         export: the loaded model.
-        limits: what it takes at most.
-        listening: is called once it listens.
+        limits: of requests, queue and batches.
+        listening: called when the server listens.
 
     Raises:
-        ModelError: the model does not answer.
+        ModelError: the model fails to predict a row.
     """
     import uvicorn
 
@@ -38,12 +40,12 @@ def create_server(export: Predictor, limits: Limits, listening: Callable[[], Non
     stopping = False
 
     async def program(scope: Any, receive: Any, send: Any) -> None:
-        async def noting(message: Any) -> None:
+        async def send_closing(message: Any) -> None:
             if stopping and message["type"] == "http.response.start":
                 message = message | {"headers": [*message["headers"], (b"connection", b"close")]}
             await send(message)
 
-        await app(scope, receive, noting)
+        await app(scope, receive, send_closing)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -51,12 +53,12 @@ def create_server(export: Predictor, limits: Limits, listening: Callable[[], Non
             listening()
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            """Nobody new; those who are here may finish their sentence, and are told that it is their last."""
+            """Accept no new connections; answer the requests of open ones with `connection: close`."""
             nonlocal stopping
             stopping = True
             for server in self.servers:
                 server.close()
-            await asyncio.sleep(_LAST_WORDS_S)
+            await asyncio.sleep(_LAST_REQUESTS_S)
             await super().shutdown(sockets)
             app.state.batcher.close()
 
@@ -65,7 +67,7 @@ def create_server(export: Predictor, limits: Limits, listening: Callable[[], Non
     except Exception as error:
         raise ModelError(f"{export.folder}: the model does not work ({error}); export it again") from error
     app = create_app(export, limits)
-    # h11 is the parser that the tests run with; others that may be installed treat broken requests otherwise.
+    # The tests run with the parser h11; other parsers, which may be installed, treat malformed requests differently.
     settings = uvicorn.Config(
         program, http="h11", ws="none", lifespan="off", log_config=None, log_level="error", access_log=False,
         proxy_headers=False, server_header=False, timeout_keep_alive=_IDLE_S, timeout_graceful_shutdown=_STOP_S,
@@ -74,19 +76,21 @@ def create_server(export: Predictor, limits: Limits, listening: Callable[[], Non
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket at an address, which does not listen yet: so trouble is found before a model is loaded.
+    """A socket bound to an address, which does not listen yet: so an error comes before a model is loaded.
 
     Raises:
-        RecipeError: no such address, or it is not free.
+        RecipeError: no such address, or it is in use.
     """
     where = f"--host {host} --port {port}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError, OverflowError) as error:
         raise RecipeError(f"{where}: no such address ({error})") from None
-    listener = socket.socket(family, kind, protocol)  # asyncio sends small answers at once only where it reads TCP here
+    listener = socket.socket(
+        family, kind, protocol
+    )  # asyncio turns off Nagle's delay only where the protocol is set to TCP
     try:
-        if os.name == "posix":  # a server that was stopped a moment ago is no obstacle
+        if os.name == "posix":  # the address of a server that was just stopped can be used again
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
