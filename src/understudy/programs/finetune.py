@@ -1,4 +1,4 @@
-"""The program `finetune`: a pretrained encoder becomes a teacher."""
+"""The program `finetune`: trains a pretrained encoder on labels, as a teacher."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _finetune(
     shape = encoder.shape(model.model, "model")
     prepare(objectives, labels=np.asarray(learned["label"]), student=shape, teacher=shape)
     check_trainable(model, settings.train, settings.report_to)
-    untrained = model.around(model.model)  # a fingerprint is computed once
+    untrained = model.around(model.model)  # a model computes its fingerprint once: here, before training
     inputs = rows.inputs() | files_of(settings)
     if settings.student is None:
         inputs["model"] = {"file": settings.model, "sha256": hashed(untrained.fingerprint)}
@@ -98,13 +98,13 @@ def _finetune(
     trained = train_alone(lesson, settings, run, "finetune", device, autocast=autocast)
     if is_helper():
         return run
-    model = TextModel.load(out)  # what others will load, and so have one figure with
+    model = TextModel.load(out)  # measured as it will be loaded
     test = labelled(rows.test)
     models = {"teacher": Measured((model,), (out,), trained.seconds), **ngram_baseline(rows, task, settings, say)}
     facts = compare(models, test, task, metric=settings.selection_metric,
                     validation=test if rows.test_is_validation else labelled(rows.validation),
                     device=device, speed=False)  # fmt: skip
-    found: dict[str, Any] = {
+    record: dict[str, Any] = {
         "understudy": __version__, "task": settings.task, "recipe": "finetune", "seed": settings.seed, "command": command,
         **({"student": settings.student.kind} if settings.student else {}),
         "label_names": rows.label_names, "data": rows.facts(), "primary_metric": settings.selection_metric,
@@ -112,14 +112,14 @@ def _finetune(
         "best_step": trained.best_step, "precision": trained.precision,
         "trainings": run.trainings(task.metric(settings.selection_metric), rows=len(labelled(rows.validation)), least={"finetune": least}),
     }  # fmt: skip
-    run.record({**found, "findings": findings(found)})
+    run.record({**record, "findings": findings(record)})
     write_model_card(model, out, pair=rows.pair)
     write_page(out)
     return run
 
 
 def filled_in(settings: FinetuneSettings) -> FinetuneSettings:
-    """The settings with the learning rate that fits the encoder, where none is given."""
+    """The settings with a learning rate for the width of the encoder, if none is given."""
     if settings.train.learning_rate is not None:
         return settings
     rate = rate_for(width_of(settings.model))
@@ -127,7 +127,7 @@ def filled_in(settings: FinetuneSettings) -> FinetuneSettings:
 
 
 def _build(settings: FinetuneSettings, rows: Rows, task: Task) -> tuple[TextModel, bool]:
-    """The model to train: a pretrained encoder with a new head, or a student of a kind, trained from its beginning."""
+    """The model to train: a pretrained encoder with a new head, or an untrained student; and whether bf16 makes it faster."""
     if settings.student is not None:
         kind = settings.student.make()
         blueprint = Blueprint(

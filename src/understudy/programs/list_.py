@@ -1,4 +1,4 @@
-"""The program `list`: what there is to choose from."""
+"""The program `list`: the packaged recipes and kinds of parts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FOLDERS = ("recipes", "students", "objectives", "augmenters", "tasks")
 
 
 def list_(what: str) -> dict[str, str]:
-    """The packaged recipes, or the kinds of `students`, `objectives`, `augmenters` or `tasks`: name → what it is, in a line.
+    """The packaged recipes, or the kinds of `students`, `objectives`, `augmenters` or `tasks`: name → a line that describes it.
 
     >>> list_("tasks")["similarity"]
     'Regression on a pair of texts, or on one text. Metrics as of scipy.'

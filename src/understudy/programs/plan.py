@@ -1,4 +1,4 @@
-"""What a run would do, from its settings and a few measured steps."""
+"""The program `plan`: what a run would do, from its settings and a few measured updates."""
 
 from __future__ import annotations
 
@@ -23,83 +23,84 @@ from understudy.teachers.capture import logits_of
 from understudy.teachers.store import MARKER, bytes_needed
 from understudy.teachers.teacher import ModelTeacher
 
-STEPS = 8  # measured of each training
-TAUGHT = 64  # rows measured of teaching
+STEPS = 8  # updates that are measured of each training
+TAUGHT = 64  # rows on which the teacher is timed
 
 
 def plan(
     recipe: str | Path | Recipe = "hinton", *, device: str | None = None, say: Say | None = print, **arguments: Any
 ) -> dict[str, Any]:
-    """Rows, updates, bytes of the store, parameters, and an estimate of time and memory.
+    """The number of rows, updates and parameters of a run, the size of its store, and an estimate of time and memory.
 
-    Time is extrapolated from a few real updates and teacher batches in this process, so it carries this machine's noise; memory is
-    the most that this process held.
+    Time is extrapolated from a few updates and teacher batches in this process, so its error is that of the machine's timing; memory is
+    the peak of this process.
 
     Args:
-        recipe: as in `distill`, whose other arguments are taken too.
+        recipe: as in `distill`, whose other arguments are allowed too.
 
     Returns:
-        what would be done, in numbers; units are in the names.
+        name → number; units are in the names.
 
     Raises:
-        UserError: what `distill` would refuse.
+        UserError: as in `distill`.
     """
     recipe, device, say = recipe_of(recipe, **arguments), find_device(device), say or silent
-    found = prepare(resolve(recipe), say, device=device)
-    plans = found.tasks.values()
+    planned = prepare(resolve(recipe), say, device=device)
+    tasks = planned.tasks.values()
     with tempfile.TemporaryDirectory() as folder:
-        to_teach = [_rows_to_teach(one) for one in plans]
-        teaching = sum(_seconds_to_teach(one, rows, device) for one, rows in zip(plans, to_teach, strict=True))
-        seconds = [_seconds_of_an_update(found, stage, Path(folder), device) for stage in found.stages]
-    updates = [stage.length.updates for stage in found.stages]
-    trainings = 1 + len(found.recipe.control)
+        to_teach = [_rows_to_teach(task) for task in tasks]
+        teaching = sum(_seconds_to_teach(task, rows, device) for task, rows in zip(tasks, to_teach, strict=True))
+        seconds = [_seconds_of_an_update(planned, stage, Path(folder), device) for stage in planned.stages]
+    updates = [stage.length.updates for stage in planned.stages]
+    trainings = 1 + len(planned.recipe.control)
     training = trainings * sum(count * each for count, each in zip(updates, seconds, strict=True))
     rows = {
-        f"{split}_rows": sum(len(rows) for one in plans if (rows := getattr(one.rows, split)) is not None)
+        f"{split}_rows": sum(len(rows) for task in tasks if (rows := getattr(task.rows, split)) is not None)
         for split in ("train", "validation", "test", "transfer")
     }
     store = sum(
-        bytes_needed(rows, one.outputs, one.recipe.teacher.dtype) for one, rows in zip(plans, to_teach, strict=True)
+        bytes_needed(rows, task.outputs, task.recipe.teacher.dtype) for task, rows in zip(tasks, to_teach, strict=True)
     )
-    first, several = found.first, recipe.tasks is not None
-    teachers = [model.parameters for one in plans for model in one.teacher.models]
+    first, several = planned.first, recipe.tasks is not None
+    teachers = [model.parameters for task in tasks for model in task.teacher.models]
     return {
-        "recipe": found.recipe.name,
-        **({"tasks": ", ".join(found.tasks)} if several
-           else {"task": found.recipe.task, "metric": found.recipe.selection_metric}),
-        "student": found.recipe.student.kind, **rows,
+        "recipe": planned.recipe.name,
+        **({"tasks": ", ".join(planned.tasks)} if several
+           else {"task": planned.recipe.task, "metric": planned.recipe.selection_metric}),
+        "student": planned.recipe.student.kind, **rows,
         **({} if several else {"classes": len(first.rows.label_names or ()) or None}),
         "teacher_parameters": sum(teachers) or None,
-        "student_parameters": found.parameters, "updates_of_the_student": sum(updates), "trainings": trainings,
+        "student_parameters": planned.parameters, "updates_of_the_student": sum(updates), "trainings": trainings,
         "rows_to_teach": sum(to_teach), "store_mib": store / 2**20, "teaching_seconds": teaching,
         "seconds_an_update": training / trainings / sum(updates), "training_seconds": training,
         "total_minutes": (teaching + training) / 60, "peak_memory_mib": _peak_memory_mib(),
     }  # fmt: skip
 
 
-def _rows_to_teach(found: TaskPlan) -> int:
-    """Rows whose outputs are not kept yet, each text once."""
-    store = Path(found.recipe.teacher.store or "")
+def _rows_to_teach(task_plan: TaskPlan) -> int:
+    """How many distinct rows have no kept outputs of the teacher yet."""
+    store = Path(task_plan.recipe.teacher.store or "")
     if (store / MARKER).is_file():
-        kept = found.store(store)
-        return len({rows[place]["identity"] for rows in found.taught_rows() for place in kept.missing(rows)})
-    return len({identity for rows in found.taught_rows() for identity in rows["identity"]})
+        opened = task_plan.store(store)
+        return len({rows[place]["identity"] for rows in task_plan.taught_rows() for place in opened.missing(rows)})
+    return len({identity for rows in task_plan.taught_rows() for identity in rows["identity"]})
 
 
-def _seconds_to_teach(found: TaskPlan, rows: int, device: str) -> float:
-    if not isinstance(found.teacher, ModelTeacher) or not rows:
+def _seconds_to_teach(task_plan: TaskPlan, rows: int, device: str) -> float:
+    """Seconds to run the teacher on so many rows, extrapolated from a sample."""
+    if not isinstance(task_plan.teacher, ModelTeacher) or not rows:
         return 0.0
-    sample = found.taught_rows()[0]
+    sample = task_plan.taught_rows()[0]
     sample = sample.select(range(min(TAUGHT, len(sample))))
     started = time.perf_counter()
-    for model in found.teacher.models:
+    for model in task_plan.teacher.models:
         logits_of(model, sample, device=device, remember=False)
     return (time.perf_counter() - started) / len(sample) * rows
 
 
-def _seconds_of_an_update(found: Plan, stage: StagePlan, folder: Path, device: str) -> float:
-    """Median of a few updates of a stage, on rows drawn as in training, with stand-ins for the teacher's kept outputs."""
-    plans = {task: one.at(stage.stage) for task, one in found.tasks.items()}
+def _seconds_of_an_update(planned: Plan, stage: StagePlan, folder: Path, device: str) -> float:
+    """Median seconds of a few updates of a stage, on rows drawn as in training, with zeros for the teacher's kept outputs."""
+    plans = {task: task_plan.at(stage.stage) for task, task_plan in planned.tasks.items()}
     parts = {task: replace(part, stage=_shortened(part.stage)) for task, part in stage.parts.items()}
     stand_ins = {
         task: np.zeros((len(part.rows), part.plan.outputs), np.float32)
@@ -108,7 +109,7 @@ def _seconds_of_an_update(found: Plan, stage: StagePlan, folder: Path, device: s
     }
     started: list[float] = []
     train_stage(
-        replace(stage, parts=parts), plans, copies({task: one.student for task, one in plans.items()}), stand_ins,
+        replace(stage, parts=parts), plans, copies({task: task_plan.student for task, task_plan in plans.items()}), stand_ins,
         folder / stage.stage.name, "plan", device, write=lambda line: started.append(time.perf_counter()),
     )  # fmt: skip
     return float(np.median(np.diff(started[: STEPS - 1])))

@@ -1,4 +1,4 @@
-"""The program `pretrain`: an encoder learns to fill in hidden words of plain text."""
+"""The program `pretrain`: trains an encoder as a masked language model on plain text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pretrain(
 ) -> Run:  # fmt: skip
     """Train an encoder as a masked language model; `out` becomes a model folder for `--pretrained`.
 
-    A head that the folder lacks is drawn anew. A twentieth of the texts (1,000 at most) is held out and selects the checkpoint.
+    A missing head is drawn at random. A twentieth of the texts (at most 1,000) is held out and selects the checkpoint.
 
     Args:
         model: folder or hub name of an encoder; or `PretrainSettings`.
@@ -43,8 +43,10 @@ def pretrain(
     Raises:
         UserError: the input does not fit; nothing is left behind.
     """
-    asked = pretrain_settings(model, raw=raw, seed=seed, settings=settings)
-    return _pretrain(asked, Path(out), resume or is_helper(), overwrite, find_device(device), say or silent, command)
+    filled_settings = pretrain_settings(model, raw=raw, seed=seed, settings=settings)
+    return _pretrain(
+        filled_settings, Path(out), resume or is_helper(), overwrite, find_device(device), say or silent, command
+    )
 
 
 def _pretrain(
@@ -61,7 +63,7 @@ def _pretrain(
     check_trainable(model, settings.train, settings.report_to)
     texts = {"train": learned, "validation": held_out}
     inputs = {name: {"file": settings.data.raw, **facts_of(texts)} for name, texts in texts.items()}
-    untrained = model.around(model.model)  # a fingerprint is computed once
+    untrained = model.around(model.model)  # a model computes its fingerprint once: here, before training
     inputs |= files_of(settings)
     inputs["model"] = {"file": settings.model, "sha256": hashed(untrained.fingerprint)}
     with main_process_first(device):

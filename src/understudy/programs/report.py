@@ -1,4 +1,4 @@
-"""The program `report`: a finished run's page, or one page that compares several."""
+"""The program `report`: the page of a finished run, or a page that compares several."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from understudy.errors import RunFolderError
 
 
 def report(runs: str | Path | Sequence[str | Path], out: str | Path | None = None, *, overwrite: bool = False) -> Path:
-    """Write the page of a run, of a search or of a run of several tasks anew; or one page that compares several runs.
+    """Write the page of a run or a search again, or a page that compares several runs.
 
     Args:
         runs: a run folder, or several.
-        out: the page; None writes `report.html` into the folder of the one run.
-        overwrite: replace the file that `out` names.
+        out: the page; None, for a single run: `report.html` in its folder.
+        overwrite: replace the file `out`.
 
     Returns:
-        the page that was written.
+        the path of the page.
 
     Raises:
-        RunFolderError: no finished run, several without a name for their page, or a page that is there already.
+        RunFolderError: a run that is not finished, several runs without `out`, or a page that exists already.
     """
     from understudy.reporting import comparison, search
     from understudy.reporting.page import read_facts, write_page

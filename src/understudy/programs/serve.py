@@ -1,4 +1,4 @@
-"""The program `serve`: an export behind HTTP, from its folder to a graceful stop."""
+"""The program `serve`: serves an export over HTTP."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def serve(
     folder: str | Path, *, host: str = "127.0.0.1", port: int = 8000, threads: int | None = None, int8: bool | None = None,
     limits: Limits | None = None, task: str | None = None, listening: Callable[[str, Predictor], None] = lambda url, export: None,
 ) -> None:  # fmt: skip
-    """Answer for an export over HTTP until SIGTERM or SIGINT; then answer all that came, and return.
+    """Serve an export over HTTP until SIGTERM or SIGINT; the requests received by then are still answered.
 
-    Pick it where programs in other languages or on other machines ask; in Python, `Predictor` needs no server.
+    Pick it for programs in other languages or on other machines; in Python, `Predictor` needs no server.
 
     Args:
-        folder: what `understudy export` wrote.
+        folder: an export of `understudy export`.
         host: address to listen at.
         port: 0 takes a free one.
-        threads: that the model computes with; None takes all cores at hand.
-        int8: True for the quantized model, False for the float32 one; None takes the quantized one where there is one.
-        limits: what it takes at most.
-        task: kind of task, where it is in a file of yours; an export names it, but what it names is not run.
-        listening: is told the URL and the model, once it answers.
+        threads: that the model uses; None: all available cores.
+        int8: True for the quantized model, False for the float32 one; None: the quantized one, if there is one.
+        limits: on requests.
+        task: kind of task, if its class is in a file of yours; the export names that file, but it is not run without this.
+        listening: is called with the URL and the model once the server answers.
 
     Raises:
-        ModelError: no export, or one that does not answer.
-        RecipeError: an address that cannot be listened at, or the extra `serve` is not installed.
+        ModelError: not an export, or one that cannot be run.
+        RecipeError: the address cannot be listened at, or the extra `serve` is not installed.
     """
     _check_installed()
     if threads is not None:  # the tokenizer's threads, which would otherwise be all cores
@@ -47,21 +47,21 @@ def serve(
         export = Predictor(folder, threads=threads, int8=int8, task=task)
         assert export.task  # found before the first request
         server = create_server(export, limits or Limits(), lambda: listening(_url(listener), export))
-        with _asked_to_stop():
+        with _stopped_by_signals():
             server.run([listener])
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[None]:
-    """uvicorn raises the signal that stopped it again when it is done; to be asked to stop is no failure here."""
+def _stopped_by_signals() -> Iterator[None]:
+    """Ignore the signal that uvicorn raises again after it has stopped: being stopped is not a failure."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 

@@ -1,4 +1,4 @@
-"""The program `teach`: a teacher's outputs for all rows, kept in a folder that runs share."""
+"""The program `teach`: keeps a teacher's outputs for all rows in a folder that runs share."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def teach(
     """Fill a store with the teacher's outputs for every row of a recipe's data.
 
     Args:
-        recipe: as in `distill`, whose other arguments are taken too.
+        recipe: as in `distill`, whose other arguments are allowed too.
         store: the folder, which is made or completed.
 
     Returns:
-        rows computed now, and rows kept in all.
+        `computed`: the number of rows computed now; `kept`: the number of rows in the store.
 
     Raises:
-        UserError: what `distill` would refuse, or a recipe of several tasks.
+        UserError: as in `distill`, or a recipe with several tasks.
     """
     recipe, say = recipe_of(recipe, **arguments), say or silent
     if recipe.tasks is not None:

@@ -1,1 +1,1 @@
-"""Runs: one run, from what it needs to what it proves; `folder` is where it is written."""
+"""Runs: a run, from its plan to its measurements; `folder` is its folder on disk."""

@@ -1,4 +1,4 @@
-"""What a run refuses before anything is spent or written."""
+"""The checks of a plan, before anything is trained or written."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from understudy.training.train import check_trainable
 
 
 def check(plan: TaskPlan, device: str, run_folder: Path | None = None) -> None:
-    """Refuse a plan whose teacher does not know its task, or whose stages cannot be trained.
+    """Refuse a plan whose teacher was not trained for its task, or whose stages cannot be trained.
 
     Args:
-        run_folder: of the run, which may hold outputs of the teacher.
+        device: where the teacher is run.
+        run_folder: the folder of the run, which may hold outputs of the teacher.
 
     Raises:
         UserError: with what does not fit.
@@ -44,7 +45,7 @@ def check_stages(plan: TaskPlan) -> None:
     unlabelled = not len(labelled(plan.rows.train))
     for number, stage in enumerate(plan.recipe.stages):
         part = plan.part(stage)
-        taught = any(weight and one.uses_teacher for weight, one in make_objectives(stage.objectives))
+        taught = any(weight and objective.uses_teacher for weight, objective in make_objectives(stage.objectives))
         if unlabelled and stage.masked_lm is None and not taught:
             raise RecipeError(
                 f"stage {stage.name} learns from labels only, but no training row has one; give labelled rows with --train, or have "
@@ -55,31 +56,34 @@ def check_stages(plan: TaskPlan) -> None:
                 f"stage {stage.name} augments rows for the teacher to label, but the teacher is a file of outputs; "
                 f"give the teacher's folder, or set stages.{number}.augment=null"
             )
-        _check_inside(plan.at(stage), part)
+        _check_internals(plan.at(stage), part)
         check_trainable(plan.at(stage).student, stage.train, plan.recipe.report_to)
 
 
 def check_teacher(plan: TaskPlan, device: str, run_folder: Path | None = None) -> None:
-    """Refuse a teacher that knows less of the validation rows than the most frequent answer does; a black box may not know them.
+    """Refuse a teacher that is worse on the validation rows than the most frequent answer.
+
+    A file of outputs that lacks these rows passes: it cannot be measured.
 
     Raises:
         ModelError: with both figures.
     """
     validation = labelled(plan.rows.validation)
-    if "validation" in plan.rows.labelled_by_teacher or not plan.teacher_knows(validation):
+    if "validation" in plan.rows.labelled_by_teacher or not plan.teacher_covers(validation):
         return
     logits, labels = plan.known_logits(validation, device, run_folder), np.asarray(validation["label"])
     if (doubt := plan.task.doubt(logits, labels)) is not None:
         raise ModelError(f"{plan.recipe.teacher.models[0]}: {doubt}")
 
 
-def _check_inside(plan: TaskPlan, part: Part) -> None:
+def _check_internals(plan: TaskPlan, part: Part) -> None:
     """Refuse a stage that compares hidden states or attention where they cannot be compared.
 
     Raises:
-        UserError: more than one teacher, or none but its outputs; attention that is not found; texts tokenized in another way.
+        UserError: more than one teacher, or only a file of its outputs; a layer without known attention projections; texts that
+            teacher and student tokenize differently.
     """
-    stage, objectives = part.stage, [one for _, one in (*part.objectives, *part.mixed)]
+    stage, objectives = part.stage, [objective for _, objective in (*part.objectives, *part.mixed)]
     if stage.masked_lm is not None:
         _check_language(plan, part)
     for objective in objectives:
@@ -104,28 +108,28 @@ def _check_inside(plan: TaskPlan, part: Part) -> None:
     if not (stage.mixup or stage.masked_lm or any(objective.compares_tokens for objective in objectives)):
         return
     rows = part.rows
-    own, other = (fields_of(model, rows)["input_ids"].lengths for model in (plan.student, teacher))
-    apart = np.flatnonzero(own != other)
+    student_tokens, teacher_tokens = (fields_of(model, rows)["input_ids"].lengths for model in (plan.student, teacher))
+    apart = np.flatnonzero(student_tokens != teacher_tokens)
     if apart.size:
         row = int(apart[0])
         short = min(plan.student.max_length, teacher.max_length)
-        if plan.student.max_length != teacher.max_length and max(own[row], other[row]) > short:
+        if plan.student.max_length != teacher.max_length and max(student_tokens[row], teacher_tokens[row]) > short:
             raise RecipeError(
                 f"stage {stage.name} compares tokens, but the teacher reads at most {teacher.max_length} tokens of a row and the student "
                 f"{plan.student.max_length}: set data.max_length={short}"
             )
         raise RecipeError(
             f"stage {stage.name} compares tokens, but teacher and student tokenize texts differently: row {row + 1} "
-            f"({rows['text'][row]!r:.50}) has {other[row]} for the teacher, {own[row]} for the student. "
+            f"({rows['text'][row]!r:.50}) has {teacher_tokens[row]} for the teacher, {student_tokens[row]} for the student. "
             "Give the student the teacher's vocabulary"
         )
 
 
 def _check_language(plan: TaskPlan, part: Part) -> None:
-    """Refuse a stage with a masked-language head where student or teacher cannot have one, or count other tokens.
+    """Refuse a stage with a masked-language head where student or teacher cannot have one, or their vocabularies differ.
 
     Raises:
-        UserError: with what to give instead.
+        UserError: with the option to give.
     """
     stage, teacher = part.stage, plan.pretrained.models[0] if plan.pretrained else None
     with_head(plan.student, plan.recipe.seed, teacher)
@@ -144,10 +148,11 @@ def _check_language(plan: TaskPlan, part: Part) -> None:
 
 
 def warn_of_few_updates(recipe: Recipe, updates: Sequence[int], say: Say, *, tasks: int = 1) -> None:
-    """Say where a student, or an assistant, makes in all its stages fewer than half of the updates that its kind has at the least.
+    """Warn where a student, or an assistant, makes over all its stages fewer than half of the updates that its kind needs.
 
     Args:
-        tasks: for each of which the least number is.
+        updates: of each stage.
+        tasks: their number; each needs the least number of updates.
     """
     least = least_updates(recipe, tasks=tasks)
     totals: dict[str, tuple[StudentPart, int, str]] = {}
@@ -163,7 +168,7 @@ def warn_of_few_updates(recipe: Recipe, updates: Sequence[int], say: Say, *, tas
 
 
 def least_updates(recipe: Recipe, *, tasks: int = 1) -> dict[str, int]:
-    """Stage → the fewest updates that the kind of its student, or assistant, needs in all its stages; 0 where it names none."""
+    """Stage → the fewest updates that its kind of student, or assistant, needs over all its stages; 0 where the kind sets none."""
     return {
         stage.name: ((stage.student or recipe.student).make().defaults().get("min_updates") or 0) * tasks
         for stage in recipe.stages
@@ -171,7 +176,7 @@ def least_updates(recipe: Recipe, *, tasks: int = 1) -> dict[str, int]:
 
 
 def few_updates(updates: int, least: int | None, who: str, place: str, say: Say) -> None:
-    """Say where a training is so short that it may well end before it has learned the task."""
+    """Warn where a training makes fewer than half of the updates that its model needs."""
     if least and updates < least / 2:
         say(f"Warning: {updates:,} updates are few for {who}; about {least:,} are needed. Leave {place}.epochs and max_steps "
             f"out, or give {place}.min_updates={least}")  # fmt: skip

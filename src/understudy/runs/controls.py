@@ -1,10 +1,10 @@
-"""The controls: the same student from the same start, the same maximum number of updates and the same selection, taught otherwise.
+"""The controls: the same student from the same start, the same maximum number of updates and the same selection.
 
-Each training stops by its own validation, so that one may make fewer updates than the other.
+Each training stops by its own validation figures, so that a control may make fewer updates than the student.
 
-`alone` is the recipe without its teacher, and tells whether the teacher helped: what needs none stays (masked language modelling,
-blended rows with their labels, changed rows whose label survives). `pseudo_labels` has the teacher's most likely label in the place of
-all else that it gives, and tells whether softness, and what goes on inside the teacher, helped.
+`alone` is the recipe without its teacher and shows whether the teacher helped. It keeps what needs no teacher: masked language
+modelling, blended rows with their labels, changed rows whose label stays valid. `pseudo_labels` replaces all outputs of the teacher by
+its most likely label and shows whether soft outputs, hidden states and attention helped.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ Terms = tuple[ObjectivePart, ...]
 
 def stages_of(control: str, plan: Plan) -> list[StagePlan]:
     """What a control trains on: at most as many updates in each stage as the student makes, and the same task in each."""
-    found = []
-    for place, own in enumerate(plan.stages):
-        if own.stage.name not in [stage.name for stage in trained_stages(control, plan.recipe)]:
+    trainings = []
+    for place, stage_plan in enumerate(plan.stages):
+        if stage_plan.stage.name not in [stage.name for stage in trained_stages(control, plan.recipe)]:
             continue
-        made = {
-            task: MAKE[control](one.recipe.stages[place], one.recipe, own.length.updates)
-            for task, one in plan.tasks.items()
+        stages = {
+            task: MAKE[control](task_plan.recipe.stages[place], task_plan.recipe, stage_plan.length.updates)
+            for task, task_plan in plan.tasks.items()
         }
-        found.append(plan.staged(made, partial(rows_of, control), own.shares))
-    return found
+        trainings.append(plan.staged(stages, partial(rows_of, control), stage_plan.shares))
+    return trainings
 
 
 def trained_stages(control: str, recipe: Recipe) -> Sequence[Stage]:
-    """The recipe's stages that a control goes through; alone has no use for assistants, and the student begins after the last one."""
+    """The recipe's stages that a control is trained in: for `alone` those after the last assistant, which it does not need."""
     if control != "alone":
         return recipe.stages
     first = max((place for place, stage in enumerate(recipe.stages, 1) if stage.student is not None), default=0)
@@ -55,7 +55,7 @@ def trained_stages(control: str, recipe: Recipe) -> Sequence[Stage]:
 
 
 def rows_of(control: str, plan: TaskPlan, stage: Stage) -> Dataset:
-    """The rows that a stage of a control learns from: for alone those with a label, and those changed from them."""
+    """The rows that a stage of a control learns from: for `alone` those with a label, and those augmented from them."""
     from datasets import concatenate_datasets
 
     if control != "alone" or stage.masked_lm is not None:
@@ -67,9 +67,9 @@ def rows_of(control: str, plan: TaskPlan, stage: Stage) -> Dataset:
 
 
 def key(control: str, plan: Plan, stages: Sequence[StagePlan], device: str) -> str:
-    """A name for what decides a control's weights, so that none is trained twice.
+    """A name for all that a control's weights depend on, so that none is trained twice.
 
-    The teacher counts only where the control uses it; the rows that were made count as what they are.
+    The teacher is part of it only where the control uses it; augmented rows are part of it by their content.
     """
     import torch
     import transformers
@@ -80,15 +80,18 @@ def key(control: str, plan: Plan, stages: Sequence[StagePlan], device: str) -> s
         "student": [plan.recipe.student.model_dump(mode="json"), contents([plan.recipe.student])],
         "shares": [dict(stage.shares) for stage in stages],
         "tasks": {
-            task: _described(control, one, [part for stage in stages for name, part in stage.parts.items() if plan.of(name) is one])
-            for task, one in plan.tasks.items()
+            task: _described(
+                control, task_plan,
+                [part for stage in stages for name, part in stage.parts.items() if plan.of(name) is task_plan],
+            )
+            for task, task_plan in plan.tasks.items()
         },
     }  # fmt: skip
     return f"{control}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 def _described(control: str, plan: TaskPlan, parts: Sequence[Part]) -> dict[str, Any]:
-    """What decides a control's weights of one task."""
+    """What a control's weights depend on, of one task."""
     stages, language = [part.stage for part in parts], any(part.stage.masked_lm for part in parts)
     return {
         "task": plan.recipe.task, "metric": plan.recipe.selection_metric, "student": [plan.student.fingerprint, plan.autocast],
@@ -102,7 +105,7 @@ def _described(control: str, plan: TaskPlan, parts: Sequence[Part]) -> dict[str,
 
 
 def alone(stage: Stage, recipe: Recipe, updates: int) -> Stage:
-    """The stage without the teacher, for at most as many updates: what is left of its terms, or the labels where nothing is.
+    """The stage without the teacher, for at most `updates`: its terms that need no teacher, or the labels where it has none.
 
     The weights are scaled so that those of the stage sum to 1.
     """
@@ -129,9 +132,9 @@ def alone(stage: Stage, recipe: Recipe, updates: int) -> Stage:
 
 
 def pseudo_labelled(stage: Stage, recipe: Recipe, updates: int) -> Stage:
-    """The stage with the teacher's most likely label in the place of its other answers, and nothing from inside it.
+    """The stage with the teacher's most likely label in the place of its logits, without hidden states and attention.
 
-    A stage on plain text that is left without a term learns the task, on the rows of the last stage, for at most as many updates.
+    A stage on plain text that is left without a term learns the task, on the rows of the last stage, for at most `updates`.
     """
     terms = _hardened(stage.objectives)
     mixed = _hardened(stage.mixup.objectives) if stage.mixup else ()
@@ -149,31 +152,31 @@ MAKE: dict[str, Callable[[Stage, Recipe, int], Stage]] = {"alone": alone, "pseud
 
 
 def kept(control: str, recipe: Recipe) -> list[str]:
-    """What a control has of the recipe beside labels, for the reader of a report.
+    """What a control keeps of the recipe beside labels, for the report.
 
     >>> from understudy.settings.loading import load_recipe
     >>> kept("alone", load_recipe("well_read")), kept("alone", load_recipe("hinton"))
     (['masked language modelling (stage pretraining)'], [])
     """
-    found = []
+    lines = []
     for stage in (MAKE[control](stage, recipe, 1) for stage in trained_stages(control, recipe)):
-        what = []
+        parts = []
         if stage.student is not None:
-            what += [f"an assistant, {stage.student.kind}"]
+            parts += [f"an assistant, {stage.student.kind}"]
         if stage.masked_lm is not None:
-            what += ["masked language modelling"]
+            parts += ["masked language modelling"]
         if stage.augment is not None:
-            what += [f"rows changed by {', '.join(step.kind for step in stage.augment.steps)}"]
+            parts += [f"rows changed by {', '.join(step.kind for step in stage.augment.steps)}"]
         if stage.mixup is not None:
-            what += ["mixup of labels"]
-        found += [f"{one} (stage {stage.name})" for one in what]
-    return found
+            parts += ["mixup of labels"]
+        lines += [f"{part} (stage {stage.name})" for part in parts]
+    return lines
 
 
 def start(plan: TaskPlan) -> str:
-    """What the first weights of the student, and so of its controls, hold of another model; empty: nothing.
+    """Which weights of the student, and so of its controls, are copied from another model at the start; empty: none.
 
-    Empty as well where only outputs of the teacher are known.
+    Also empty where the teacher is a file of outputs.
     """
     copied = plan.recipe.student.make().copied
     if not copied or not (plan.recipe.teacher.pretrained or plan.teacher.model):
@@ -193,32 +196,32 @@ def described(control: str, recipe: Recipe, first: str) -> str:
 
 
 def _without_teacher(terms: Terms) -> Terms:
-    """The terms that need no teacher; of labels only those of the rows."""
-    found = []
+    """The terms that need no teacher, with the rows' own labels as the target."""
+    remaining = []
     for term in terms:
         if term.weight and term.kind == "labels" and term.settings["target"] != "teacher":
-            found.append(_labels(term.weight, {**term.settings, "target": "gold"}))
+            remaining.append(_labels(term.weight, {**term.settings, "target": "gold"}))
         elif term.weight and not term.make().uses_teacher:
-            found.append(term)
-    return tuple(found)
+            remaining.append(term)
+    return tuple(remaining)
 
 
 def _hardened(terms: Terms) -> Terms:
-    """The terms with the teacher's most likely label in the place of its other answers, without those on what goes on inside."""
-    found = []
+    """The terms with the teacher's most likely label in the place of its logits, without those on hidden states and attention."""
+    hardened = []
     for term in terms:
-        made = term.make()
+        objective = term.make()
         if term.kind == "annealed_targets":
-            found.append(ObjectivePart(kind=term.kind, weight=term.weight, **{**term.settings, "hard": True}))
-        elif term.kind == "labels" or not made.uses_teacher:
-            found.append(term)
-        elif not isinstance(made, LayerObjective):
-            found.append(_labels(term.weight, {"target": "teacher"}))
-    return tuple(found) if any(term.weight for term in found) else ()
+            hardened.append(ObjectivePart(kind=term.kind, weight=term.weight, **{**term.settings, "hard": True}))
+        elif term.kind == "labels" or not objective.uses_teacher:
+            hardened.append(term)
+        elif not isinstance(objective, LayerObjective):
+            hardened.append(_labels(term.weight, {"target": "teacher"}))
+    return tuple(hardened) if any(term.weight for term in hardened) else ()
 
 
 def _label_settings(recipe: Recipe) -> dict[str, Any]:
-    """Of the recipe's last term on labels; the defaults where it has none."""
+    """The settings of the recipe's last term on labels; the defaults where it has none."""
     terms = [
         term for stage in recipe.stages if stage.masked_lm is None for term in stage.objectives if term.kind == "labels"
     ]

@@ -1,14 +1,14 @@
-"""The run folder: what is written, when, and how a stopped run goes on.
+"""The run folder: its files, and how a stopped run is resumed.
 
 recipe.yaml        resolved: running it again gives the same run
-inputs.json        what rows, models and other files were when it began: counts and hashes, which --resume compares
+inputs.json        rows, models and other files at the start: counts and hashes, which --resume compares
 environment.json   versions and machine
 metrics.jsonl      every logged number of every training
-teacher_outputs/   the store, unless one elsewhere is used
-checkpoints/       of trainings that are not done
+teacher_outputs/   the store, unless the recipe names another
+checkpoints/       of unfinished trainings
 tensorboard/       with `report_to: [tensorboard]`
 student/           a `transformers` folder; student_alone/, … are the controls
-export/            the student as ONNX, with all that predictions need
+export/            the student as ONNX, with all that predicting needs
 facts.json         what was measured; written last: a folder with it is a finished run
 report.html        the page
 """
@@ -43,11 +43,11 @@ Say = Callable[[str], None]  # takes a line for the user
 
 
 class Run:
-    """A folder that one command writes.
+    """A folder that a command writes.
 
     Args:
-        folder: where.
-        fresh: made by this process, rather than gone on with.
+        folder: its path.
+        fresh: whether this process made it; False: a run is resumed.
     """
 
     def __init__(self, folder: Path, *, fresh: bool) -> None:
@@ -58,12 +58,12 @@ class Run:
         cls, folder: Path, recipe: str, *, inputs: Inputs = MappingProxyType({}), resume: bool = False, overwrite: bool = False,
         device: str = "cpu",
     ) -> Run:  # fmt: skip
-        """Make the folder, or go on with the one that is there, which may be a finished one.
+        """Make the folder, or resume the run in it, which may be finished.
 
         Args:
-            recipe: the resolved recipe as YAML; a run is resumed only under an equal one, but for settings of measuring. A finished one
-                keeps its own.
-            inputs: the rows and models; a run is resumed only on the same.
+            recipe: the resolved recipe as YAML. A run is resumed only with an equal one, except for the settings in `MEASURING`; a
+                finished run keeps its own.
+            inputs: the rows and models; a run is resumed only with the same.
 
         Raises:
             RunFolderError: not empty and neither `resume` nor `overwrite`, or not a folder of this recipe and these inputs.
@@ -82,9 +82,9 @@ class Run:
         return cls(folder, fresh=True)
 
     def of(self, task: str, *, inputs: Inputs, device: str) -> Run:
-        """The run folder of one of several tasks, inside; of a task without a name this one.
+        """The run folder of one of several tasks, a folder in this one; for a task without a name this run itself.
 
-        One that was measured by a run that was stopped then is measured again.
+        A task that was measured before the run was stopped is measured again.
         """
         if not task:
             return self
@@ -106,7 +106,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """Of trainings that are not done."""
+        """The folder for checkpoints of unfinished trainings."""
         return self.folder / "checkpoints"
 
     @property
@@ -123,12 +123,12 @@ class Run:
             ) from error
 
     def discard(self) -> None:
-        """Take back a folder that this process made, when its input turns out unusable."""
+        """Delete the folder if this process made it; for inputs that turn out unusable."""
         if self.fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def trainings(self, metric: Metric, *, rows: int, least: Mapping[str, int | None]) -> dict[str, Any]:
-        """How every training of the run went: model → stage → updates, the best value of validation; see `training/curves.py`."""
+        """Model → stage → number of updates and best validation value of its training; see `training/curves.py`."""
         path = self.folder / METRICS
         lines = path.read_text("utf-8").splitlines() if path.is_file() else []
         return trainings(map(json.loads, lines), metric, rows=rows, least=least)
@@ -136,7 +136,7 @@ class Run:
     def writer(self, model: str, stage: str) -> Callable[[dict[str, Any]], None]:
         """A function that appends a line of numbers to metrics.jsonl.
 
-        Lines that an interrupted training wrote after its last checkpoint come again; the newest of a step is the one that counts.
+        A resumed training repeats the steps after its last checkpoint; the newest line of a step is the valid one.
         """
 
         def write(line: dict[str, Any]) -> None:
@@ -146,16 +146,16 @@ class Run:
         return write
 
     def record(self, facts: dict[str, Any]) -> None:
-        """Write the facts, whole; the run is then finished, and checkpoints have done their work."""
+        """Write the facts as a whole, which finishes the run, and delete the checkpoints."""
         write_json(self.folder / FACTS, facts)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
 def check(folder: Path, recipe: str, *, inputs: Inputs | None = None, resume: bool, overwrite: bool) -> Run | None:
-    """Refuse a folder that cannot be written, without touching it; the run that is there, if it is this one and finished.
+    """Refuse a folder that cannot be written, without changing it; return its run if that is finished and has this recipe.
 
     Args:
-        inputs: the rows and models; None where they are not read yet.
+        inputs: the rows and models; None where they have not been read yet.
 
     Raises:
         RunFolderError: not empty and neither `resume` nor `overwrite`, or not a folder of this recipe and these inputs.
@@ -186,7 +186,9 @@ def check(folder: Path, recipe: str, *, inputs: Inputs | None = None, resume: bo
     finished, missing = (folder / FACTS).is_file(), ""
     if isinstance(before, dict) and isinstance(now, dict):
         missing = _not_measured(folder, before, now) if finished else ""
-        before, now = ({key: value for key, value in one.items() if key not in MEASURING} for one in (before, now))
+        before, now = (
+            {key: value for key, value in settings.items() if key not in MEASURING} for settings in (before, now)
+        )
     if before != now:
         raise RunFolderError(f"{folder}: holds a run with other settings: {', '.join(_differences(before, now))}. "
                              "Give the same settings, or another --out")  # fmt: skip
@@ -198,11 +200,11 @@ def check(folder: Path, recipe: str, *, inputs: Inputs | None = None, resume: bo
 
 
 def _not_measured(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What a finished run lacks of what is asked now, with the way to it; empty where it has all of it."""
+    """What a finished run lacks of the settings given now, and how to get it; empty where it lacks nothing."""
     lacks = []
     for key in ("control", "export"):
-        more = [one for one in now.get(key) or () if one not in (before.get(key) or ())]
-        lacks += [f"{key} {', '.join(more)}"] if more else []
+        added = [part for part in now.get(key) or () if part not in (before.get(key) or ())]
+        lacks += [f"{key} {', '.join(added)}"] if added else []
     lacks += ["the n-gram baseline"] if now.get("baseline") and not before.get("baseline") else []
     if now.get("export") and now.get("calibrate") != before.get("calibrate"):
         lacks += [f"exports with calibrate={str(now.get('calibrate')).lower()}"]
@@ -210,13 +212,13 @@ def _not_measured(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any
         return ""
     ways = "Give what it was started with, start anew with --overwrite, or give another --out"
     student = folder / "student"
-    if student.is_dir() and any("export" in one for one in lacks):
+    if student.is_dir() and any("export" in part for part in lacks):
         ways += f"; its student alone is exported by: understudy export {student} --out FOLDER"
     return f"{folder}: is a finished run, without {' and '.join(lacks)}. {ways}"
 
 
 def _check_inputs(folder: Path, inputs: Inputs) -> None:
-    """Refuse to go on in a folder whose run began with other rows or models, each named."""
+    """Refuse to resume a run that was started with other rows or models, and name each."""
     try:
         before = read_json(folder / INPUTS)
         changed = [
@@ -238,8 +240,8 @@ def _check_inputs(folder: Path, inputs: Inputs) -> None:
         )
 
 
-def _known_by(one: Mapping[str, Any] | None) -> Any:
-    return one and (one.get("rows"), one["sha256"])
+def _known_by(entry: Mapping[str, Any] | None) -> Any:
+    return entry and (entry.get("rows"), entry["sha256"])
 
 
 def _changed(name: str, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str:
@@ -253,11 +255,11 @@ def _changed(name: str, before: Mapping[str, Any] | None, now: Mapping[str, Any]
     >>> _changed("student.vectors", {"file": "glove.txt", "sha256": "a"}, {"file": "glove.txt", "sha256": "b"})
     'student.vectors (glove.txt): changed since'
     """
-    there, here = ((one or {}).get("rows") for one in (before, now))
-    if there != here:
-        how = f"{there or 'no'} rows then, {here or 'none'} now"
-    elif here is not None:
-        how = f"{here} rows then and now, but different ones"
+    rows_before, rows_now = ((entry or {}).get("rows") for entry in (before, now))
+    if rows_before != rows_now:
+        how = f"{rows_before or 'no'} rows then, {rows_now or 'none'} now"
+    elif rows_now is not None:
+        how = f"{rows_now} rows then and now, but different ones"
     else:
         how = (
             "changed since"
@@ -274,15 +276,15 @@ def _differences(before: Any, now: Any, at: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [*before, *(key for key in now if key not in before)]
         return [
-            found
+            difference
             for key in keys
-            for found in _differences(before.get(key), now.get(key), f"{at}.{key}" if at else str(key))
+            for difference in _differences(before.get(key), now.get(key), f"{at}.{key}" if at else str(key))
         ]
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         return [
-            found
+            difference
             for index, pair in enumerate(zip(before, now, strict=True))
-            for found in _differences(*pair, f"{at}.{index}")
+            for difference in _differences(*pair, f"{at}.{index}")
         ]
     return [] if before == now else [f"{at} ({before!r} there, {now!r} now)"]
 

@@ -1,4 +1,4 @@
-"""The files and folders that settings name: a run is resumed, and a control is taken again, only where they are as they were."""
+"""The files and folders that settings name. A run is resumed, and a control reused, only where they have not changed."""
 
 from __future__ import annotations
 
@@ -19,52 +19,52 @@ if TYPE_CHECKING:
     from understudy.settings.recipe import Recipe
     from understudy.teachers.teacher import Teacher
 
-# Settings of text that are no files, or whose files are known otherwise; every other one counts, also of a part of the user's own.
+# Text settings that do not name files, or whose files are identified otherwise. All others are checked, also those of a user's own part.
 NO_FILES = {
     "name", "stages.N.name", "metric", "report_to", "data.columns", "data.label_names", "data.group_column",
-    "teacher.store",  # is written, and knows its teacher
+    "teacher.store",  # written by the run; it records its teacher
 }  # fmt: skip
 KNOWN_OTHERWISE = {
     "data.train", "data.validation", "data.test", "data.transfer", "data.raw",  # by their rows
-    "teacher.models", "model",  # by what decides their outputs
+    "teacher.models", "model",  # by their fingerprint
 }  # fmt: skip
 _RECORDS = ("facts.json", "environment.json", "inputs.json")  # which `finetune` leaves beside a model
 
 
 def files_of(settings: BaseModel, at: str = "") -> dict[str, dict[str, str]]:
-    """Dotted key → file (or folder) and hash of everything that lies on disk and that a setting names: models, word vectors, code.
+    """Dotted key → file (or folder) and hash of everything on disk that a setting names: models, word vectors, code.
 
     Args:
-        settings: of a recipe, of another command, or of a part.
-        at: put before each key.
+        settings: of a recipe, another command or a part.
+        at: prefix of each key.
     """
     values = settings.model_dump(mode="json")
-    found: dict[str, dict[str, str]] = {}
-    for one in settings_of(type(settings), values):
-        general = re.sub(r"\b\d+\b", "N", one.key).removeprefix("tasks.N.")
-        if "kind" not in values and general in NO_FILES | KNOWN_OTHERWISE:  # a part's own settings may be called alike
+    files: dict[str, dict[str, str]] = {}
+    for setting in settings_of(type(settings), values):
+        general = re.sub(r"\b\d+\b", "N", setting.key).removeprefix("tasks.N.")
+        if "kind" not in values and general in NO_FILES | KNOWN_OTHERWISE:  # a part's own settings may have these names
             continue
-        choices = one.type.removeprefix("list of ").split(" | ")
-        for named in _texts(_value(values, one.key)):
-            path = None if named in choices else _path(values, one.key, named)
+        choices = setting.type.removeprefix("list of ").split(" | ")
+        for named in _texts(_value(values, setting.key)):
+            path = None if named in choices else _path(values, setting.key, named)
             if path is not None:
-                key = f"{at}{one.key}" + (f", {named}" if f"{at}{one.key}" in found else "")
-                found[key] = {"file": named, "sha256": hash_of(path)}
-    return found
+                key = f"{at}{setting.key}" + (f", {named}" if f"{at}{setting.key}" in files else "")
+                files[key] = {"file": named, "sha256": hash_of(path)}
+    return files
 
 
 def teacher_input(recipe: Recipe, teacher: Teacher) -> dict[str, dict[str, Any]]:
-    """The teacher as one of the inputs of a run: what decides its outputs."""
+    """The teacher as an input of a run, by its fingerprint."""
     return {"teacher": {"file": ", ".join(recipe.teacher.models) or "none", "sha256": hashed(teacher.fingerprint)}}
 
 
 def contents(described: Sequence[BaseModel]) -> dict[str, str]:
-    """Path → hash of everything that some settings name."""
-    return {one["file"]: one["sha256"] for settings in described for one in files_of(settings).values()}
+    """Path → hash of everything on disk that these settings name."""
+    return {file["file"]: file["sha256"] for settings in described for file in files_of(settings).values()}
 
 
 def hash_of(path: Path) -> str:
-    """Of a file, or of what is read of a folder: of a model its weights, settings and vocabulary, of any other all that is in it."""
+    """SHA-256 of a file or folder, in hex; of a model folder only weights, configuration and vocabulary count."""
     digest = hashlib.sha256()
     for file in _read_of(path):
         with file.open("rb") as opened:
@@ -81,11 +81,11 @@ def _read_of(path: Path) -> list[Path]:
 
 
 def _path(values: Any, key: str, named: str) -> Path | None:
-    """What a setting names: a path, one with a class after it (`./mine.py:MyLoss`) or a word before it (`spacy:tagger`), or a model."""
+    """The path that a setting names, as a path, `./mine.py:MyLoss`, `spacy:tagger` or a model; None where it names none."""
     place, _, name = key.rpartition(".")
     if key == "teacher.pretrained" or (name == "model" and _value(values, place).get("kind") == "pretrained"):
         try:
-            return find_folder(named)  # perhaps one of the hub
+            return find_folder(named)  # perhaps a model of the hub
         except ModelError:
             return None  # refused where it is loaded
     code = named.rpartition(":")[0]

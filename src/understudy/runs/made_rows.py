@@ -1,4 +1,4 @@
-"""Rows that a stage makes out of others, made once and kept in the run folder."""
+"""Augmented rows of stages, made once and kept in the run folder."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 
 def made_rows(plan: TaskPlan, run_folder: Path | None, say: Say) -> dict[str, Dataset]:
-    """Stage → the rows made for it, now or before; stages that do alike share them."""
-    made: dict[str, Dataset] = {}
+    """Stage → its augmented rows, made now or by an earlier start of the run; stages with the same augmentation share them."""
+    by_key: dict[str, Dataset] = {}
     stages: dict[str, Dataset] = {}
     for stage in plan.recipe.stages:
         if stage.augment is None:
             continue
         rows, key = plan.stage_rows(stage), _made_rows_key(plan, stage)
-        if key not in made:
+        if key not in by_key:
             file = _made_rows_file(run_folder, key) if run_folder else None
-            made[key] = read_rows(file, rows) if file and file.is_file() else augmented_rows(plan, stage, rows)
-            if not len(made[key]):
+            by_key[key] = read_rows(file, rows) if file and file.is_file() else augmented_rows(plan, stage, rows)
+            if not len(by_key[key]):
                 raise RecipeError(f"stage {stage.name}: augment changes none of {len(rows):,} rows; give other steps")
-            say(f"Stage {stage.name}: {len(made[key]):,} rows made from {len(rows):,}")
-        stages[stage.name] = made[key]
+            say(f"Stage {stage.name}: {len(by_key[key]):,} rows made from {len(rows):,}")
+        stages[stage.name] = by_key[key]
     return stages
 
 
 def augmented_rows(plan: TaskPlan, stage: Stage, rows: Dataset, *, keep_labels: bool = False) -> Dataset:
-    """The rows that a stage makes out of others.
+    """The augmented rows of a stage.
 
     Args:
-        keep_labels: each has the label of the row that it was made from; else none has, and the teacher labels them.
+        keep_labels: give each row the label of its original; else rows have no label, and the teacher labels them.
     """
     assert stage.augment is not None
     return augmented(
@@ -54,12 +54,12 @@ def augmented_rows(plan: TaskPlan, stage: Stage, rows: Dataset, *, keep_labels: 
 
 
 def keep_made_rows(plan: TaskPlan, run_folder: Path) -> None:
-    """Write augmented rows into the run's folder: `prepare` reads them there when the run goes on."""
-    for name, made in plan.augmented.items():
+    """Write augmented rows into the run's folder, where `prepare` reads them when the run is resumed."""
+    for name, rows in plan.augmented.items():
         stage = next(stage for stage in plan.recipe.stages if stage.name == name)
         file = _made_rows_file(run_folder, _made_rows_key(replace(plan, augmented={}), stage))
         if not file.is_file():
-            write_rows(file, made)
+            write_rows(file, rows)
 
 
 def _made_rows_file(run_folder: Path, key: str) -> Path:
@@ -67,7 +67,7 @@ def _made_rows_file(run_folder: Path, key: str) -> Path:
 
 
 def _made_rows_key(plan: TaskPlan, stage: Stage) -> str:
-    """A name for what decides which rows a stage makes."""
+    """A name for all that a stage's augmented rows depend on."""
     assert stage.augment is not None
     described = [__version__, plan.recipe.seed, plan.teacher.fingerprint, stage.augment.model_dump(mode="json"),
                  contents([stage.augment]), facts_of(plan.stage_rows(stage)), facts_of(plan.rows.validation),

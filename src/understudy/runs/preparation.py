@@ -1,4 +1,4 @@
-"""All that a run needs, read and checked before anything is written."""
+"""Reads and checks all that a run needs, before anything is written."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from understudy.teachers.teacher import ModelTeacher, NoTeacher, Teacher, is_fil
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Made = Mapping[str, Mapping[str, "Dataset"]]  # task → stage → rows made for it
-NONE_MADE: Made = MappingProxyType({})
+Augmented = Mapping[str, Mapping[str, "Dataset"]]  # task → stage → its augmented rows
+NOT_AUGMENTED: Augmented = MappingProxyType({})
 
 
-class Given(NamedTuple):
-    """What one task starts from.
+class TaskData(NamedTuple):
+    """What is read for one task.
 
     Args:
         recipe: of this task alone.
@@ -50,10 +50,10 @@ class Given(NamedTuple):
 
 
 def resolve(recipe: Recipe) -> Recipe:
-    """The recipe with every training setting that it leaves open taken from its kind of student.
+    """The recipe with every open training setting filled in from its kind of student.
 
     Raises:
-        RecipeError: no teacher or no training rows are named; of several tasks none has a teacher, or one has no training rows.
+        RecipeError: no teacher or no training rows are named; with several tasks: none has a teacher, or one has no training rows.
     """
     if recipe.tasks is not None:
         _check_tasks(recipe)
@@ -67,14 +67,14 @@ def resolve(recipe: Recipe) -> Recipe:
             raise RecipeError(
                 f"{recipe.name}: data.train is missing; give --train FILE, or only --transfer FILE where no row has a label"
             )
-        # Nothing but the teacher labels these rows: there is no control without it, and no truth to fit a temperature on.
-        control = tuple(one for one in recipe.control if one != "alone")
+        # Only the teacher labels these rows: a control without it cannot be trained, nor a temperature fitted.
+        control = tuple(control for control in recipe.control if control != "alone")
         recipe = recipe.model_copy(update={"control": control, "calibrate": False})
     return filled_in(recipe)
 
 
 def _check_tasks(recipe: Recipe) -> None:
-    """Refuse a recipe without tasks, one of which has nothing to learn from, or without any teacher."""
+    """Refuse a recipe whose list of tasks is empty, one of whose tasks has no training rows, or that has no teacher at all."""
     if not recipe.tasks:
         raise RecipeError(
             f"{recipe.name} is for several tasks; name each of them: --task NAME=classification (or similarity), "
@@ -102,7 +102,7 @@ def _check_tasks(recipe: Recipe) -> None:
 
 
 def filled_in(recipe: Recipe) -> Recipe:
-    """The recipe with the open settings of its stages taken from their kind of student."""
+    """The recipe with the open training settings of each stage filled in from its kind of student."""
 
     def filled(stage: Stage) -> Stage:
         defaults = (stage.student or recipe.student).make().defaults()
@@ -112,12 +112,12 @@ def filled_in(recipe: Recipe) -> Recipe:
 
 
 def gather(recipe: Recipe, say: Say, *, device: str = "cpu") -> tuple[Task, Rows, Teacher]:
-    """What one task starts from: what it is, its rows, and who teaches it.
+    """The task of a recipe, its rows and its teacher.
 
-    Without labelled rows the teacher labels those that are held out.
+    Validation and test rows without labels are labelled by the teacher.
 
     Raises:
-        UserError: data or teacher do not fit, or not each other.
+        UserError: data or teacher do not fit the task, or each other.
     """
     task: Task = parts.part("tasks", recipe.task)()
     settings, number, models = recipe.data, task.answer().kind == "number", _load_models(recipe)
@@ -130,7 +130,7 @@ def gather(recipe: Recipe, say: Say, *, device: str = "cpu") -> tuple[Task, Rows
 
     file = bool(recipe.teacher.models) and models is None
     teacher: Teacher = models or NoTeacher()
-    if file and settings.train is None:  # then it is the file that names the classes
+    if file and settings.train is None:  # then the file names the classes
         teacher = of_file(settings.label_names)
     unanswered = teacher.unanswered if isinstance(teacher, FileTeacher) else frozenset()
     rows = read(settings, task, seed=settings.split_seed, label_names=teacher.label_names, unanswered=unanswered)
@@ -144,7 +144,7 @@ def gather(recipe: Recipe, say: Say, *, device: str = "cpu") -> tuple[Task, Rows
 
 
 def _answered(teacher: FileTeacher, rows: Rows, *, declared: bool) -> Rows:
-    """The rows without those that a file does not answer; the order of its lists is checked with the labels."""
+    """The rows that a file of outputs has logits for; the labels are used to check the order of its classes."""
     known = [getattr(rows, name) for name in ("train", "validation", "test") if name not in rows.labelled_by_teacher]
     teacher.check_order(list(map(labelled, known)), declared=declared)
     answered = {
@@ -162,27 +162,27 @@ def _answered(teacher: FileTeacher, rows: Rows, *, declared: bool) -> Rows:
 
 
 def _labelled_by(teacher: Teacher, rows: Rows, task: Task, device: str) -> Rows:
-    """The rows with the teacher's answers as the labels of the splits that have none."""
+    """The rows with the teacher's predictions as labels of the splits that have none."""
     from datasets import Dataset
 
-    made, answers = {}, []
+    splits, answers = {}, []
     for split in rows.labelled_by_teacher:
         part: Dataset = getattr(rows, split)
         answers.append(task.predictions(teacher.first_logits(part, device=device)))
-        made[split] = Dataset.from_dict({**part.to_dict(), "label": answers[-1]}, features=part.features)
-    names, said = rows.label_names, np.concatenate(answers)
-    if len(np.unique(said)) < 2:
+        splits[split] = Dataset.from_dict({**part.to_dict(), "label": answers[-1]}, features=part.features)
+    names, labels = rows.label_names, np.concatenate(answers)
+    if len(np.unique(labels)) < 2:
         raise ModelError(
-            f"the teacher gives the same answer to all {len(said)} held-out rows; it was not trained for this task, or these texts"
+            f"the teacher gives the same answer to all {len(labels)} held-out rows; it was not trained for this task, or these texts"
         )
-    spread = f"numbers from {said.min():.3g} to {said.max():.3g}" if names is None else ", ".join(
-        f"{names[place]} ({count:,})" for place, count in Counter(said.tolist()).most_common(30)
+    spread = f"numbers from {labels.min():.3g} to {labels.max():.3g}" if names is None else ", ".join(
+        f"{names[place]} ({count:,})" for place, count in Counter(labels.tolist()).most_common(30)
     )  # fmt: skip
     note = (
         f"The {' and '.join(rows.labelled_by_teacher)} rows have the teacher's answers as labels: {spread}. Figures on them are agreement "
         "with the teacher" + ("; quality against the truth is unknown." if "test" in rows.labelled_by_teacher else ".")
     )
-    return replace(rows, **made, notes=(*rows.notes, note))
+    return replace(rows, **splits, notes=(*rows.notes, note))
 
 
 def prepare(
@@ -190,67 +190,64 @@ def prepare(
 ) -> Plan:
     """Read and check everything that a resolved recipe needs: data, teachers, student, objectives. Writes nothing.
 
-    The teachers answer the validation rows, so that one that does not know its task is found here.
+    The teachers are run on the validation rows, so that one that was not trained for its task is refused here.
 
     Args:
-        run_folder: of the run, which may hold rows that were made before, and teachers' outputs.
+        device: where the teachers are run.
+        run_folder: the folder of the run, which may already hold augmented rows and teachers' outputs.
 
     Raises:
-        UserError: anything that does not fit.
+        UserError: with what does not fit.
     """
-    given = {}
-    for name, one in recipes_of(recipe).items():
+    data = {}
+    for name, task_recipe in recipes_of(recipe).items():
         with named(name):
-            task, rows, teacher = gather(one, about(name, say), device=device)
-            given[name] = Given(_for_task(one, task, teacher) if name else one, task, rows, teacher)
+            task, rows, teacher = gather(task_recipe, about(name, say), device=device)
+            data[name] = TaskData(_for_task(task_recipe, task, teacher) if name else task_recipe, task, rows, teacher)
     pretrained = pretrained_of(recipe)
-    plan = _planned(recipe, given, pretrained)
+    plan = _planned(recipe, data, pretrained)
     first = plan.first
-    if (
-        len(given) == 1
-        and first.teacher.model is not None
-        and first.student.parameters > first.teacher.model.parameters
-    ):
+    if len(data) == 1 and first.teacher.model is not None and first.student.parameters > first.teacher.model.parameters:
         sizes = f"{first.student.parameters:,} parameters against {first.teacher.model.parameters:,}"
         say(f"Warning: the student is larger than the teacher: {sizes}")
-    for name, own in plan.tasks.items():
+    for name, task_plan in plan.tasks.items():
         with named(name):
-            check(own, device, run_folder and run_folder / name)
-            _note_left_out(own, about(name, say))
-    if any(stage.augment for own in plan.tasks.values() for stage in own.recipe.stages):
-        made = {}
-        for name, own in plan.tasks.items():
+            check(task_plan, device, run_folder and run_folder / name)
+            _note_left_out(task_plan, about(name, say))
+    if any(stage.augment for task_plan in plan.tasks.values() for stage in task_plan.recipe.stages):
+        augmented = {}
+        for name, task_plan in plan.tasks.items():
             with named(name):
-                made[name] = made_rows(own, run_folder and run_folder / name, about(name, say))
-        plan = _planned(recipe, given, pretrained, made)
-        for name, own in plan.tasks.items():
+                augmented[name] = made_rows(task_plan, run_folder and run_folder / name, about(name, say))
+        plan = _planned(recipe, data, pretrained, augmented)
+        for name, task_plan in plan.tasks.items():
             with named(name):
-                check_stages(own)
-    warn_of_few_updates(recipe, [stage.length.updates for stage in plan.stages], say, tasks=len(given))
+                check_stages(task_plan)
+    warn_of_few_updates(recipe, [stage.length.updates for stage in plan.stages], say, tasks=len(data))
     return plan
 
 
 def recipes_of(recipe: Recipe) -> dict[str, Recipe]:
-    """Task → the recipe of this task alone; a recipe without tasks is that itself."""
+    """Task → the recipe of this task alone; a recipe without tasks is returned as that of `ALONE`."""
     if recipe.tasks is None:
         return {ALONE: recipe}
     return {
-        one.name: recipe.model_copy(
+        task.name: recipe.model_copy(
             update={
-                "tasks": None, "task": one.task, "metric": one.metric,
-                "data": one.data.model_copy(update={"raw": None if number else recipe.data.raw}),  # it is read once
-                "teacher": one.teacher.model_copy(update={"pretrained": recipe.teacher.pretrained}),
+                "tasks": None, "task": task.task, "metric": task.metric,
+                "data": task.data.model_copy(update={"raw": None if number else recipe.data.raw}),  # read once, for all tasks
+                "teacher": task.teacher.model_copy(update={"pretrained": recipe.teacher.pretrained}),
             }
         )
-        for number, one in enumerate(recipe.tasks)
+        for number, task in enumerate(recipe.tasks)
     }  # fmt: skip
 
 
 def _for_task(recipe: Recipe, task: Task, teacher: Teacher) -> Recipe:
-    """The recipe of one of several tasks, with its objectives as they can be for it.
+    """The recipe of one of several tasks, with objectives that fit it.
 
-    A number has no classes: there `soft_targets` gives way to `logit_regression`. Without a teacher all that uses one gives way to
-    `labels`, which take over its weight, and there are no rows for it to label.
+    A task that predicts a number has no classes: `logit_regression` replaces `soft_targets`. Without a teacher, `labels` replaces all
+    objectives that use one, with the sum of their weights, and there is no augmentation, because its rows need a teacher's labels.
     """
     if isinstance(teacher, NoTeacher):
         recipe = recipe.model_copy(update={"control": ()})
@@ -258,18 +255,18 @@ def _for_task(recipe: Recipe, task: Task, teacher: Teacher) -> Recipe:
     def fitting(objectives: Sequence[ObjectivePart], *, taught: bool) -> tuple[ObjectivePart, ...]:
         if task.answer().kind == "number":
             objectives = [
-                ObjectivePart(kind="logit_regression", weight=one.weight) if one.kind == "soft_targets" else one
-                for one in objectives
+                ObjectivePart(kind="logit_regression", weight=part.weight) if part.kind == "soft_targets" else part
+                for part in objectives
             ]
         if taught:
             return tuple(objectives)
-        others = [one for one in objectives if one.kind != "labels" and not one.make().uses_teacher]
-        settings = next((one.settings for one in objectives if one.kind == "labels"), {})
-        weight = sum(one.weight for one in objectives if one not in others)
+        others = [part for part in objectives if part.kind != "labels" and not part.make().uses_teacher]
+        settings = next((part.settings for part in objectives if part.kind == "labels"), {})
+        weight = sum(part.weight for part in objectives if part not in others)
         return (ObjectivePart(kind="labels", weight=weight, **{**settings, "target": "gold"}), *others)
 
     def fitted(stage: Stage) -> Stage:
-        if stage.masked_lm is not None:  # about words, whatever the task
+        if stage.masked_lm is not None:  # independent of the task
             return stage
         taught = not isinstance(teacher, NoTeacher) or stage.teacher != "given"
         mixup = stage.mixup and stage.mixup.model_copy(
@@ -287,7 +284,7 @@ def _for_task(recipe: Recipe, task: Task, teacher: Teacher) -> Recipe:
 
 
 def _note_left_out(plan: TaskPlan, say: Say) -> None:
-    """Say how many texts of transfer pairs masked language modelling leaves out."""
+    """Report how many texts of transfer pairs masked language modelling leaves out."""
     rows, reads = plan.rows, any(stage.masked_lm and "transfer" in stage.rows for stage in plan.recipe.stages)
     if rows.pair and rows.transfer is not None and reads:
         texts, left = (len(single_texts(rows.transfer, held_out)) for held_out in ((), plan.held_out))
@@ -297,53 +294,56 @@ def _note_left_out(plan: TaskPlan, say: Say) -> None:
 
 
 def _planned(
-    recipe: Recipe, given: Mapping[str, Given], pretrained: ModelTeacher | None, made: Made = NONE_MADE
+    recipe: Recipe, data: Mapping[str, TaskData], pretrained: ModelTeacher | None, augmented: Augmented = NOT_AUGMENTED
 ) -> Plan:
-    """The plan with its untrained students; their vocabularies come from the rows made, too."""
+    """The plan with its untrained students; their vocabularies are also made from the augmented rows."""
     build = partial(
-        untrained_students, recipe, {name: (one.task, one.rows, one.teacher) for name, one in given.items()}, made=made
+        untrained_students,
+        recipe,
+        {name: (task_data.task, task_data.rows, task_data.teacher) for name, task_data in data.items()},
+        augmented=augmented,
     )
     students = build(recipe.student)
     assistants = {stage.name: build(stage.student) for stage in recipe.stages if stage.student}
     autocast = recipe.student.make().autocast
     tasks = {
         name: TaskPlan(
-            one.recipe, one.task, one.rows, one.teacher, students[name], autocast, made.get(name, {}),
-            {stage: own[name] for stage, own in assistants.items()}, pretrained,
+            task_data.recipe, task_data.task, task_data.rows, task_data.teacher, students[name], autocast, augmented.get(name, {}),
+            {stage: students_of_stage[name] for stage, students_of_stage in assistants.items()}, pretrained,
         )
-        for name, one in given.items()
+        for name, task_data in data.items()
     }  # fmt: skip
     texts = {stage.name: held_out_texts(_texts(stage, tasks)) for stage in recipe.stages if stage.masked_lm}
     return Plan(recipe, {name: replace(plan, texts=texts) for name, plan in tasks.items()})
 
 
 def _texts(stage: Stage, tasks: Mapping[str, TaskPlan]) -> Dataset:
-    """What a stage on plain text learns from: the texts of all tasks, each once, without those that another holds out."""
+    """What a stage on plain text learns from: the distinct texts of all tasks, without those that any task holds out."""
     from datasets import concatenate_datasets
 
     if len(tasks) == 1:
         return next(iter(tasks.values())).stage_rows(stage)
-    found, refused = [], None
+    texts, refused = [], None
     for plan in tasks.values():
         try:
-            found.append(plan.stage_rows(stage))
+            texts.append(plan.stage_rows(stage))
         except RecipeError as error:  # only some tasks have such rows
             refused = error
-    if not found:
+    if not texts:
         assert refused is not None
         raise refused
     held_out = frozenset().union(*(plan.held_out for plan in tasks.values()))
-    return single_texts(concatenate_datasets(found), held_out)
+    return single_texts(concatenate_datasets(texts), held_out)
 
 
 def about(task: str, say: Say) -> Say:
-    """As `say`, with the task before each line where it has a name."""
+    """`say` with the name of the task before each line, if it has one."""
     return (lambda line: say(f"{task}: {line}")) if task else say
 
 
 @contextmanager
 def named(task: str) -> Iterator[None]:
-    """Has a user's mistake say which task it is in, where that has a name."""
+    """Put the name of the task, if it has one, before the message of a `UserError`."""
     try:
         yield
     except UserError as error:
@@ -351,7 +351,7 @@ def named(task: str) -> Iterator[None]:
 
 
 def _load_models(recipe: Recipe) -> ModelTeacher | None:
-    """The teacher's models; None when it is a file of outputs."""
+    """The teacher's models; None where it is a file of outputs, or none is named."""
     files = [name for name in recipe.teacher.models if is_file(name)]
     if files and len(recipe.teacher.models) > 1:
         raise RecipeError(f"teacher {files[0]} is a file of outputs; it cannot be mixed with other teachers")

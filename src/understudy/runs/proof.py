@@ -1,4 +1,4 @@
-"""What a run proves: every model on the test rows, and all that is written of it."""
+"""The measurements of a run: every model on the test rows, and the files that are written about it."""
 
 from __future__ import annotations
 
@@ -35,22 +35,26 @@ def prove(
     run: Run, plan: TaskPlan, models: Mapping[str, Measured], store: Store | None, shipped: Shipped, *, device: str, command: str,
     tasks: int, say: Say,
 ) -> None:  # fmt: skip
-    """Measure all models on the test rows, and write what was found: every answer, then the facts, the card and the page.
+    """Measure all models on the test rows and write the results: predictions, facts, model cards and page.
 
     Args:
-        store: None: there is no teacher.
-        tasks: which the student learned side by side.
+        models: the trained student and controls.
+        store: outputs of the teacher; None: there is no teacher.
+        shipped: the exports, which are measured too.
+        command: the command line, for the record.
+        tasks: how many tasks the student was trained on.
     """
     say("Measuring on the test rows")
     recipe, names, test = plan.recipe, plan.rows.label_names, labelled(plan.rows.test)
     validation = test if plan.rows.test_is_validation else labelled(plan.rows.validation)
     if store is not None:
-        said = [store.logits(rows) if plan.teacher_knows(rows) else None for rows in (test, validation)]
-        teacher = Measured(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders), *said)
+        logits = [store.logits(rows) if plan.teacher_covers(rows) else None for rows in (test, validation)]
+        teacher = Measured(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders), *logits)
         models = {"teacher": teacher, **models}
     models = {**models, **ngram_baseline(plan.rows, plan.task, recipe, say)}
     models = {
-        name: one.answered(test, validation, device, plan.task) for name, one in {**models, **shipped.models}.items()
+        name: result.answered(test, validation, device, plan.task)
+        for name, result in {**models, **shipped.models}.items()
     }
     by_teacher = plan.rows.labelled_by_teacher
     compared = compare(models, test, plan.task, metric=recipe.selection_metric, device=device, seed=recipe.seed,
@@ -61,7 +65,7 @@ def prove(
     facts = {
         "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
         "command": command, "label_names": names, "data": plan.rows.facts(),
-        "layer_maps": {stage.name: found for stage in recipe.stages if (found := plan.part(stage).layer_maps())},
+        "layer_maps": {stage.name: layers for stage in recipe.stages if (layers := plan.part(stage).layer_maps())},
         **compared, "trainings": _trainings(run, plan, models, tasks), "exports": shipped.parity,
         "controls": {
             name: {"kept": controls.kept(name, recipe), "start": controls.start(plan)}
@@ -69,7 +73,7 @@ def prove(
         },
     }  # fmt: skip
     run.record({**facts, "findings": findings(facts)})
-    shipped.tell_card(run.facts)
+    shipped.update_card(run.facts)
     for name, (model, *_) in ((name, measured.models) for name, measured in models.items() if measured.models):
         if isinstance(model, TextModel) and (run.folder / name / "config.json").is_file():
             write_model_card(model, run.folder / name, pair=plan.rows.pair)
@@ -77,28 +81,30 @@ def prove(
 
 
 def _trainings(run: Run, plan: TaskPlan, models: Container[str], tasks: int) -> dict[str, Any]:
-    """How the training of every model that was measured went, and the teacher's, where `understudy finetune` made it alone."""
+    """Model → stage → the course of its training; the teacher's is included where a single one was made by `understudy finetune`."""
     rows, least = len(labelled(plan.rows.validation)), least_updates(plan.recipe, tasks=tasks)
-    every = run.trainings(plan.task.metric(plan.recipe.selection_metric), rows=rows, least=least)
-    found = {model: stages for model, stages in every.items() if model in models}  # one may be asked for no more
+    recorded = run.trainings(plan.task.metric(plan.recipe.selection_metric), rows=rows, least=least)
+    kept = {
+        model: stages for model, stages in recorded.items() if model in models
+    }  # a control may have been left out since
     facts = list(map(_facts_of, plan.teacher_folders))
     if len(facts) == 1:
-        found |= facts[0].get("trainings") or {}
-    return found
+        kept |= facts[0].get("trainings") or {}
+    return kept
 
 
 def summarise(run: Run, plan: Plan, runs: Mapping[str, Run], command: str) -> None:
-    """Write the facts and the page of a run of several tasks, of what was found for each."""
+    """Write the facts and the page of a run of several tasks, from the facts of each."""
     recipe = plan.recipe
     run.record({
         "understudy": __version__, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind, "command": command,
-        "parameters": plan.parameters, **summarise_tasks({task: one.facts for task, one in runs.items()}),
+        "parameters": plan.parameters, **summarise_tasks({task: task_run.facts for task, task_run in runs.items()}),
     })  # fmt: skip
     write_page(run.folder)
 
 
 def ngram_baseline(rows: Rows, task: Task, settings: Recipe | FinetuneSettings, say: Say) -> dict[str, Measured]:
-    """The n-gram baseline of a run as `ngrams`, fitted now; nothing where it is not asked for or has nothing to learn from."""
+    """The n-gram baseline as the model `ngrams`, fitted now; empty where the settings leave it out or no row has a label."""
     if not settings.baseline:
         return {}
     if not len(labelled(rows.train)):
@@ -112,15 +118,15 @@ def ngram_baseline(rows: Rows, task: Task, settings: Recipe | FinetuneSettings, 
 
 
 def _seconds_of(teachers: Sequence[Path]) -> float | None:
-    """Seconds of the teachers' training, where `understudy finetune` made them all."""
-    found = [_facts_of(folder).get("models", {}).get("teacher", {}).get("seconds") for folder in teachers]
-    return None if not found or None in found else sum(found)
+    """Seconds of training of all teachers together; None unless `understudy finetune` made them all."""
+    seconds = [_facts_of(folder).get("models", {}).get("teacher", {}).get("seconds") for folder in teachers]
+    return None if not seconds or None in seconds else sum(seconds)
 
 
 def _facts_of(teacher: Path) -> dict[str, Any]:
     """What `understudy finetune` wrote beside a teacher; empty where another program made it, or the file is damaged."""
     try:
-        found = read_json(teacher / "facts.json")
+        facts = read_json(teacher / "facts.json")
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) and isinstance(found.get("models", {}), dict) else {}
+    return facts if isinstance(facts, dict) and isinstance(facts.get("models", {}), dict) else {}

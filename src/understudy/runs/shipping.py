@@ -1,4 +1,4 @@
-"""What a run ships: its student as exports, and the quantized teacher, which a student has to beat."""
+"""The exports of a run: its student, and the quantized teacher, which the student has to beat."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _PRECISIONS: dict[str, Precision] = {"onnx": "float32", "onnx_int8": "int8"}
 
 @dataclass(frozen=True)
 class Shipped:
-    """What was exported.
+    """The exports of a run.
 
     Args:
-        models: `student_onnx`, `student_onnx_int8`, `teacher_onnx_int8`, as far as there.
-        parity: of each the figures of the gate, and what it holds against it, where it does.
-        student: the folder of the student's export, and where it comes from; None: there is none.
+        models: those of `student_onnx`, `student_onnx_int8` and `teacher_onnx_int8` that were exported.
+        parity: export → the figures of its comparison with the original model, and why it failed, if it did.
+        student: the folder of the student's export, and its origin; None: it was not exported.
     """
 
     models: dict[str, Measured] = field(default_factory=dict)
     parity: dict[str, dict[str, Any]] = field(default_factory=dict)
     student: tuple[Path, Origin] | None = None
 
-    def tell_card(self, facts: dict[str, Any]) -> None:
-        """Write what was measured into the student's model card."""
+    def update_card(self, facts: dict[str, Any]) -> None:
+        """Write the measured figures into the student's model card."""
         if self.student is not None:
             folder, origin = self.student
             write_card(folder, replace(origin, facts=facts))
@@ -53,19 +53,19 @@ class Shipped:
 def ship(
     plan: TaskPlan, student: Measured, run: Path, cache: Path, *, device: str = "cpu", say: Say = lambda line: None
 ) -> Shipped:
-    """Export the student of a run as its recipe asks, and its teacher in 8 bits; none of it can make the run fail.
+    """Export the student of a run in the forms that its recipe names, and its teacher in 8 bits. Failures are reported, not raised.
 
-    A file of the student that does not answer as the student does is left out. The teacher's is kept and measured all the same: it is
-    a yardstick, and its quality is measured like any other's. It is in the cache, made once for all runs with this teacher.
+    An export of the student whose outputs differ from the student's is left out. That of the teacher is kept in any case, as a reference
+    whose quality is measured too. It is in the cache, made once for all runs with this teacher.
 
     Args:
         student: trained.
-        run: gets the folder `export`.
-        cache: of what runs share.
+        run: the run's folder, in which the folder `export` is made.
+        cache: the folder that runs share.
     """
-    asked, model = plan.recipe.export, student.models[0]
+    forms, model = plan.recipe.export, student.models[0]
     assert isinstance(model, TextModel)
-    if not asked:
+    if not forms:
         return Shipped()
     try:
         need_exporter()
@@ -76,19 +76,19 @@ def ship(
     origin = Origin("student", "student", run, plan.recipe.model_dump(mode="json"))
     shipped = Shipped()
     try:
-        found = write_export(
+        exported = write_export(
             model, run / FOLDER, expected(model, labelled(plan.rows.validation), device=device), plan.task,
-            precisions=[_PRECISIONS[form] for form in asked], origin=origin, drop=True, overwrite=True,
+            precisions=[_PRECISIONS[form] for form in forms], origin=origin, drop=True, overwrite=True,
             calibrate=plan.recipe.calibrate and plan.task.calibrated,
         )  # fmt: skip
-        shipped = _measured(found, "student")
-        if found.folder is not None:
-            shipped = replace(shipped, student=(found.folder, origin))
-        for precision, complaints in found.complaints.items():
+        shipped = _measured(exported, "student")
+        if exported.folder is not None:
+            shipped = replace(shipped, student=(exported.folder, origin))
+        for precision, complaints in exported.complaints.items():
             say(f"The {precision} export of the student was skipped: {' and '.join(complaints)}")
     except (ExportError, UserError) as error:
         say(f"The student is not exported: {error}")
-    if len(plan.teacher.models) == 1 and "onnx_int8" in asked:
+    if len(plan.teacher.models) == 1 and "onnx_int8" in forms:
         try:
             teacher = _measured(_cached_teacher(plan, cache, device), "teacher")
             shipped = replace(shipped, models=shipped.models | teacher.models, parity=shipped.parity | teacher.parity)
@@ -97,16 +97,16 @@ def ship(
     return shipped
 
 
-def _measured(found: Exported, who: str) -> Shipped:
-    """Exports as models to be measured, with the threads of the torch models beside them."""
+def _measured(exported: Exported, who: str) -> Shipped:
+    """Exports as models to be measured, with as many threads as torch uses."""
     import torch
 
     models, figures = {}, {}
     for form, precision in _PRECISIONS.items():
-        if precision in found.parity:
-            figures[f"{who}_{form}"] = found.parity[precision]
-        if found.folder is not None and precision in found.kept:
-            export = Predictor(found.folder, threads=torch.get_num_threads(), int8=precision == "int8")
+        if precision in exported.parity:
+            figures[f"{who}_{form}"] = exported.parity[precision]
+        if exported.folder is not None and precision in exported.kept:
+            export = Predictor(exported.folder, threads=torch.get_num_threads(), int8=precision == "int8")
             models[f"{who}_{form}"] = Measured((export,))
     return Shipped(models, figures)
 

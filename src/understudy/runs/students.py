@@ -1,4 +1,4 @@
-"""The untrained students of a run: one model for each task, all around one encoder."""
+"""The untrained students of a run: a model for each task, all with the same encoder."""
 
 from __future__ import annotations
 
@@ -25,31 +25,32 @@ if TYPE_CHECKING:
 
 
 def untrained_students(
-    recipe: Recipe, given: Mapping[str, tuple[Task, Rows, Teacher]], part: StudentPart, *,
-    made: Mapping[str, Mapping[str, Dataset]],
+    recipe: Recipe, data: Mapping[str, tuple[Task, Rows, Teacher]], part: StudentPart, *,
+    augmented: Mapping[str, Mapping[str, Dataset]],
 ) -> dict[str, TextModel]:  # fmt: skip
-    """A student for each task, all around the encoder of one: of the first task that has a teacher model.
+    """A student for each task, all with one encoder, which is built for the first task that has a teacher model.
 
-    The others' heads are drawn anew, for their own numbers of classes. Vocabularies come from the texts of all tasks.
+    The heads of the other tasks are drawn at random, with their own numbers of classes. Vocabularies are made from the texts of all
+    tasks.
 
     Args:
-        given: name → task, rows and teacher.
-        part: the kind, with its settings.
-        made: task → stage → rows made for it.
+        data: name → task, rows and teacher.
+        part: the kind of student, with its settings.
+        augmented: task → stage → its augmented rows.
 
     Raises:
         UserError: it cannot be built, or has no encoder that tasks could share.
     """
     from transformers import AutoModelForSequenceClassification
 
-    leading = next((task for task, (_, _, teacher) in given.items() if teacher.model is not None), next(iter(given)))
-    first = part.make().build(blueprint_of(recipe, given, leading, made))
-    if len(given) > 1 and first.model.base_model is first.model:
+    leading = next((task for task, (_, _, teacher) in data.items() if teacher.model is not None), next(iter(data)))
+    first = part.make().build(blueprint_of(recipe, data, leading, augmented))
+    if len(data) > 1 and first.model.base_model is first.model:
         raise RecipeError(
             f"student {part.kind} has no encoder for tasks to share; use teacher_layers, narrow or pretrained"
         )
     students = {}
-    for number, (task, (kind, rows, _)) in enumerate(given.items()):
+    for number, (task, (kind, rows, _)) in enumerate(data.items()):
         if task == leading:
             students[task] = first
             continue
@@ -58,36 +59,38 @@ def untrained_students(
         with seeded(recipe.seed + number):
             model = AutoModelForSequenceClassification.from_config(config, dtype="float32").eval()
         setattr(model, model.base_model_prefix, first.model.base_model)
-        asked = _max_length(recipe, task) or first.max_length
-        length = resolve_max_length(model, first.tokenizer, asked, where=f"the student of {task}")
+        max_length = _max_length(recipe, task) or first.max_length
+        length = resolve_max_length(model, first.tokenizer, max_length, where=f"the student of {task}")
         students[task] = TextModel(model, first.tokenizer, length)
     return students
 
 
 def blueprint_of(
     recipe: Recipe,
-    given: Mapping[str, tuple[Task, Rows, Teacher]],
+    data: Mapping[str, tuple[Task, Rows, Teacher]],
     leading: str,
-    made: Mapping[str, Mapping[str, Dataset]],
+    augmented: Mapping[str, Mapping[str, Dataset]],
 ) -> Blueprint:
-    """What the student of the leading task is built from."""
-    task, rows, teacher = given[leading]
-    new = [text.replace(MASKED, " ") for stages in made.values() for text in texts_in(*stages.values())]
+    """What the student of the leading task is built from; the texts for its vocabulary are those of all tasks."""
+    task, rows, teacher = data[leading]
+    new = [text.replace(MASKED, " ") for stages in augmented.values() for text in texts_in(*stages.values())]
     return Blueprint(
-        texts=[*(text for _, one, _ in given.values() for text in one.texts), *new], label_names=rows.label_names,
-        pair=any(one.pair for _, one, _ in given.values()), max_length=_max_length(recipe, leading), seed=recipe.seed,
+        texts=[*(text for _, task_rows, _ in data.values() for text in task_rows.texts), *new], label_names=rows.label_names,
+        pair=any(task_rows.pair for _, task_rows, _ in data.values()), max_length=_max_length(recipe, leading), seed=recipe.seed,
         problem_type=task.problem_type,
         teacher=_under_new_head(recipe, task, rows, _max_length(recipe, leading)) if recipe.teacher.pretrained else teacher.model,
     )  # fmt: skip
 
 
 def _max_length(recipe: Recipe, task: str) -> int | None:
-    """Tokens that the models of a task keep of a row."""
-    return next((one.data.max_length for one in recipe.tasks or () if one.name == task), recipe.data.max_length)
+    """How many tokens of a row the models of a task read; None: as many as they can."""
+    return next(
+        (settings.data.max_length for settings in recipe.tasks or () if settings.name == task), recipe.data.max_length
+    )
 
 
 def pretrained_of(recipe: Recipe) -> ModelTeacher | None:
-    """The teacher before fine-tuning; its masked-language head only has to be there where a stage uses its outputs."""
+    """The teacher before fine-tuning, if one is given; it needs a masked-language head of its own only where a stage uses its outputs."""
     if recipe.teacher.pretrained is None:
         return None
     used = any(
@@ -102,7 +105,7 @@ def pretrained_of(recipe: Recipe) -> ModelTeacher | None:
 
 
 def _under_new_head(recipe: Recipe, task: Task, rows: Rows, max_length: int | None) -> TextModel:
-    """The pretrained model as a classifier (or regressor), to cut students from; a head that it lacks is drawn from the seed."""
+    """The pretrained model with a head for the task, from which students copy weights; a missing head is drawn at random."""
     assert recipe.teacher.pretrained is not None
     with seeded(recipe.seed):
         return TextModel.load(

@@ -1,4 +1,4 @@
-"""The trainings of a run: the student and its controls, stage by stage, each gone on with where it stopped."""
+"""The trainings of a run: the student and its controls, stage by stage; each is resumed where it stopped."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
     from understudy.settings.finetune import FinetuneSettings, PretrainSettings
 
-Students = dict[str, TextModel]  # task → its model; all hold one encoder
+Students = dict[str, TextModel]  # task → its model; all share an encoder
 
 
 @dataclass(frozen=True)
 class Trainings:
-    """What every training of a run shares.
+    """Trains the student and the controls of a run.
 
     Args:
-        runs: task → the run folder of its own; of one task the run itself.
-        stores: task → what its teacher gave; none for a task without one.
+        runs: task → its run folder; with a single task the run itself.
+        stores: task → its teacher's outputs; tasks without a teacher have none.
     """
 
     plan: Plan
@@ -84,27 +84,27 @@ class Trainings:
         return self._saved(name, students, read_json(kept / "trained.json")["seconds"])
 
     def _train(self, name: str, stages: Sequence[StagePlan]) -> tuple[Students, float]:
-        """Fresh students through all stages, with the seconds they took. A stage that was finished is not trained again."""
+        """Untrained students after all stages, and the seconds of training. A stage that was finished before is not trained again."""
         seconds, students = 0.0, {task: plan.student for task, plan in self.plan.tasks.items()}
         untrained: Students = {}
         for stage in stages:
             plans = {task: plan.at(stage.stage, students[task]) for task, plan in self.plan.tasks.items()}
             start = {task: plan.student for task, plan in plans.items()}
-            if start != untrained:  # the first one, an assistant, or the student after one
+            if start != untrained:  # the first stage, one of an assistant, or the first one after it
                 untrained, students = start, copies(start)
             checkpoints = self.run.checkpoints / f"{name}-{stage.stage.name}"
             done, trained = checkpoints / "model.safetensors", checkpoints / "trained.json"
             if not trained.is_file():
                 self._announce(name, stage, students)
-                found = train_stage(
+                outcome = train_stage(
                     stage, plans, students, self._kept(stage, plans, checkpoints), checkpoints, name, self.device,
                     write=self._writer(name, stage.stage.name),
                 )  # fmt: skip
                 if is_helper():
                     continue
                 save_weights(students, done)
-                write_json(trained, {"seconds": found.seconds})
-            students = copies(start)  # what trained may compute in bf16 still
+                write_json(trained, {"seconds": outcome.seconds})
+            students = copies(start)  # those that were trained may still compute in bf16
             load_weights(students, done)
             seconds += read_json(trained)["seconds"]
         return students, seconds
@@ -113,7 +113,7 @@ class Trainings:
         stage = plan.stage
         who = f"assistant of stage {stage.name}" if stage.student else name.replace("_", " ")
         parameters = sum(
-            one.numel() for one in joined({task: one.model for task, one in students.items()}).parameters()
+            weight.numel() for weight in joined({task: weight.model for task, weight in students.items()}).parameters()
         )
         rows = ", ".join(
             f"{len(part.rows):,} rows" + (f" of {task}" if task else "") for task, part in plan.parts.items()
@@ -122,12 +122,12 @@ class Trainings:
                  f"{rows}, {plan.length}")  # fmt: skip
         for task, part in plan.parts.items():
             for kind, pairs in part.layer_maps().items():
-                matched = ", ".join(f"{own} ← {other}" for own, other in pairs)
+                matched = ", ".join(f"{student_layer} ← {teacher_layer}" for student_layer, teacher_layer in pairs)
                 self.say(f"  {task}{': ' if task else ''}{kind} matches layers {matched} (the student's ← the teacher's; "
                          "0 is the embeddings)")  # fmt: skip
 
     def _kept(self, stage: StagePlan, plans: Mapping[str, TaskPlan], checkpoints: Path) -> dict[str, np.ndarray]:
-        """The teachers' logits where a stage uses them; those of a student of the stage before are computed now, for this training."""
+        """Task → its teacher's logits, (rows, outputs), where the stage uses them; if the previous student teaches, computed now."""
         kept = {}
         for task, part in stage.parts.items():
             if not part.keeps_logits:
@@ -142,7 +142,7 @@ class Trainings:
         return kept
 
     def _saved(self, name: str, students: Students, seconds: float) -> dict[str, Measured]:
-        """The students as folders of their own, as they are measured; the seconds are those of the training that they share."""
+        """The students, saved and loaded again for measuring; the seconds are those of their common training."""
         if is_helper():  # several processes would write one folder at once
             return {task: Measured((student,)) for task, student in students.items()}
         folders = {task: run.folder / name for task, run in self.runs.items()}
@@ -151,17 +151,17 @@ class Trainings:
         return {task: Measured((TextModel.load(folder),), (folder,), seconds) for task, folder in folders.items()}
 
     def _writer(self, name: str, stage: str) -> Callable[[dict[str, Any]], None]:
-        """A function that writes a line of numbers into the metrics of the run, and into those of each task what is of it."""
+        """A function that appends a line of numbers to the metrics of the run, and each task's share of it to those of the task."""
         everything = self.run.writer(name, stage)
         if ALONE in self.runs:
             return everything
-        own = {task: run.writer(name, stage) for task, run in self.runs.items()}
+        writers = {task: run.writer(name, stage) for task, run in self.runs.items()}
 
         def write(line: dict[str, Any]) -> None:
             everything(line)
-            for task, part in own.items():
-                if found := line_of(task, line, own):
-                    part(found)
+            for task, write_task in writers.items():
+                if numbers := line_of(task, line, writers):
+                    write_task(numbers)
 
         return write
 
@@ -170,12 +170,14 @@ def train_stage(
     stage: StagePlan, plans: Mapping[str, TaskPlan], students: Students, kept: Mapping[str, np.ndarray], folder: Path, name: str,
     device: str, *, write: Callable[[dict[str, Any]], None],
 ) -> Trained:  # fmt: skip
-    """Train `students` in place on the rows of one stage; validation rows select.
+    """Train `students` in place on the rows of one stage; validation rows select the weights.
 
     Args:
-        plans: task → its plan as the stage sees it.
-        kept: task → logits of its teacher, where the stage uses them.
-        folder: of the checkpoints.
+        plans: task → its plan for this stage.
+        kept: task → kept logits of its teacher, (rows, outputs), where the stage uses them.
+        folder: for checkpoints.
+        name: of the model, for messages.
+        write: gets each line of numbers.
     """
     first, settings = next(iter(plans.values())), stage.stage
     lessons = {}
@@ -190,7 +192,7 @@ def train_stage(
 
 
 def _lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.ndarray | None, share: int) -> Lesson:
-    """What a task asks of a training; without kept logits its teacher is run in it."""
+    """The lesson of a task; where a teacher is needed and its logits are not kept, it is run during training."""
     stage, metric = part.stage, plan.recipe.selection_metric
     live = plan.teacher.model if part.runs_teacher else None
     return Lesson(
@@ -202,12 +204,12 @@ def _lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.ndarray | N
 
 
 def _language_lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.ndarray | None, share: int) -> Lesson:
-    """The student's encoder under a masked-language head, on plain text."""
+    """The lesson of the student's encoder with a masked-language head, on plain text."""
     assert part.stage.masked_lm is not None
     seed, live = plan.recipe.seed, plan.teacher.model if part.runs_teacher else None
     learner = with_head(student, seed, plan.pretrained.models[0] if plan.pretrained else None)
     if (pooler := encoder.pooler(student.model)) is not None:
-        # It has no part here, and several processes wait for every gradient; `train` gives it back at its end.
+        # The pooler is unused here, and several processes wait for every gradient; `train` makes it trainable again at its end.
         pooler.requires_grad_(False)
     learned, held_out = (
         MaskedRows(learner, texts, fraction=part.stage.masked_lm.fraction, seed=seed, teacher=teacher)
@@ -221,10 +223,10 @@ def _language_lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.nd
 def train_alone(
     lesson: Callable[[], Lesson], settings: FinetuneSettings | PretrainSettings, run: Run, stage: str, device: str, *, autocast: bool = True
 ) -> Trained:  # fmt: skip
-    """Train a model without a teacher, as a teacher to be, and save it into its run's folder.
+    """Train a model without a teacher, for `finetune` or `pretrain`, and save it into its run's folder.
 
     Args:
-        lesson: makes what it learns.
+        lesson: makes the lesson.
         stage: `finetune` or `pretrain`.
     """
     learned, name = lesson(), {"finetune": "fine-tuning", "pretrain": "pretraining"}[stage]
@@ -237,7 +239,7 @@ def train_alone(
 
 
 def fill_store(plan: TaskPlan, folder: Path, device: str, say: Say) -> Store:
-    """The teacher's outputs for all that a run uses; they are kept in the run's folder where no other is named."""
+    """The store with the teacher's outputs for all rows of a run that need them; in the run's folder unless the recipe names another."""
     folder = Path(plan.recipe.teacher.store or folder / TEACHER_OUTPUTS)
     store = plan.store(folder)
     computed = sum(store.fill(plan.teacher, rows, device=device) for rows in plan.taught_rows())
@@ -246,26 +248,26 @@ def fill_store(plan: TaskPlan, folder: Path, device: str, say: Say) -> Store:
 
 
 def copies(students: Students) -> Students:
-    """Students copied with the encoder that they share."""
+    """Copies of the students, which share a copy of their encoder."""
     models = copy.deepcopy({task: student.model for task, student in students.items()})
     return {task: student.around(models[task]) for task, student in students.items()}
 
 
 def save_weights(students: Students, path: Path) -> None:
-    """Write all weights, an encoder that is shared once."""
+    """Write all weights; those of a shared encoder once."""
     with whole(path, writer=str(os.getpid())) as new:  # runs side by side may keep one control
         save_model(joined({task: student.model for task, student in students.items()}), str(new))
 
 
 def load_weights(students: Students, path: Path) -> None:
-    """Read into students what `save_weights` wrote of such."""
+    """Read weights that `save_weights` wrote for the same kind of students."""
     load_model(joined({task: student.model for task, student in students.items()}), str(path))
 
 
 def line_of(task: str, line: Mapping[str, Any], tasks: Sequence[str] | Mapping[str, Any]) -> dict[str, Any] | None:
-    """What is of one task in a line of metrics, as the run of one task would have it; None where nothing is.
+    """The numbers of one task in a line of metrics, named as in a run of this task alone; None where there are none.
 
-    A line without the name of any task, as of a stage on plain text, is of all of them.
+    A line without the name of any task, such as one of a stage on plain text, is returned whole.
 
     >>> line_of("sst2", {"step": 3, "loss": 0.9, "loss/sst2/labels": 0.5, "loss/stsb/labels": 2.0}, ["sst2", "stsb"])
     {'step': 3, 'loss/labels': 0.5}
@@ -273,11 +275,13 @@ def line_of(task: str, line: Mapping[str, Any], tasks: Sequence[str] | Mapping[s
     {'step': 3, 'validation': {'accuracy': 0.8}}
     """
     names = [*line, *line.get("validation", ())]
-    if not any(name.removeprefix("loss/").startswith(f"{one}/") for name in names for one in tasks):
+    if not any(name.removeprefix("loss/").startswith(f"{any_task}/") for name in names for any_task in tasks):
         return dict(line)
     if "validation" in line:
-        own = f"{task}/"
-        values = {key.removeprefix(own): value for key, value in line["validation"].items() if key.startswith(own)}
+        prefix = f"{task}/"
+        values = {
+            key.removeprefix(prefix): value for key, value in line["validation"].items() if key.startswith(prefix)
+        }
         return {**line, "validation": values}
     terms = {key.replace(f"/{task}/", "/", 1): value for key, value in line.items() if key.startswith(f"loss/{task}/")}
     shared = {key: value for key, value in line.items() if not key.startswith(("loss", "grad_norm"))}

@@ -1,1 +1,1 @@
-"""What a search needs: a budget, a space of students and settings, what each student costs, and a study that many may share."""
+"""What a search needs: a budget, a space of students and settings, the costs of students, and a study that processes may share."""

@@ -1,4 +1,4 @@
-"""The most that what ships may cost."""
+"""Limits on the cost of the shipped student."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEASURES = {
     "size_mib": "MiB on disk, tokenizer included",
 }
 Budget = Mapping[str, float]  # measure → limit
-Costs = Mapping[str, float]  # measure → value, of one form of one student
+Costs = Mapping[str, float]  # measure → value, of a student in one form
 
 
 def parse_budget(text: str) -> dict[str, float]:
@@ -46,7 +46,7 @@ def parse_budget(text: str) -> dict[str, float]:
 
 
 def excess(costs: Costs, budget: Budget) -> float:
-    """How many times the tightest limit is needed; at most 1 is within the budget.
+    """The largest ratio of a cost to its limit; at most 1 is within the budget.
 
     >>> excess({"latency_ms": 0.5, "size_mib": 15.0}, {"size_mib": 10.0})
     1.5
@@ -55,7 +55,7 @@ def excess(costs: Costs, budget: Budget) -> float:
 
 
 def shown(costs: Costs) -> str:
-    """Costs as a reader reads them.
+    """Costs, rounded for reading.
 
     >>> shown({"latency_ms": 0.1234, "size_mib": 9.876}), shown({"latency_ms": 0.0001})
     ('latency_ms 0.12, size_mib 9.9', 'latency_ms 0.0001')

@@ -1,4 +1,4 @@
-"""What all trials stand on: the data and the teacher, read once, and the students and recipes that are chosen from."""
+"""What all trials of a search share: data and teacher, read once, and the students and recipes to choose from."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ from understudy.teachers.teacher import Teacher
 
 @dataclass(frozen=True, eq=False)
 class SearchContext:
-    """What all trials stand on: the data and the teacher, read once, and what is chosen from.
+    """What all trials share: data and teacher, read once, and the space to choose from.
 
     Args:
-        rows: the trials'; where test rows were given, or split off, they are not among them.
-        recipes: by name, with the student that they come with.
-        overrides: what the user set in every recipe.
-        inputs: all rows, the test's too, the teacher, and every file that a setting names, by hashes.
+        rows: for the trials; they measure on validation rows, and the test rows are not among them.
+        recipes: name → recipe, with the student that it names.
+        overrides: settings of the user for every recipe, by dotted keys.
+        facts: about the data, for the record.
+        inputs: hashes of all rows, the test rows too, of the teacher, and of every file that a setting names.
     """
 
     budget: Budget
@@ -56,10 +57,10 @@ class SearchContext:
     def prepare(
         cls, settings: Mapping[str, Any], budget: Budget, space: Space, out: Path, device: str, say: Say
     ) -> SearchContext:
-        """Read and check all of it; writes nothing.
+        """Read and check everything. Writes nothing.
 
         Raises:
-            UserError: anything that does not fit.
+            UserError: with what does not fit.
         """
         overrides = {"teacher.store": str(out / "teacher_outputs"), **settings}
         named = next((key for key in overrides if key.partition(".")[0] == "student"), None)
@@ -77,17 +78,17 @@ class SearchContext:
         files: dict[str, dict[str, Any]] = {}
         for name, recipe in recipes.items():
             files |= files_of(recipe, f"{name}: ")
-        for one in space.students:
-            for shape, part in one.shapes.items():
-                files |= files_of(part, f"student {one.kind}, {shape}: ")
+        for student in space.students:
+            for shape, part in student.shapes.items():
+                files |= files_of(part, f"student {student.kind}, {shape}: ")
         return cls(
             budget, space, recipes, overrides, task, replace(rows, test=rows.validation), teacher, device, rows.facts(),
             rows.inputs() | teacher_input(first, teacher) | files,
         )  # fmt: skip
 
     @property
-    def given(self) -> dict[str, Any]:
-        """What the user set for all trials, by dotted keys; data and teacher stand elsewhere in the facts."""
+    def user_settings(self) -> dict[str, Any]:
+        """Settings of the user for all trials, by dotted keys, without data and teacher, which the facts give elsewhere."""
         return {
             key: value
             for key, value in self.overrides.items()
@@ -107,14 +108,14 @@ class SearchContext:
         return self.first.selection_metric
 
     @property
-    def hot(self) -> dict[str, bool]:
-        """Which recipes have a temperature."""
+    def have_temperature(self) -> dict[str, bool]:
+        """Recipe → whether it has a temperature."""
         return {name: bool(temperatures(recipe)) for name, recipe in self.recipes.items()}
 
     @property
     def described(self) -> dict[str, Any]:
-        """All settings that decide the trials: a folder, and a study, is gone on with only under equal ones."""
-        data = DataSettings().model_dump().keys() - {"max_length"}  # the rows themselves count
+        """All settings that the trials depend on; a folder, or a study, is resumed only with equal ones."""
+        data = DataSettings().model_dump().keys() - {"max_length"}  # the rows are compared instead
         paths: Any = {"data": data, "teacher": {"models", "store"}, "report_to": True}
         recipes = {name: recipe.model_dump(mode="json", exclude=paths) for name, recipe in self.recipes.items()}
         return {
@@ -127,12 +128,12 @@ class SearchContext:
 
     @property
     def name(self) -> str:
-        """Of the study: another one wherever anything that decides its trials is different."""
-        hashes = {name: one["sha256"] for name, one in self.inputs.items() if name != "test"}
+        """The name of the study, a hash of all that its trials depend on."""
+        hashes = {name: entry["sha256"] for name, entry in self.inputs.items() if name != "test"}
         return f"understudy-{hashed([self.described, hashes])[:16]}"
 
     def recipe(self, tried: Mapping[str, Any]) -> Recipe:
-        """The recipe of a trial: with a student of the space, and with the settings drawn; what the user set wins."""
+        """The recipe of a trial: its student and its drawn settings, which settings of the user replace."""
         kind, name = tried["student"], tried["recipe"]
         values: dict[str, Any] = {"student": {"kind": kind, **self.space.shape(kind, tried["shape"]).settings}}
         for setting, value in tried["settings"].items():
@@ -145,7 +146,7 @@ class SearchContext:
         return resolve(load_recipe(name, values | self.overrides))
 
     def used(self, tried: Mapping[str, Any]) -> dict[str, Any]:
-        """What a trial tries, with the settings as its recipe has them: where the user set one, that is used, recorded and shown."""
+        """The choices of a trial, with the settings that its recipe has: a setting of the user replaces the one drawn."""
         stage, settings = self.recipe(tried).stages[0], {}
         for name in tried["settings"]:
             if name == "temperature":
@@ -153,7 +154,7 @@ class SearchContext:
                 settings[name] = stage.objectives[number].settings["temperature"]
             else:
                 settings[name] = getattr(stage.train, name)
-        if stage.train.max_steps is not None:  # what ends the training, whatever else was drawn
+        if stage.train.max_steps is not None:  # it alone determines the length of the training
             settings = {name: value for name, value in settings.items() if name not in ("epochs", "min_updates")}
             settings = {"max_steps": stage.train.max_steps, **settings}
         return {**tried, "settings": {name: value for name, value in settings.items() if value is not None}}
@@ -167,19 +168,19 @@ class SearchContext:
 
     @lru_cache(maxsize=4)  # noqa: B019 (one context a process)
     def _untrained(self, kind: str, shape: str) -> TextModel:
-        given = {ALONE: (self.task, self.rows, self.teacher)}
-        return untrained_students(self.first, given, self.space.shape(kind, shape), made={})[ALONE]
+        data = {ALONE: (self.task, self.rows, self.teacher)}
+        return untrained_students(self.first, data, self.space.shape(kind, shape), augmented={})[ALONE]
 
     def candidates(self, say: Say) -> list[Candidate]:
         """Every student of the space with its costs.
 
         Raises:
-            UserError: the teacher does not know the task; none can be built, or taught, or is within the budget.
+            UserError: the teacher was not trained for the task; no student can be built, or taught, or is within the budget.
         """
         from tqdm.auto import tqdm
 
-        shapes = [(one.kind, shape) for one in self.space.students for shape in one.shapes]
-        found: list[Candidate] = []
+        shapes = [(student.kind, shape) for student in self.space.students for shape in student.shapes]
+        candidates: list[Candidate] = []
         refused: dict[str, str] = {}
         say(f"Measuring {len(shapes)} students, untrained")
         for kind, shape in tqdm(shapes, desc="measuring", unit="student", leave=False, dynamic_ncols=True):
@@ -188,35 +189,37 @@ class SearchContext:
             except UserError as error:
                 refused[kind] = str(error)
                 continue
-            if not found:
+            if not candidates:
                 check_teacher(plan, self.device)
             forms = measure(plan, self.budget, self.device)
-            one = Candidate(kind, shape, plan.student.parameters, forms, [])
-            found.append(replace(one, recipes=self._fitting(one)) if one.within(self.budget) else one)
-            if not one.within(self.budget):
-                say(f"Over budget: {kind}, {shape}: {shown(least(one, self.budget))}")
+            candidate = Candidate(kind, shape, plan.student.parameters, forms, [])
+            candidates.append(
+                replace(candidate, recipes=self._fitting(candidate)) if candidate.within(self.budget) else candidate
+            )
+            if not candidate.within(self.budget):
+                say(f"Over budget: {kind}, {shape}: {shown(least(candidate, self.budget))}")
         for kind, reason in refused.items():
             say(f"Skipped: student {kind}: {reason}")
-        if not found:
+        if not candidates:
             raise RecipeError("no student of the space can be built:\n" + "\n".join(refused.values()))
-        within = [one for one in found if one.within(self.budget)]
+        within = [candidate for candidate in candidates if candidate.within(self.budget)]
         if not within:
-            near = min(found, key=lambda one: excess(least(one, self.budget), self.budget))
+            near = min(candidates, key=lambda candidate: excess(least(candidate, self.budget), self.budget))
             raise RecipeError(
                 f"--budget {shown(self.budget)}: no student of the space is within it; the nearest is {near.kind} ({near.shape}) with "
                 f"{shown(least(near, self.budget))}. Raise the budget, or give smaller students with --space FILE"
             )
         if not teachable(within):
             self._fitting(within[0], refuse=True)
-        say(f"{len(within)} of {len(found)} students are within the budget")
-        return found
+        say(f"{len(within)} of {len(candidates)} students are within the budget")
+        return candidates
 
-    def _fitting(self, one: Candidate, *, refuse: bool = False) -> list[str]:
-        """The recipes that can teach a student."""
+    def _fitting(self, candidate: Candidate, *, refuse: bool = False) -> list[str]:
+        """The recipes by which a student can be taught."""
         fitting = []
         for name in self.recipes:
             try:
-                check_stages(self.plan(tried_of(one.kind, one.shape, name)).first)
+                check_stages(self.plan(tried_of(candidate.kind, candidate.shape, name)).first)
                 fitting.append(name)
             except UserError:
                 if refuse:
@@ -224,10 +227,10 @@ class SearchContext:
         return fitting
 
     def fill_store(self, candidates: Sequence[Candidate], say: Say) -> Store:
-        """The teacher's outputs for all that the trials ask, computed once."""
+        """The store with the teacher's outputs for all rows that trials use, computed once."""
         store, computed = None, 0
         for name in self.recipes:
-            taught = next((one for one in candidates if name in one.recipes), None)
+            taught = next((candidate for candidate in candidates if name in candidate.recipes), None)
             if taught is not None:
                 plan = self.plan(tried_of(taught.kind, taught.shape, name)).first
                 store = store or plan.store(Path(self.first.teacher.store or ""))
@@ -238,12 +241,13 @@ class SearchContext:
 
 
 def tried_of(kind: str, shape: str, recipe: str) -> dict[str, Any]:
-    """What a trial would try, with no setting drawn."""
+    """The choices of a trial with these, and without drawn settings."""
     return {"student": kind, "shape": shape, "recipe": recipe, "settings": {}}
 
 
-def least(one: Candidate, budget: Budget) -> dict[str, float]:
+def least(candidate: Candidate, budget: Budget) -> dict[str, float]:
     """The costs of a candidate's form that is nearest to the budget."""
     return min(
-        one.forms.values(), key=lambda costs: excess(costs, {name: budget[name] for name in budget if name in costs})
+        candidate.forms.values(),
+        key=lambda costs: excess(costs, {name: budget[name] for name in budget if name in costs}),
     )

@@ -1,4 +1,4 @@
-"""What a student would cost, measured before it learns anything: size and speed hang on its shape, not on its weights."""
+"""The costs of a student, measured before training: size and speed depend on its shape, not on its weights."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from understudy.models.text_model import TextModel
     from understudy.runs.plan import TaskPlan
 
-PRECISIONS: dict[str, Precision] = {"onnx_int8": "int8", "onnx": "float32"}  # what ships, the smallest first
-_SECONDS = 0.5  # of single rows, and again of batches
-_ROWS = 16  # that an untrained export is compared on
+PRECISIONS: dict[str, Precision] = {"onnx_int8": "int8", "onnx": "float32"}  # form → its precision, the smallest first
+_SECONDS = 0.5  # of measuring single rows, and again batches
+_ROWS = 16  # on which an untrained export is compared with its model
 _MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One student of the space, and what it costs in each form that can ship.
+    """A student of the space, and its costs in each form that can ship.
 
     Args:
         kind: of student.
         shape: its name in the space.
-        parameters: how many.
-        forms: form (`onnx_int8`, `onnx`, `torch`) → costs. One that is beyond the budget by its parameters alone is not measured: its
-            only cost is the least size that they take.
-        recipes: that can teach it.
+        parameters: their number.
+        forms: form (`onnx_int8`, `onnx`, `torch`) → costs. A student whose parameters alone exceed the budget is not measured: its only
+            cost is their size.
+        recipes: by which it can be taught.
     """
 
     kind: str
@@ -57,21 +57,21 @@ class Candidate:
 
 
 def teachable(candidates: Sequence[Candidate]) -> dict[str, dict[str, list[str]]]:
-    """Kind → shape → the recipes that can teach it; students that none can teach are left out."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for one in candidates:
-        if one.recipes:
-            found.setdefault(one.kind, {})[one.shape] = one.recipes
-    return found
+    """Kind → shape → the recipes by which it can be taught; students without any are left out."""
+    recipes: dict[str, dict[str, list[str]]] = {}
+    for candidate in candidates:
+        if candidate.recipes:
+            recipes.setdefault(candidate.kind, {})[candidate.shape] = candidate.recipes
+    return recipes
 
 
 def measure(plan: TaskPlan, budget: Budget, device: str) -> dict[str, dict[str, float]]:
-    """Costs of an untrained student in each form that can ship.
+    """Form → costs of an untrained student, for each form that can ship.
 
-    Size is what lies on disk. Latency is the median of single validation rows on this machine, on as many threads as torch takes.
+    Size is that on disk. Latency is the median over single validation rows on this machine, with as many threads as torch uses.
     """
-    asked: list[str] = [form for form in PRECISIONS if form in plan.recipe.export]
-    smallest = (asked or ["torch"])[0]
+    forms: list[str] = [form for form in PRECISIONS if form in plan.recipe.export]
+    smallest = (forms or ["torch"])[0]
     least = plan.student.parameters * (1 if smallest == "onnx_int8" else 4) / _MIB
     if least > budget.get("size_mib", least):
         return {smallest: {"size_mib": least}}
@@ -88,12 +88,12 @@ def measure(plan: TaskPlan, budget: Budget, device: str) -> dict[str, dict[str, 
 def shippable(
     plan: TaskPlan, student: TextModel, rows: Dataset, folder: Path, *, trained: bool, device: str = "cpu"
 ) -> dict[str, TextModel | Predictor]:
-    """A student in the forms that the recipe's `export` asks for; in torch, where none is asked for or torch cannot write one.
+    """Form → a student in it, for the recipe's `export`; only `torch` where that is empty or the student cannot be exported.
 
     Args:
-        rows: that exports are compared on.
-        folder: of the exports.
-        trained: leave out a form that does not answer as the student does, as a run would.
+        rows: on which exports are compared with the student.
+        folder: for the exports.
+        trained: leave out a form whose outputs differ from the student's, as a run does.
     """
     import torch
 
@@ -101,7 +101,7 @@ def shippable(
     if not precisions:
         return {"torch": student}
     try:
-        found = write_export(
+        exported = write_export(
             student, folder / "export", expected(student, rows, device=device), plan.task, precisions=list(precisions.values()),
             drop=trained, allow_loss=not trained,
         )  # fmt: skip
@@ -110,5 +110,5 @@ def shippable(
     return {
         form: Predictor(folder / "export", threads=torch.get_num_threads(), int8=precision == "int8")
         for form, precision in precisions.items()
-        if precision in found.kept
+        if precision in exported.kept
     }

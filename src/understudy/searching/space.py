@@ -1,4 +1,4 @@
-"""What a search chooses from: students and their sizes, recipes, and settings of training."""
+"""The space of a search: students and their sizes, recipes, and settings of training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT = Path(__file__).with_name("space.yaml")
 
 
 class Range(BaseModel):
-    """A number between two, drawn by its logarithm; of two whole numbers, a whole one."""
+    """A number from `low` to `high`, drawn uniformly in its logarithm; an integer if both are integers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -47,7 +47,7 @@ class Range(BaseModel):
 
 
 class Choice(BaseModel):
-    """One of several values; a single one is no choice."""
+    """One of several values, or the only one."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,7 +62,7 @@ class Choice(BaseModel):
 
 
 class StudentSpace(BaseModel):
-    """A kind of student, its settings, and settings of its training: each one value, or a list of alternatives."""
+    """A kind of student, its settings, and settings of its training: each a value, or a list of alternatives."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -89,16 +89,16 @@ class StudentSpace(BaseModel):
 
     @property
     def shapes(self) -> dict[str, StudentPart]:
-        """Every combination of the settings, by a name that says it."""
-        given = {
+        """Name → settings, for every combination; the name lists the settings that vary."""
+        alternatives = {
             name: value if isinstance(value, list) else [value] for name, value in (self.model_extra or {}).items()
         }
-        found = {}
-        for values in itertools.product(*given.values()):
-            settings = dict(zip(given, values, strict=True))
-            varied = ", ".join(f"{name} {value}" for name, value in settings.items() if len(given[name]) > 1)
-            found[varied or "as given"] = StudentPart(kind=self.kind, **settings)
-        return found
+        shapes = {}
+        for values in itertools.product(*alternatives.values()):
+            settings = dict(zip(alternatives, values, strict=True))
+            varied = ", ".join(f"{name} {value}" for name, value in settings.items() if len(alternatives[name]) > 1)
+            shapes[varied or "as given"] = StudentPart(kind=self.kind, **settings)
+        return shapes
 
 
 class Space(BaseModel):
@@ -119,7 +119,7 @@ class Space(BaseModel):
 
     @model_validator(mode="after")
     def _once(self) -> Self:
-        for what, names in (("students", [one.kind for one in self.students]), ("recipes", list(self.recipes))):
+        for what, names in (("students", [student.kind for student in self.students]), ("recipes", list(self.recipes))):
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ValueError(f"{what} has {twice} twice; give it once, with lists of alternatives")
@@ -129,33 +129,33 @@ class Space(BaseModel):
         return self
 
     def shape(self, kind: str, name: str) -> StudentPart:
-        """One student of the space."""
-        return next(one for one in self.students if one.kind == kind).shapes[name]
+        """A student of the space, by its kind and the name of its shape."""
+        return next(student for student in self.students if student.kind == kind).shapes[name]
 
     def draw(
-        self, trial: Trial, teachable: Mapping[str, Mapping[str, list[str]]], *, hot: Mapping[str, bool]
+        self, trial: Trial, teachable: Mapping[str, Mapping[str, list[str]]], *, have_temperature: Mapping[str, bool]
     ) -> dict[str, Any]:
-        """What one trial tries: `student`, `shape`, `recipe`, and `settings` of its training.
+        """The choices of a trial: `student`, `shape`, `recipe`, and `settings` of its training.
 
         Args:
-            teachable: kind → shape → recipes that can teach it, all within the budget.
-            hot: recipe → whether it has a temperature.
+            teachable: kind → shape → recipes by which it can be taught, all within the budget.
+            have_temperature: recipe → whether it has a temperature.
         """
         kind = trial.suggest_categorical("student", list(teachable))
         shape = trial.suggest_categorical(kind, list(teachable[kind]))
         recipes = teachable[kind][shape]
         recipe = trial.suggest_categorical(
             f"{kind} by {' or '.join(recipes)}", recipes
-        )  # a parameter's choices are fixed
-        train = next(one for one in self.students if one.kind == kind).train
+        )  # the choices of a parameter of a study must not change
+        train = next(student for student in self.students if student.kind == kind).train
         settings = {name: choice.draw(trial, f"{kind}.{name}") for name, choice in train.items()}
-        if self.temperature is not None and hot[recipe]:
+        if self.temperature is not None and have_temperature[recipe]:
             settings["temperature"] = self.temperature.draw(trial, "temperature")
         return {"student": kind, "shape": shape, "recipe": recipe, "settings": settings}
 
 
 def as_choice(value: Any) -> Any:
-    """`{low, high}` is a range; a list is alternatives; anything else is the only one.
+    """`{low, high}` is a range, a list holds alternatives, and anything else is a single value.
 
     >>> as_choice([5, 10])
     {'values': [5, 10]}
@@ -166,7 +166,7 @@ def as_choice(value: Any) -> Any:
 
 
 def load_space(path: str | Path | None) -> Space:
-    """The space in a YAML file; without one, the default.
+    """The space in a YAML file; the packaged one without a path.
 
     Raises:
         RecipeError: no such file, not YAML, or values that do not fit; all of them in one message.
@@ -184,15 +184,15 @@ def check_searchable(recipe: Recipe) -> None:
         RecipeError: several tasks or stages, plain text, or rows made by augmentation.
     """
     stage = recipe.stages[0]
-    for given, what in (
+    for present, feature in (
         (recipe.tasks is not None, "several tasks"),
         (len(recipe.stages) > 1, f"{len(recipe.stages)} stages"),
         (stage.masked_lm is not None, "a stage on plain text"),
         (stage.augment is not None, "augmentation"),
     ):
-        if given:
+        if present:
             raise RecipeError(
-                f"recipe {recipe.name} has {what}; a search supports recipes with one task and one stage, without augmentation"
+                f"recipe {recipe.name} has {feature}; a search supports recipes with one task and one stage, without augmentation"
             )
 
 
@@ -200,6 +200,6 @@ def temperatures(recipe: Recipe) -> list[str]:
     """Dotted keys of the temperatures in a recipe."""
     return [
         f"stages.0.objectives.{number}.temperature"
-        for number, one in enumerate(recipe.stages[0].objectives)
-        if "temperature" in one.settings
+        for number, objective in enumerate(recipe.stages[0].objectives)
+        if "temperature" in objective.settings
     ]

@@ -1,7 +1,7 @@
-"""A study of Optuna's that may be stopped, killed, gone on with, and shared by several processes and machines.
+"""An Optuna study that can be stopped or killed, resumed, and shared by several processes and machines.
 
-One objective: the validation metric of what ships. The budget is a constraint, which every student that is tried has met before; among
-students within it a cheaper one is no better, and latency, being measured, would make no two searches alike.
+It has one objective, the validation metric of the shipped form. The budget is a constraint, checked before a student is tried. Costs are
+not a second objective: within the budget a cheaper student is not better, and measured latency would make searches irreproducible.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
     from understudy.tasks import Metric
 
-HEARTBEAT_SECONDS, DEAD_AFTER_SECONDS = 10, 60  # a trial without a beat for so long was killed, and is tried again
-_RETRIES = 3  # of a trial that takes its process down
-_WARM_UP, _PEERS = 3, 3  # evaluations, and trials to compare with, before one may be stopped
+HEARTBEAT_SECONDS, DEAD_AFTER_SECONDS = 10, 60  # a trial without a heartbeat for so long was killed, and is tried again
+_RETRIES = 3  # of a trial whose process dies
+_WARM_UP, _PEERS = 3, 3  # evaluations of a trial, and trials to compare it with, before it may be stopped
 _DESCRIPTION = "understudy"
-_DESCRIBED_SECONDS = 30  # that another process may take from making the study to describing it
+_DESCRIBED_SECONDS = 30  # that another process may need from making the study to describing it
 
 
 def need_optuna() -> None:
-    """Refuse where the extra is not installed.
+    """Refuse to go on without Optuna.
 
     Raises:
-        ModelError: naming it.
+        ModelError: it is not installed; with the command that installs it.
     """
     from importlib.util import find_spec
 
@@ -44,7 +44,7 @@ def need_optuna() -> None:
 
 
 def open_storage(url: str) -> RDBStorage:
-    """Connect to a database, and make Optuna's tables where they are not there.
+    """Connect to a database, and make Optuna's tables if they do not exist.
 
     Raises:
         RunFolderError: it cannot be opened; the message shows no password.
@@ -69,9 +69,9 @@ def open_storage(url: str) -> RDBStorage:
         except Exception as error:
             if not re.search("exist|unique", str(error), re.IGNORECASE):
                 raise
-            time.sleep(2)  # two workers made the tables at once; those of the other are there now
+            time.sleep(2)  # another worker made the tables at the same time; they exist now
             return connect()
-    except Exception as error:  # of SQLAlchemy, of the driver, or of Optuna: all say that it cannot be used
+    except Exception as error:  # of SQLAlchemy, the driver or Optuna: whichever, it cannot be used
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise RunFolderError(
             f"--storage {without_password(url)}: cannot be opened: {reason}. Write it as sqlite:///file.db or "
@@ -80,7 +80,7 @@ def open_storage(url: str) -> RDBStorage:
 
 
 def without_password(url: str) -> str:
-    """A database's URL as it may be shown.
+    """The URL of a database, without its password.
 
     >>> without_password("postgresql://me:secret@host/db")
     'postgresql://me:***@host/db'
@@ -95,7 +95,7 @@ def without_password(url: str) -> str:
 
 
 def _with_driver(url: str) -> str:
-    """PostgreSQL by the driver that is installed: for a plain URL SQLAlchemy asks for psycopg2, and from 2.1 on for psycopg."""
+    """The URL of PostgreSQL with the driver that is installed; without one SQLAlchemy needs psycopg2, and from 2.1 on psycopg."""
     from importlib.util import find_spec
 
     scheme, separator, rest = url.partition("://")
@@ -104,18 +104,18 @@ def _with_driver(url: str) -> str:
 
 
 class SharedStudy:
-    """The trials of one search, wherever they are made.
+    """The trials of a search, of all its workers.
 
-    A trial counts unless it failed: those of killed processes fail, and come again with the same settings. Trials have places, 0, 1, …
-    among those that count; what is drawn for a place depends on the seed, the place and the trials before: one that was stopped
-    goes on as if it had not been.
+    A trial counts unless it failed: trials of killed processes fail, and are repeated with the same settings. Those that count have places
+    0, 1, …; what is drawn for a place depends on the seed, the place and the trials before it, so that a search that was stopped is
+    resumed as if it had not been.
 
     Args:
         storage: see `open_storage`.
         name: of the study in it.
-        seed: of what is drawn.
-        worker: who makes the trials here; those that it left running were killed.
-        metric: whose values trials have.
+        seed: for drawing.
+        worker: the name of this process; trials of this name that are still running at the start were killed.
+        metric: of which the values of trials are.
     """
 
     def __init__(self, storage: RDBStorage, name: str, *, seed: int, worker: str, metric: Metric) -> None:
@@ -128,10 +128,10 @@ class SharedStudy:
         return self._study
 
     def open(self) -> dict[str, Any] | None:
-        """Join the study, if it is there; returns what its maker said of it.
+        """Join the study; returns its description, or None if it does not exist.
 
         Raises:
-            RunFolderError: it was never described: its maker was killed in that moment.
+            RunFolderError: it has no description: its process was killed before writing it.
         """
         import optuna
 
@@ -147,59 +147,59 @@ class SharedStudy:
         raise RunFolderError(f"study {self.name}: incomplete; delete it from its database")
 
     def make(self, described: dict[str, Any]) -> dict[str, Any]:
-        """Make the study, unless another process just did; returns the description that counts for all."""
+        """Make the study, unless another process just did; returns its description, the same for all workers."""
         import optuna
 
         try:
             with _quietly():
-                made = optuna.create_study(
+                study = optuna.create_study(
                     study_name=self.name, storage=self.storage,
                     direction="maximize" if self.metric.better == "higher" else "minimize",
                 )  # fmt: skip
-                made.set_user_attr(_DESCRIPTION, described)
+                study.set_user_attr(_DESCRIPTION, described)
         except optuna.exceptions.DuplicatedStudyError:
             pass
-        found = self.open()
-        assert found is not None
-        return found
+        description = self.open()
+        assert description is not None
+        return description
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """Those that count, in their order."""
+        """The trials that count, in their order."""
         from optuna.trial import TrialState
 
-        return [one for one in self.study.get_trials(deepcopy=False) if one.state != TrialState.FAIL]
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
 
     def count(self, *states: str) -> int:
         """How many trials are in one of the states, as in `count("RUNNING", "WAITING")`."""
-        return sum(one.state.name in states for one in self.trials)
+        return sum(trial.state.name in states for trial in self.trials)
 
     @property
     def best(self) -> float | None:
         """The best value so far."""
-        done = [one.value for one in self.trials if one.state.name == "COMPLETE" and one.value is not None]
+        done = [trial.value for trial in self.trials if trial.state.name == "COMPLETE" and trial.value is not None]
         return max(done, key=self.metric.signed, default=None)
 
     def recover(self) -> None:
-        """Have the trials that this worker left running tried again."""
+        """Repeat the trials that this worker left running."""
         for trial in self.trials:
             if trial.state.name == "RUNNING" and trial.user_attrs.get("worker") == self.worker:
                 self.study.tell(trial.number, state=_failed())
                 self._again(trial.number)
 
     def revive(self) -> None:
-        """Have the trials of other workers that were killed tried again."""
+        """Repeat the trials of other workers that were killed."""
         import optuna
 
         with _quietly():
             optuna.storages.fail_stale_trials(self.study)
 
-    def run_one(self, total: int, work: Callable[[Trial], float]) -> None:
-        """Make one trial, unless others have made `total` in the meantime. One that is interrupted will be tried again."""
+    def run_trial(self, total: int, work: Callable[[Trial], float]) -> None:
+        """Make a trial, unless there are `total` by now. An interrupted trial will be repeated."""
         started: list[int] = []
 
         def objective(trial: Trial) -> float:
-            place = sum(one.number < trial.number for one in self.trials)
+            place = sum(counted.number < trial.number for counted in self.trials)
             if place >= total:
                 raise _Surplus
             started.append(trial.number)
@@ -218,25 +218,27 @@ class SharedStudy:
             raise
 
     def report(self, trial: Trial, value: float, step: int) -> None:
-        """Tell how good a trial is after `step` evaluations.
+        """Record the validation metric of a trial after `step` evaluations.
 
         Raises:
-            TrialPruned: it is not worth its training; see `unpromising`.
+            TrialPruned: its training should stop; see `unpromising`.
         """
         import optuna
 
-        if (
-            step not in self._trial(trial.number).intermediate_values
-        ):  # one that was killed comes again with what it had said
+        if step not in self._trial(trial.number).intermediate_values:  # a repeated trial keeps its values from before
             trial.report(value, step)
         if unpromising(
-            self._trial(trial.number), (one for one in self.trials if one.state.name == "COMPLETE"), self.metric
+            self._trial(trial.number),
+            (finished for finished in self.trials if finished.state.name == "COMPLETE"),
+            self.metric,
         ):
             raise optuna.TrialPruned("below the median of trials with students of this kind and at most this size")
 
     def _taken_over(self, number: int) -> bool:
-        """Whether other workers took this trial for dead (a laptop that slept), and try it again."""
-        return any(number in one.system_attrs.get("retry_history", ()) for one in self.study.get_trials(deepcopy=False))
+        """Whether other workers took this trial for killed (its machine was suspended, say), and repeat it."""
+        return any(
+            number in trial.system_attrs.get("retry_history", ()) for trial in self.study.get_trials(deepcopy=False)
+        )
 
     def _again(self, number: int) -> None:
         import optuna
@@ -247,7 +249,7 @@ class SharedStudy:
             )
 
     def _trial(self, number: int) -> FrozenTrial:
-        return next(one for one in self.study.get_trials() if one.number == number)
+        return next(trial for trial in self.study.get_trials() if trial.number == number)
 
     def _sampler(self, place: int) -> Any:
         import numpy as np
@@ -258,7 +260,7 @@ class SharedStudy:
 
 
 class _Surplus(Exception):
-    """A trial too many: two workers began the last one at once."""
+    """A trial beyond the total: two workers started the last one at the same time."""
 
 
 def _failed() -> Any:
@@ -268,32 +270,32 @@ def _failed() -> Any:
 
 
 def unpromising(trial: FrozenTrial, others: Iterable[FrozenTrial], metric: Metric) -> bool:
-    """Whether a trial is worse, at the same part of its training, than the median of those with the same kind of student, no larger.
+    """Whether a trial is worse, at the same step of its training, than the median of trials with the same kind of student, no larger.
 
-    Larger ones are no measure: a small student that is worse than a large one may still be the best of its size. Nor is latency, which
-    would not be the same in another search.
+    Larger students are not compared: a small student that is worse than a large one may still be the best of its size. Latency is not
+    compared, because it would differ in another search.
     """
     step = max(trial.intermediate_values, default=0)
     if step < _WARM_UP:
         return False
 
-    def best(one: FrozenTrial) -> float:
-        return max(metric.signed(value) for at, value in one.intermediate_values.items() if at <= step)
+    def best(trial: FrozenTrial) -> float:
+        return max(metric.signed(value) for at, value in trial.intermediate_values.items() if at <= step)
 
     kind, parameters = trial.user_attrs["kind"], trial.user_attrs["parameters"]
     peers = [
-        best(one)
-        for one in others
-        if one.user_attrs["kind"] == kind
-        and one.user_attrs["parameters"] <= parameters
-        and step in one.intermediate_values
+        best(peer)
+        for peer in others
+        if peer.user_attrs["kind"] == kind
+        and peer.user_attrs["parameters"] <= parameters
+        and step in peer.intermediate_values
     ]
     return len(peers) >= _PEERS and best(trial) < statistics.median(peers)
 
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without Optuna's remarks that heartbeats are an experiment."""
+    """Suppress Optuna's warnings that heartbeats are experimental."""
     import optuna
 
     with warnings.catch_warnings():

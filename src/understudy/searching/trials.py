@@ -1,4 +1,4 @@
-"""The trials of one process: draw, train, export, measure; and the run of the best."""
+"""The trials of a process: draw, train, export, measure."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrialRunner:
-    """The trials of this process.
+    """Makes the trials of this process.
 
     Args:
-        candidates: within the budget.
+        candidates: those within the budget.
     """
 
     context: SearchContext
@@ -49,7 +49,7 @@ class TrialRunner:
     say: Say
 
     def all(self, total: int, seconds: float | None, *, wait: bool) -> None:
-        """Make trials until the study has `total`, or the time is over; then wait for those of other workers.
+        """Make trials until the study has `total`, or `seconds` have passed; then wait for those of other workers.
 
         The bar on stderr counts the trials of all workers.
         """
@@ -66,7 +66,7 @@ class TrialRunner:
                     "" if self.study.best is None else f"best {self.context.metric} {self.study.best:.4f}"
                 )
                 if self.study.count("WAITING") or len(self.study.trials) < total:
-                    self.study.run_one(total, self._try)
+                    self.study.run_trial(total, self._try)
                     continue
                 if not wait or not self.study.count("RUNNING"):
                     break
@@ -77,18 +77,20 @@ class TrialRunner:
         self.say(f"{self.study.count('COMPLETE', 'PRUNED')} of {total} trials are done")
 
     def _try(self, trial: Trial) -> float:
-        """One trial: draw, train, export; the validation metric of what would ship."""
+        """A trial: draw, train, export; returns the validation metric of the form that would ship."""
         from optuna import TrialPruned
 
         context, started = self.context, time.perf_counter()
-        tried = context.used(context.space.draw(trial, teachable(self.candidates), hot=context.hot))
-        one = self._candidate(tried)
+        tried = context.used(
+            context.space.draw(trial, teachable(self.candidates), have_temperature=context.have_temperature)
+        )
+        candidate = self._candidate(tried)
         trial.set_user_attr("tried", tried)
-        trial.set_user_attr("kind", one.kind)
-        trial.set_user_attr("parameters", one.parameters)
-        trial.set_user_attr("costs", one.forms[one.within(context.budget)[0]])
+        trial.set_user_attr("kind", candidate.kind)
+        trial.set_user_attr("parameters", candidate.parameters)
+        trial.set_user_attr("costs", candidate.forms[candidate.within(context.budget)[0]])
         try:
-            value, form = self._value(trial, context.plan(tried), one)
+            value, form = self._value(trial, context.plan(tried), candidate)
         except TrainingError as error:
             self._stopped(trial, "broken", str(error))
             raise TrialPruned(str(error)) from error
@@ -102,58 +104,62 @@ class TrialRunner:
             self._stopped(trial, "over budget", why)
             raise TrialPruned(why)
         trial.set_user_attr("form", form)
-        trial.set_user_attr("costs", one.forms[form])
-        costs = f"{FORMS[form]}: {shown(one.forms[form])}"
+        trial.set_user_attr("costs", candidate.forms[form])
+        costs = f"{FORMS[form]}: {shown(candidate.forms[form])}"
         self.say(f"Trial {trial.number}: {self.label(trial)}: {context.metric} {value:.4f}, {costs}")
         return value
 
-    def _value(self, trial: Trial, plan: Plan, one: Candidate) -> tuple[float, str | None]:
-        """Train the student of a trial; the metric of the form that ships, and which one that is."""
-        context, (stage,), own = self.context, plan.stages, plan.first
+    def _value(self, trial: Trial, plan: Plan, candidate: Candidate) -> tuple[float, str | None]:
+        """Train the student of a trial; returns the validation metric of the form that would ship, and the name of that form."""
+        context, (stage,), task_plan = self.context, plan.stages, plan.first
         (part,) = stage.parts.values()
         key = hashlib.sha256(plan.recipe.dump().encode()).hexdigest()[:16]
-        folder = self.run.checkpoints / key  # a trial that was killed goes on where it was
+        folder = self.run.checkpoints / key  # a repeated trial is resumed from its last checkpoint
         write = self.run.writer(f"trial {trial.number}", stage.stage.name)
-        every = max(stage.length.updates // stage.stage.train.evaluations, 1)
+        interval = max(stage.length.updates // stage.stage.train.evaluations, 1)
 
         def noted(line: dict[str, Any]) -> None:
             write(line)
             if "validation" in line:
-                self.study.report(trial, line["validation"][context.metric], line["step"] // every)
+                self.study.report(trial, line["validation"][context.metric], line["step"] // interval)
 
-        students = copies({ALONE: own.student})
+        students = copies({ALONE: task_plan.student})
         kept = {ALONE: self.store.logits(part.rows)} if part.keeps_logits else {}
         train_stage(
-            stage, {ALONE: own.at(stage.stage)}, students, kept, folder, f"trial {trial.number}", context.device, write=noted
+            stage, {ALONE: task_plan.at(stage.stage)}, students, kept, folder, f"trial {trial.number}", context.device, write=noted
         )  # fmt: skip
-        validation = labelled(own.rows.validation)
+        validation = labelled(task_plan.rows.validation)
         with tempfile.TemporaryDirectory() as exports:
             students[ALONE].save(Path(exports) / "student")
-            student = TextModel.load(Path(exports) / "student")  # in bf16, training leaves its casts in the model
-            ships = shippable(own, student, validation, Path(exports), trained=True, device=context.device)
-            form = next((form for form in one.within(context.budget) if form in ships), None)
+            student = TextModel.load(Path(exports) / "student")  # after training in bf16 the model still casts
+            ships = shippable(task_plan, student, validation, Path(exports), trained=True, device=context.device)
+            form = next((form for form in candidate.within(context.budget) if form in ships), None)
             logits = answers_of(ships[form] if form else student, validation, context.device)
         shutil.rmtree(folder, ignore_errors=True)
-        return own.task.measure(logits, np.asarray(validation["label"]))[context.metric], form
+        return task_plan.task.measure(logits, np.asarray(validation["label"]))[context.metric], form
 
     def _stopped(self, trial: Trial, state: str, why: str) -> None:
         trial.set_user_attr("ended", state)
         self.say(f"Trial {trial.number}: {self.label(trial)}: {state}: {why}")
 
     def _candidate(self, tried: Mapping[str, Any]) -> Candidate:
-        return next(one for one in self.candidates if (one.kind, one.shape) == (tried["student"], tried["shape"]))
+        return next(
+            candidate
+            for candidate in self.candidates
+            if (candidate.kind, candidate.shape) == (tried["student"], tried["shape"])
+        )
 
     def label(self, trial: Trial | FrozenTrial) -> str:
-        """What a trial tries, in words."""
+        """The choices of a trial, in words."""
         return ", ".join(words_of(trial.user_attrs["tried"]))
 
     def best(self) -> FrozenTrial:
-        """The trial with the best validation metric; of equal ones the cheapest.
+        """The trial with the best validation metric; among equal ones the cheapest.
 
         Raises:
-            UnderstudyError: none came to its end within the budget.
+            UnderstudyError: no trial was completed within the budget.
         """
-        done = [one for one in self.study.trials if one.state.name == "COMPLETE"]
+        done = [trial for trial in self.study.trials if trial.state.name == "COMPLETE"]
         if not done:
             raise UnderstudyError(
                 f"none of {len(self.study.trials)} trials finished within the budget; try more with --resume and a higher "
@@ -162,5 +168,9 @@ class TrialRunner:
         signed = self.study.metric.signed
         return max(
             done,
-            key=lambda one: (signed(one.value), *(-cost for cost in one.user_attrs["costs"].values()), -one.number),
+            key=lambda trial: (
+                signed(trial.value),
+                *(-cost for cost in trial.user_attrs["costs"].values()),
+                -trial.number,
+            ),
         )

@@ -1,1 +1,1 @@
-"""Training: the Trainer, and the one function that runs it."""
+"""Training: lessons, the Trainer, and `train`, which runs it."""

@@ -1,4 +1,4 @@
-"""How long a training is, in updates."""
+"""The length of a training, in updates."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PATIENCE = 4  # evaluations, where a training goes on after its epochs
 
 @dataclass(frozen=True)
 class Length:
-    """How long a training is.
+    """The length of a training.
 
     Args:
-        updates: made at most.
-        patience: evaluations without a better one before it stops; None never stops it.
-        by_epochs: whether its epochs end it, and not a number of updates.
+        updates: the most that are made.
+        patience: evaluations without improvement after which it stops; None: it does not stop early.
+        by_epochs: whether the number of epochs determines the length, and not a number of updates.
     """
 
     updates: int
@@ -36,7 +36,10 @@ class Length:
 
 
 def length(rows: Sequence[int], settings: TrainSettings) -> Length:
-    """How long a training is on so many rows of each task; the least number of updates is for each of them.
+    """The length of a training.
+
+    Args:
+        rows: number of rows of each task; the least number of updates is multiplied by the number of tasks.
 
     >>> length([100], TrainSettings(epochs=2, batch_size=32))
     Length(updates=8, patience=None, by_epochs=True)
@@ -44,7 +47,7 @@ def length(rows: Sequence[int], settings: TrainSettings) -> Length:
     10
     """
     assert settings.epochs, "settings must be resolved"
-    in_epochs = math.ceil(sum(updates_in_epoch(one, settings) for one in rows) * settings.epochs)
+    in_epochs = math.ceil(sum(updates_in_epoch(count, settings) for count in rows) * settings.epochs)
     least = least_updates(settings) * len(rows)
     updates = settings.max_steps or max(in_epochs, least)
     patience = settings.patience or (PATIENCE if updates <= least else None)
@@ -58,18 +61,18 @@ def updates_in_epoch(rows: int, settings: TrainSettings) -> int:
 
 
 def shared_out(total: int, weights: Sequence[float]) -> list[int]:
-    """So many updates shared out among tasks in proportion to their weights: at least one each, rounded by the largest remainders.
+    """`total` updates shared out among tasks in proportion to their weights: at least one each, by the largest remainders.
 
     >>> shared_out(20, [1.0, 8.0]), shared_out(10, [1.0, 1.0, 1.0])
     ([2, 18], [4, 3, 3])
     """
     exact = [total * weight / sum(weights) for weight in weights]
-    found = [max(math.floor(one), 1) for one in exact]
-    while (left := total - sum(found)) != 0:
+    shares = [max(math.floor(share), 1) for share in exact]
+    while (left := total - sum(shares)) != 0:
         step = 1 if left > 0 else -1
-        able = [place for place in range(len(found)) if step > 0 or found[place] > 1]
-        found[max(able, key=lambda place: step * (exact[place] - found[place]))] += step
-    return found
+        able = [place for place in range(len(shares)) if step > 0 or shares[place] > 1]
+        shares[max(able, key=lambda place: step * (exact[place] - shares[place]))] += step
+    return shares
 
 
 def least_updates(settings: TrainSettings) -> int:

@@ -1,4 +1,4 @@
-"""What a task asks of a training, and the training of several that share one encoder: the module, its batches, its trainer."""
+"""The lesson of a task, and the training of several lessons with a shared encoder: the module, its batches, its trainer."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from understudy.training.mixup import Mixup
 from understudy.training.terms import Weighted
 from understudy.training.trainer import DistillationTrainer
 
-MEAN = "mean"  # of the tasks' own metrics on validation rows: what selects
+MEAN = "mean"  # of the tasks' metrics on validation rows: selects the weights
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What one task asks of one training.
+    """What a model learns about one task in one training.
 
     Args:
-        model: the student; those of several lessons hold one encoder.
-        examples: what is learned from.
-        validation: what selects.
-        objectives: (weight, objective) pairs, of this training alone.
-        metric: that counts.
-        metric_name: what the progress bar calls it; None: as the settings do.
-        teacher: a live one.
-        mixup: what is learned from blended rows besides.
-        share: updates in an epoch, where there are other lessons.
+        model: the student; the models of several lessons share an encoder.
+        examples: for training.
+        validation: examples that select the weights.
+        objectives: (weight, objective) pairs, used by this training alone.
+        metric: that selects the weights.
+        metric_name: its name in the progress bar; None: as in the settings.
+        teacher: a live teacher, which is run during training.
+        mixup: objectives on blended rows.
+        share: updates in an epoch, if there are other lessons.
     """
 
     task: Task | MaskedLMScores
@@ -53,21 +53,21 @@ class Lesson:
 
     @property
     def trains_head(self) -> bool:
-        """Whether any objective does; else its answers say nothing of the weights."""
+        """Whether any objective trains the head; else its predictions do not depend on the training."""
         return any(objective.student_needs.logits for weight, objective in self.objectives if weight)
 
-    def measure(self, found: Any) -> dict[str, float]:
-        """Every metric, of what the Trainer has of validation rows."""
-        return self.task.measure(found.predictions, found.label_ids)
+    def measure(self, evaluated: Any) -> dict[str, float]:
+        """Metric → value, from the `EvalPrediction` of the Trainer on the validation rows."""
+        return self.task.measure(evaluated.predictions, evaluated.label_ids)
 
 
 class JoinedModel(nn.Module):
-    """Several classifiers (or regressors) of one family that hold the same encoder; it trains as one.
+    """Several classifiers (or regressors) of one family with a shared encoder, as one module for training.
 
-    The encoder's weights are in it once, then each head's, so that checkpoints, optimizer and processes meet no weight twice.
+    It registers the encoder once, then each head, so that checkpoints, optimizer and processes get every weight once.
 
     Args:
-        models: task → its model; all hold the first one's `base_model`.
+        models: task → its model; all have the first one's `base_model`.
 
     Raises:
         ModelError: a model whose weights are not all in the shared encoder or in its head.
@@ -75,20 +75,20 @@ class JoinedModel(nn.Module):
 
     def __init__(self, models: Mapping[str, PreTrainedModel]) -> None:
         super().__init__()
-        self.models = dict(models)  # a plain dictionary: registered, each would bring the encoder along again
+        self.models = dict(models)  # a plain dictionary: registered modules would add the encoder once more each
         self.encoder = next(iter(models.values())).base_model
         self.heads = nn.ModuleList(
             nn.ModuleDict({name: part for name, part in model.named_children() if part is not self.encoder})
             for model in models.values()
         )
-        own = {id(weight) for weight in self.parameters()}
+        weights = {id(weight) for weight in self.parameters()}
         for task, model in models.items():
-            if model.base_model is not self.encoder or not own >= {id(weight) for weight in model.parameters()}:
+            if model.base_model is not self.encoder or not weights >= {id(weight) for weight in model.parameters()}:
                 raise ModelError(f"task {task}: its model does not consist of the shared encoder and a head")
 
     @property
     def base_model(self) -> nn.Module:
-        """The encoder, as every model of `transformers` calls it."""
+        """The encoder, under the name that models of `transformers` use."""
         return self.encoder
 
     def forward(self, task: str, **inputs: Tensor) -> Any:
@@ -96,7 +96,7 @@ class JoinedModel(nn.Module):
         return self.models[task](**inputs)
 
     def train(self, mode: bool = True) -> JoinedModel:
-        """Into training or evaluation mode, the tasks' models too: some families ask themselves, not only their layers."""
+        """Set training or evaluation mode, also of the tasks' models: some families read their own flag, not only that of layers."""
         super().train(mode)
         for model in self.models.values():
             model.training = mode
@@ -104,22 +104,22 @@ class JoinedModel(nn.Module):
 
 
 def joined(models: Mapping[str, PreTrainedModel]) -> Any:
-    """Models as one that trains: the only one itself, or several around their encoder."""
+    """The models as one module for training: the only model itself, or a `JoinedModel` of several."""
     return JoinedModel(models) if len(models) > 1 else next(iter(models.values()))
 
 
 class MixedBatches(Sampler[tuple[str, list[int]]]):
-    """Batches of one task each, as (task, row numbers), the tasks mixed: each epoch its own order, fixed by seed and epoch alone.
+    """Batches of one task each, as (task, row numbers), in an order of tasks that depends on seed and epoch alone.
 
-    An epoch has as many updates of each task as `shares` says, however many rows the task has: a control, which learns from fewer rows than
-    its student, has the same tasks in the same order. A task goes through its rows in passes of its own, in length buckets, and goes on in
-    the next epoch where the last one stopped. All batches of an update, of accumulation and of all processes, are of one task. With one
-    task, and a share that shows each row once, the rows come as `LengthBuckets` gives them.
+    An epoch has `shares[task]` updates of each task, independent of the number of its rows: so a control that learns from fewer rows than
+    the student has the same tasks in the same order. The rows of a task come in passes, in length buckets; an epoch continues the pass
+    where the previous epoch stopped. All batches of an update, accumulated and of all processes, are of one task. With one task, and a
+    share that shows each row once, the rows come in the order of `LengthBuckets`.
 
     Args:
-        rows: task → its rows.
+        rows: task → its examples.
         batch_size: rows of an update.
-        pieces: batches of an update: those accumulated, times the processes.
+        pieces: batches of an update: accumulated batches times processes.
         shares: task → its updates in an epoch.
     """
 
@@ -129,10 +129,14 @@ class MixedBatches(Sampler[tuple[str, list[int]]]):
     ) -> None:  # fmt: skip
         self.batch_size, self.pieces, self.seed, self.epoch = batch_size, pieces, seed, 0
         self.passes = {
-            task: LengthBuckets(own.lengths, batch_size, seed=seed, weights=own.sampling_weights, bucketed=bucketed)
-            for task, own in rows.items()
+            task: LengthBuckets(
+                examples.lengths, batch_size, seed=seed, weights=examples.sampling_weights, bucketed=bucketed
+            )
+            for task, examples in rows.items()
         }
-        self.whole = {task: math.ceil(len(own) / batch_size) for task, own in rows.items()}  # updates of a pass
+        self.whole = {
+            task: math.ceil(len(examples) / batch_size) for task, examples in rows.items()
+        }  # updates of a pass
         self.updates = {task: shares[task] for task in rows}  # of an epoch
 
     def set_epoch(self, epoch: int) -> None:
@@ -148,13 +152,13 @@ class MixedBatches(Sampler[tuple[str, list[int]]]):
         for place in np.random.default_rng([self.seed, self.epoch]).permutation(order):
             task = tasks[place]
             chosen = next(streams[task])
-            # A short last one is filled up until it can be cut into equal pieces.
+            # A short last update is filled up until it can be split into equal pieces.
             chosen = np.resize(chosen, math.ceil(len(chosen) / self.pieces) * self.pieces)
             for piece in np.split(chosen, self.pieces):
                 yield task, piece.tolist()
 
     def _of(self, task: str) -> Iterator[np.ndarray]:
-        """The rows of each of a task's updates in this epoch."""
+        """The row numbers of each of a task's updates in this epoch."""
         first = self.epoch * self.updates[task]
         number, order = -1, np.zeros(0, dtype=np.int64)
         for update in range(first, first + self.updates[task]):
@@ -167,7 +171,7 @@ class MixedBatches(Sampler[tuple[str, list[int]]]):
 
 
 class _Batches(Dataset):
-    """What the sampler's (task, row numbers) stand for."""
+    """The examples of all tasks, read by the (task, row numbers) of `MixedBatches`."""
 
     def __init__(self, rows: Mapping[str, Examples]) -> None:
         self.rows = rows
@@ -181,7 +185,7 @@ class _Batches(Dataset):
 
 
 class _OneTask(Dataset):
-    """The rows of one task, each with its name."""
+    """The examples of one task; each batch names the task."""
 
     def __init__(self, task: str, rows: Examples) -> None:
         self.task, self.rows, self.lengths = task, rows, rows.lengths
@@ -194,14 +198,14 @@ class _OneTask(Dataset):
 
 
 class LessonsTrainer(DistillationTrainer):
-    """A `DistillationTrainer` whose every update is about one task, under the objectives of that task.
+    """A `DistillationTrainer` in which each update is of one task, with the objectives of that task.
 
-    Validation measures each task; the mean of their metrics is what selects and stops.
+    Validation measures each task; the mean of their metrics selects the weights and stops the training.
 
     Args:
-        model: the tasks' models around one encoder.
-        args: as for `Trainer`; a batch comes whole from the sampler, so that its batch size is 1.
-        lessons: task → what it asks.
+        model: the tasks' models with their shared encoder.
+        args: as for `Trainer`; the sampler gives whole batches, so that its batch size is 1.
+        lessons: task → its lesson.
         batch_size: rows of an update.
         kwargs: as for `DistillationTrainer`.
     """
@@ -210,9 +214,9 @@ class LessonsTrainer(DistillationTrainer):
         self, model: JoinedModel, args: Any, *, lessons: Mapping[str, Lesson], batch_size: int, **kwargs: Any
     ) -> None:
         self.lessons, self.update_rows = lessons, batch_size
-        self.validation_rows = {task: _OneTask(task, own.validation) for task, own in lessons.items()}
+        self.validation_rows = {task: _OneTask(task, lesson.validation) for task, lesson in lessons.items()}
         together: Any = model
-        rows = _Batches({task: own.examples for task, own in lessons.items()})
+        rows = _Batches({task: lesson.examples for task, lesson in lessons.items()})
         super().__init__(together, args, train_dataset=rows, eval_dataset=self.validation_rows, **kwargs)
 
     def _labels(self, task: str) -> np.ndarray:
@@ -221,25 +225,25 @@ class LessonsTrainer(DistillationTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> MixedBatches:
         pieces = self.args.gradient_accumulation_steps * self.args.world_size * max(self.args.n_gpu, 1)
         return MixedBatches(
-            {task: own.examples for task, own in self.lessons.items()}, self.update_rows,
-            shares={task: own.share for task, own in self.lessons.items()}, pieces=pieces, seed=self.args.seed,
+            {task: lesson.examples for task, lesson in self.lessons.items()}, self.update_rows,
+            shares={task: lesson.share for task, lesson in self.lessons.items()}, pieces=pieces, seed=self.args.seed,
             bucketed=self.args.train_sampling_strategy == "group_by_length",
         )  # fmt: skip
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The metrics of every task on its validation rows, as `eval_TASK/METRIC`, and `eval_mean` of those that count.
+        """The metrics of every task on its validation rows, as `eval_TASK/METRIC`, and the mean of those that select as `eval_mean`.
 
-        In the mean a metric of which less is better counts as its negative.
+        A metric of which lower is better enters the mean with a negative sign.
         """
-        found: dict[str, float] = {}
-        counts = []
+        metrics: dict[str, float] = {}
+        selecting = []
         for task, rows in self.validation_rows.items():
             lesson = self.lessons[task]
             self.compute_metrics = lesson.measure
-            measured: Any = self.evaluation_loop(self.get_eval_dataloader(rows), "Evaluation", False).metrics
-            found |= {f"eval_{task}/{name.removeprefix('eval_')}": value for name, value in measured.items()}
-            counts.append(lesson.task.metric(lesson.metric).signed(found[f"eval_{task}/{lesson.metric}"]))
-        found[f"eval_{MEAN}"] = float(np.mean(counts))
-        self.log(dict(found))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-        return found
+            task_metrics: Any = self.evaluation_loop(self.get_eval_dataloader(rows), "Evaluation", False).metrics
+            metrics |= {f"eval_{task}/{name.removeprefix('eval_')}": value for name, value in task_metrics.items()}
+            selecting.append(lesson.task.metric(lesson.metric).signed(metrics[f"eval_{task}/{lesson.metric}"]))
+        metrics[f"eval_{MEAN}"] = float(np.mean(selecting))
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics

@@ -1,4 +1,4 @@
-"""A masked-language head on a student's encoder, and what is measured under it."""
+"""A masked-language head on a student's encoder, and its metrics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METRIC = "masked_accuracy"
 
 
 class MaskedLMScores:
-    """The task of a masked language model, as far as a training needs it: metrics of the sums that `token_scores` gives for each row."""
+    """The task of a masked language model, as far as a training needs it; metrics are computed from the sums of `token_scores`."""
 
     metric = staticmethod(metric_named)
 
@@ -34,7 +34,7 @@ class MaskedLMScores:
         return token_scores(outputs, labels)
 
     def measure(self, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Share of the hidden tokens that come first, and exp of their mean −log probability."""
+        """Fraction of masked tokens that have the highest logit, and perplexity: exp of their mean −log probability (nats)."""
         loss, right, count = scores.sum(axis=0).tolist()
         return {METRIC: right / max(count, 1.0), "perplexity": math.exp(min(loss / max(count, 1.0), 700.0))}
 
@@ -42,10 +42,12 @@ class MaskedLMScores:
 def token_scores(
     logits: Float[Tensor, "rows positions tokens"], labels: Int[Tensor, "rows positions"]
 ) -> Float[Tensor, "rows 3"]:
-    """Of each row: the sum of −log probability (nats) of its labels, how many came first, how many there are; -100 counts nowhere.
+    """For each row: the sum of −log probability (nats) of its labels, how many have the highest logit, how many there are.
+
+    Positions with the label -100 are not counted.
 
     >>> logits = torch.tensor([[[0.0, 0.0], [9.0, 0.0]]])
-    >>> [round(one, 2) for one in token_scores(logits, torch.tensor([[-100, 0]]))[0].tolist()]
+    >>> [round(score, 2) for score in token_scores(logits, torch.tensor([[-100, 0]]))[0].tolist()]
     [0.0, 1.0, 1.0]
     """
     counted = labels != -100
@@ -55,9 +57,9 @@ def token_scores(
 
 
 def with_head(student: TextModel, seed: int, teacher: TextModel | None = None) -> TextModel:
-    """The student's own encoder under a masked-language head: what trains the one trains the other.
+    """A masked language model with the student's own encoder: training it trains the student.
 
-    The head starts from the teacher's where the shapes agree, its output is tied to the word embeddings.
+    The weights of the head are copied from the teacher's where shapes agree; its output is tied to the word embeddings.
 
     Raises:
         ModelError: the student has no encoder, or its family no masked-language head.
@@ -78,12 +80,12 @@ def with_head(student: TextModel, seed: int, teacher: TextModel | None = None) -
     except ValueError as error:
         raise ModelError(f"{config.model_type}: `transformers` has no masked-language head for this family") from error
     if teacher is not None:
-        own, given, base = model.state_dict(), teacher.model.state_dict(), f"{model.base_model_prefix}."
+        weights, teacher_weights, base = model.state_dict(), teacher.model.state_dict(), f"{model.base_model_prefix}."
         model.load_state_dict(
             {
                 name: weight
-                for name, weight in given.items()
-                if not name.startswith(base) and name in own and own[name].shape == weight.shape
+                for name, weight in teacher_weights.items()
+                if not name.startswith(base) and name in weights and weights[name].shape == weight.shape
             },
             strict=False,
         )

@@ -1,4 +1,4 @@
-"""Mixup: two rows at once, blended in their word embeddings, for teacher and student alike."""
+"""Mixup: pairs of rows, blended in their word embeddings, for teacher and student alike."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mixup:
-    """What a training learns from blended rows, beside what it learns from the rows as they are.
+    """Objectives on blended rows, beside those on the rows themselves.
 
     Args:
-        alpha: shares are drawn from Beta(alpha, alpha), one for a batch: small values leave most rows nearly as they are.
+        alpha: shares are drawn from Beta(alpha, alpha), one for each batch; with a small alpha most are near 0 or 1.
         objectives: (weight, objective) pairs.
 
     Source: Liang et al. 2021, arXiv:2011.00593, section 3.
@@ -30,19 +30,19 @@ class Mixup:
     objectives: Sequence[tuple[float, Objective]]
 
     def draw(self, rows: int) -> tuple[float, Tensor]:
-        """The share of the row itself, and which other row each is blended with."""
+        """The share of the row itself, and for each row the number of the row that it is blended with, (rows,)."""
         share = torch.distributions.Beta(self.alpha, self.alpha).sample().item()
         return share, torch.randperm(rows)
 
 
 def blended(model: PreTrainedModel, inputs: Mapping[str, Tensor], share: float, order: Tensor) -> dict[str, Tensor]:
-    """A batch whose word embeddings are share · own + (1 − share) · other; a position counts where either row has a token.
+    """A batch whose word embeddings are share · row + (1 − share) · other row; a position counts where either row has a token.
 
-    Token types are the row's own: the paper does not say.
+    Token types are those of the row itself: the paper does not define them.
     """
     embeddings = model.get_input_embeddings()(inputs["input_ids"])
     order = order.to(embeddings.device)
-    found = {name: value for name, value in inputs.items() if name != "input_ids"}
+    blend = {name: value for name, value in inputs.items() if name != "input_ids"}
     mask = inputs["attention_mask"]
-    found["attention_mask"] = torch.maximum(mask, mask[order])
-    return found | {"inputs_embeds": share * embeddings + (1 - share) * embeddings[order]}
+    blend["attention_mask"] = torch.maximum(mask, mask[order])
+    return blend | {"inputs_embeds": share * embeddings + (1 - share) * embeddings[order]}

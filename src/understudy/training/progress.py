@@ -1,4 +1,4 @@
-"""What a training shows while it runs, writes down, and stops by."""
+"""The callbacks of a training: progress bar, metrics file, early stopping."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def callbacks_for(
 
 
 class Patience(EarlyStoppingCallback):
-    """Stops a training whose validation gets no better; one that goes on from the checkpoint where it stopped ends there."""
+    """Stops a training whose validation metric no longer improves; resumed from the checkpoint where it stopped, it ends at once."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.early_stopping_patience_counter >= self.early_stopping_patience:
@@ -31,7 +31,7 @@ class Patience(EarlyStoppingCallback):
 
 
 class Progress(TrainerCallback):
-    """A bar with the time left on stderr, and every number into the run's metrics."""
+    """Shows a bar with the time left on stderr, and writes every number into the run's metrics."""
 
     def __init__(self, name: str, write: Callable[[dict[str, Any]], None], metric: str) -> None:
         self.name, self.write, self.metric = name, write, metric
@@ -41,19 +41,19 @@ class Progress(TrainerCallback):
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, those before an interruption included."""
+        """Seconds of training, including those before an interruption."""
         return self.before + time.perf_counter() - self.started
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         from tqdm.auto import tqdm
 
-        # Seconds before an interruption are in the log that the checkpoint carries.
+        # The log in the checkpoint holds the seconds before an interruption.
         self.before = max((line.get("seconds", 0.0) for line in state.log_history), default=0.0)
         self.started = time.perf_counter()
         if state.is_world_process_zero:
             self.bar = tqdm(
                 desc=self.name, total=state.max_steps, initial=state.global_step, unit="update", leave=False, dynamic_ncols=True,
-                mininterval=0.1 if sys.stderr.isatty() else 30.0,  # a log file wants a line now and then
+                mininterval=0.1 if sys.stderr.isatty() else 30.0,  # a log file gets a line from time to time
             )  # fmt: skip
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -76,12 +76,12 @@ class Progress(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero:
             runtime = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_loss")
-            found = {
+            values = {
                 key.removeprefix("eval_"): value
                 for key, value in (metrics or {}).items()
                 if key.startswith("eval_") and key not in runtime
             }
-            self.write({"step": state.global_step, "validation": found})
+            self.write({"step": state.global_step, "validation": values})
 
     def close(self) -> None:
         if self.bar is not None:
@@ -90,7 +90,7 @@ class Progress(TrainerCallback):
 
 
 def _tensorboard(folder: Path) -> TrainerCallback:
-    """Writes beside the checkpoints' folder, which does not outlive the run."""
+    """Writes beside the checkpoints' folder, which is deleted at the end of the run."""
     from transformers.integrations import TensorBoardCallback
 
     callback = TensorBoardCallback()

@@ -1,4 +1,4 @@
-"""A student taught by itself: the mean of its own weights of late."""
+"""Self-distillation: the teacher is the mean of the student's own last weights."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FILE = "self_average.safetensors"
 
 
 class SelfAveragedTeacher(TrainerCallback):
-    """A copy of the student that holds the mean of the student's last weights; it follows while the student trains.
+    """A copy of the student with the mean of the student's last weights, updated while the student trains.
 
-    The first of them are the weights that the student starts from. Checkpoints carry all of them, so that a resumed training uses the
-    teacher that an uninterrupted one would.
+    The first weights are those that the student starts from. Checkpoints contain all weights of the mean, so that a resumed training has
+    the teacher of an uninterrupted one.
 
     Args:
         student: before training.
-        settings: how many weights are averaged, and how many updates lie between them.
+        settings: how many sets of weights are averaged, and how many updates are between them.
 
     Source: Xu et al. 2020, arXiv:2002.10345 (self-distillation-averaged). It averages the last K updates.
     """
@@ -45,30 +45,30 @@ class SelfAveragedTeacher(TrainerCallback):
 
     @torch.no_grad()
     def follow(self, student: torch.nn.Module) -> None:
-        """Take in the student's weights as they are now."""
+        """Add the student's current weights to the mean."""
         weights = dict(student.named_parameters())
         self.kept.append([weights[name].detach().clone() for name, _ in self.model.named_parameters()])
         self._average()
 
     def save(self, folder: str | Path) -> None:
-        """Write all weights that are averaged into a checkpoint."""
+        """Write all averaged weights into a checkpoint."""
         numbered = {
             f"{place}.{number}": weight.cpu()
-            for place, one in enumerate(self.kept)
-            for number, weight in enumerate(one)
+            for place, weights in enumerate(self.kept)
+            for number, weight in enumerate(weights)
         }
         save_file(numbered, Path(folder) / FILE)
 
     def load(self, folder: str | Path) -> None:
-        """Go on from a checkpoint."""
-        found = load_file(Path(folder) / FILE)
-        own = list(self.model.parameters())
+        """Read the weights of a checkpoint."""
+        saved = load_file(Path(folder) / FILE)
+        averaged = list(self.model.parameters())
         self.kept.clear()
-        for place in range(len(found) // len(own)):
-            self.kept.append([found[f"{place}.{number}"].to(weight.device) for number, weight in enumerate(own)])
+        for place in range(len(saved) // len(averaged)):
+            self.kept.append([saved[f"{place}.{number}"].to(weight.device) for number, weight in enumerate(averaged)])
         self._average()
 
     @torch.no_grad()
     def _average(self) -> None:
         for number, weight in enumerate(self.model.parameters()):
-            weight.copy_(torch.stack([one[number].to(weight.device) for one in self.kept]).mean(0))
+            weight.copy_(torch.stack([weights[number].to(weight.device) for weights in self.kept]).mean(0))

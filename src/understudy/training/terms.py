@@ -1,4 +1,4 @@
-"""The terms of a loss about one task: its objectives, and what they need of student and teacher."""
+"""The terms of a loss of one task: its objectives, and the outputs of student and teacher that they compare."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ Weighted = Sequence[tuple[float, Objective]]
 
 
 class Terms:
-    """The objectives of one task on rows as they are, and on blended ones; those without a weight are left out.
+    """The objectives of one task on its rows, and on blended rows; those with weight 0 are left out.
 
     Args:
         objectives: (weight, objective) pairs.
         student: the model of the task.
-        teacher: a live one.
-        mixup: what is learned from blended rows besides.
-        task: makes of what a head gives what objectives compare; None: it is that.
-        name: of the task, where it is one of several; put before the names of the terms.
+        teacher: a live teacher.
+        mixup: objectives on blended rows.
+        task: converts outputs of a head into the logits that objectives compare; None: they are used unchanged.
+        name: of the task, if there are several; the prefix of the names of the terms.
 
     Raises:
         RecipeError: no objective has a weight.
@@ -54,21 +54,21 @@ class Terms:
         self.mixed = weighted(mixup.objectives) if mixup is not None else []
         self.student, self.teacher, self.mixup, self.task = student, teacher, mixup, task
         names = [
-            *names_of(one for _, one in self.plain),
-            *(f"mixed_{kind}" for kind in names_of(one for _, one in self.mixed)),
+            *names_of(objective for _, objective in self.plain),
+            *(f"mixed_{kind}" for kind in names_of(objective for _, objective in self.mixed)),
         ]
         self.names = [f"{name}/{kind}" if name else kind for kind in names]
 
     @property
     def all(self) -> list[tuple[float, Objective]]:
-        """Those on blended rows last."""
+        """All objectives, those on blended rows last."""
         return [*self.plain, *self.mixed]
 
     def prepare(self, labels: np.ndarray, device: Any, *, anew: bool = False) -> None:
-        """Make the objectives for these models and labels, and bring them to the device.
+        """Prepare the objectives for these models and labels, and move them to the device.
 
         Args:
-            anew: also those that were made for models before, whose maps another training may have learned.
+            anew: also prepare objectives again whose projections another training may have changed.
         """
         teacher = (
             encoder.shape(self.teacher, "teacher")
@@ -83,12 +83,12 @@ class Terms:
             objective.to(device)
 
     def of_student(self, inputs: Any, needs: Needs, run: Callable[..., Any] | None = None) -> tuple[Any, Signals]:
-        """The student's outputs of a batch, and what is needed of it."""
+        """The student's outputs for a batch, and the signals that objectives need of it."""
         outputs, signals = signals_of(self.student, inputs, needs, run=run)
         return outputs, self._compared(signals)
 
     def of_teacher(self, inputs: Any, needs: Needs) -> Signals:
-        """What is needed of the live teacher."""
+        """The signals that objectives need of the live teacher."""
         if self.teacher is None:
             raise RecipeError(
                 "the objectives need a teacher: give `teacher=`, or a `teacher_logits` column in the data set"
@@ -96,7 +96,7 @@ class Terms:
         return self._compared(signals_of(self.teacher, inputs, needs)[1])
 
     def kept(self, logits: Tensor) -> Signals:
-        """Outputs of the teacher that were computed before."""
+        """Logits of the teacher that were computed before training, as signals."""
         return self._compared(Signals(logits=logits.float()))
 
     def _compared(self, signals: Signals) -> Signals:
@@ -106,15 +106,15 @@ class Terms:
 
 
 def weighted(objectives: Weighted) -> list[tuple[float, Objective]]:
-    """Those with a weight."""
+    """The objectives whose weight is not 0."""
     return [(weight, objective) for weight, objective in objectives if weight]
 
 
 def prepare(objectives: Weighted, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
-    """Make objectives for models and labels, once: those that are so already stay as they are.
+    """Prepare objectives for models and labels; those that are prepared already are left unchanged.
 
     Raises:
-        RecipeError: one that cannot work on them.
+        RecipeError: an objective that does not fit them.
     """
     for _, objective in objectives:
         if not objective.prepared:
@@ -123,10 +123,10 @@ def prepare(objectives: Weighted, *, labels: np.ndarray, student: Shape, teacher
 
 
 def needs_of(objectives: Weighted) -> tuple[Needs, Needs]:
-    """What objectives need of the teacher, and of the student."""
-    given = [objective for _, objective in objectives]
-    return reduce(or_, [one.needs for one in given], Needs()), reduce(
-        or_, [one.student_needs for one in given], Needs()
+    """The signals that objectives need of the teacher, and of the student."""
+    parts = [objective for _, objective in objectives]
+    return reduce(or_, [objective.needs for objective in parts], Needs()), reduce(
+        or_, [objective.student_needs for objective in parts], Needs()
     )
 
 
@@ -142,6 +142,6 @@ def names_of(objectives: Iterable[Objective]) -> list[str]:
 
 
 def teacher_view(inputs: Batch) -> dict[str, Tensor]:
-    """What a teacher's model takes of a batch: its own view, or the student's where there is none."""
-    own = {name: value for name, value in inputs.get("teacher", {}).items() if name != "logits"}
-    return own or inputs["student"]
+    """The inputs of the teacher in a batch: its own, or the student's where it has none."""
+    view = {name: value for name, value in inputs.get("teacher", {}).items() if name != "logits"}
+    return view or inputs["student"]

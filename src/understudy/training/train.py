@@ -1,4 +1,4 @@
-"""One training, from settings to a trained model: what `finetune`, `distill` and the controls all call."""
+"""One training, from settings to a trained model; `finetune`, `distill` and the controls all call it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,13 @@ _LOG = logging.getLogger("understudy")
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training says of itself.
+    """The result of a training.
 
     Args:
         steps: updates made.
-        best: value of validation at `best_step`, whose weights are kept; NaN where nothing selects.
+        seconds: of training, including those before an interruption.
+        best: validation metric at `best_step`, whose weights are kept; NaN where no metric selects.
+        precision: `float32` or `bfloat16`.
     """
 
     steps: int
@@ -55,13 +57,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class Training:
-    """What the lessons of one training share beside its settings.
+    """What the lessons of a training share beside its settings.
 
     Args:
-        folder: of the checkpoints. A training found there goes on from its last whole checkpoint.
-        name: what the progress bar calls it.
-        write: takes every line of metrics.
-        device: None takes the fastest there is.
+        folder: of the checkpoints; a training is resumed from the last complete one in it.
+        name: of the training in the progress bar.
+        write: gets every line of metrics.
+        device: None: the fastest one available.
         autocast: False keeps float32 even where the processor has bf16.
         self_average: the teacher is the mean of the student's own weights.
     """
@@ -77,15 +79,15 @@ class Training:
 
 
 def train(lessons: Mapping[str, Lesson], settings: TrainSettings, training: Training) -> Trained:
-    """Train the models of lessons in place; at the end they hold the weights that were best on validation.
+    """Train the models of lessons in place; at the end they have the weights that were best on validation rows.
 
-    Those of several lessons share an encoder; an update is about one of them, the mean of their metrics selects, and the names of tasks
-    stand before those of terms and metrics. Where nothing trains a head, the last weights are taken.
+    The models of several lessons share an encoder. Each update is of one lesson, the mean of their metrics selects the weights, and the
+    names of terms and metrics have the task as a prefix. Where no objective trains a head, the last weights are kept.
 
     Args:
-        lessons: task → what it asks.
-        settings: all of epochs (or max_steps), batch_size and learning_rate filled in; validation is measured `evaluations` times, with a
-            checkpoint each time.
+        lessons: task → its lesson.
+        settings: with epochs, batch_size and learning_rate filled in; validation is measured `evaluations` times, with a checkpoint each
+            time.
 
     Raises:
         TrainingError: the loss is no longer a number.
@@ -102,9 +104,11 @@ def train(lessons: Mapping[str, Lesson], settings: TrainSettings, training: Trai
     precision = precisions.pop() if len(precisions) == 1 else "float32"
     planned = length([len(lesson.examples) for lesson in lessons.values()], settings)
     model = joined({task: lesson.model.model for task, lesson in lessons.items()})
-    own = SelfAveragedTeacher(model, training.self_average) if training.self_average else None
+    self_average = SelfAveragedTeacher(model, training.self_average) if training.self_average else None
     terms = {
-        name: Terms(lesson.objectives, lesson.model.model, _teacher(task, lesson, own), mixup=lesson.mixup, task=lesson.task, name=name)
+        name: Terms(
+            lesson.objectives, lesson.model.model, _teacher(task, lesson, self_average), mixup=lesson.mixup, task=lesson.task, name=name
+        )
         for task, lesson in lessons.items()
         for name in [task if several else ""]
     }  # fmt: skip
@@ -114,28 +118,28 @@ def train(lessons: Mapping[str, Lesson], settings: TrainSettings, training: Trai
     arguments = arguments_for(
         settings, planned, folder=training.folder, seed=training.seed, device=device, precision=precision,
         metric=metric if selects else None, higher=higher, report_to=training.report_to,
-        # A batch comes whole from the sampler, and leaves the heads of the other tasks out.
+        # The sampler gives whole batches; a batch uses the head of one task only.
         **({"per_device_train_batch_size": 1, "ddp_find_unused_parameters": True} if several else {}),
     )  # fmt: skip
     progress = Progress(training.name, training.write, shown)
-    given: dict[str, Any] = {
-        "terms": terms, "self_average": own, "processing_class": first.model.tokenizer,
+    options: dict[str, Any] = {
+        "terms": terms, "self_average": self_average, "processing_class": first.model.tokenizer,
         "callbacks": callbacks_for(progress, planned.patience if selects else None, training.folder, training.report_to),
     }  # fmt: skip
     if several:
         rows = settings.batch_size * settings.accumulation * process_count()
-        trainer: DistillationTrainer = LessonsTrainer(model, arguments, lessons=lessons, batch_size=rows, **given)
+        trainer: DistillationTrainer = LessonsTrainer(model, arguments, lessons=lessons, batch_size=rows, **options)
     else:
         trainer = DistillationTrainer(
-            model, arguments, train_dataset=first.examples, eval_dataset=first.validation, compute_metrics=first.measure, **given
+            model, arguments, train_dataset=first.examples, eval_dataset=first.validation, compute_metrics=first.measure, **options
         )  # fmt: skip
     return run(trainer, progress, training.folder, precision)
 
 
-def _teacher(task: str, lesson: Lesson, own: SelfAveragedTeacher | None) -> PreTrainedModel | None:
-    """The network that teaches a lesson live, where one does."""
-    if own is not None:
-        return getattr(own.model, "models", {task: own.model})[task]
+def _teacher(task: str, lesson: Lesson, self_average: SelfAveragedTeacher | None) -> PreTrainedModel | None:
+    """The model that is run as the teacher of a lesson during training; None: there is none."""
+    if self_average is not None:
+        return getattr(self_average.model, "models", {task: self_average.model})[task]
     return lesson.teacher.model if lesson.teacher is not None else None
 
 
@@ -146,23 +150,23 @@ def arguments_for(
     """Resolved settings as the arguments of the Trainer.
 
     Args:
-        metric: what selects the best checkpoint; None takes the last one.
+        metric: that selects the best checkpoint; None keeps the last one.
         higher: whether higher values of it are better.
-        changes: arguments of the Trainer that differ.
+        changes: arguments of the Trainer that replace these.
     """
     steps, selects = planned.updates, metric is not None
-    every = max(steps // settings.evaluations, 1)
-    # Of `transformers`, `constant` is a schedule that knows no warm-up.
+    interval = max(steps // settings.evaluations, 1)
+    # The schedule `constant` of `transformers` has no warm-up.
     schedule = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
     values: dict[str, Any] = {
         "output_dir": str(folder), "seed": seed, "data_seed": seed, "use_cpu": device == "cpu", "bf16": precision == "bfloat16",
         "per_device_train_batch_size": settings.batch_size, "per_device_eval_batch_size": 64,
-        "gradient_accumulation_steps": settings.accumulation, "num_train_epochs": settings.epochs, 
+        "gradient_accumulation_steps": settings.accumulation, "num_train_epochs": settings.epochs,
         "max_steps": -1 if planned.by_epochs else steps,
         "learning_rate": settings.learning_rate, "weight_decay": settings.weight_decay, "lr_scheduler_type": schedule,
         "warmup_steps": int(steps * settings.warmup_fraction), "max_grad_norm": settings.clip_norm or 0.0,
         "train_sampling_strategy": "group_by_length" if settings.length_buckets else "random",
-        "eval_strategy": "steps" if selects else "no", "eval_steps": every, "save_strategy": "steps", "save_steps": every,
+        "eval_strategy": "steps" if selects else "no", "eval_steps": interval, "save_strategy": "steps", "save_steps": interval,
         "save_total_limit": 1, "load_best_model_at_end": selects, "metric_for_best_model": metric,
         "greater_is_better": higher if selects else None, "logging_steps": max(steps // LOGS, 1),
         "report_to": [name for name in report_to if name != "tensorboard"] or "none", "disable_tqdm": True,
@@ -173,9 +177,9 @@ def arguments_for(
 
 
 def run(trainer: DistillationTrainer, progress: Progress, folder: Path, precision: str) -> Trained:
-    """Train, from the last whole checkpoint in `folder` where there is one; the model comes back to the processor."""
-    for shown_elsewhere in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(shown_elsewhere)
+    """Train, from the last complete checkpoint in `folder` if there is one; the model is then moved back to the CPU."""
+    for callback in (PrinterCallback, ProgressCallback):  # `Progress` replaces them
+        trainer.remove_callback(callback)
     try:
         trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
     finally:
@@ -190,11 +194,11 @@ def run(trainer: DistillationTrainer, progress: Progress, folder: Path, precisio
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end; half-written ones, left by a kill, are removed.
+    """The newest complete checkpoint; incomplete ones, left by a killed process, are deleted.
 
-    The state file is the last that the Trainer writes, so that a checkpoint is whole when it is JSON.
+    The Trainer writes the state file last, so that a checkpoint is complete if that file is JSON.
     """
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda one: int(one.name.rpartition("-")[2]), reverse=True):
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
         try:
             read_json(path / "trainer_state.json")
         except (OSError, ValueError):
@@ -205,10 +209,10 @@ def last_whole_checkpoint(folder: Path) -> str | None:
 
 
 def check_trainable(student: TextModel, settings: TrainSettings, report_to: Sequence[str]) -> None:
-    """Refuse what `train` would stumble over, before anything is spent or written.
+    """Refuse settings that `train` would fail on, before anything is trained or written.
 
     Raises:
-        RecipeError: more last layers than there are, a place to report to that is unknown or not installed.
+        RecipeError: `last_layers` is more than the model has; a name in `report_to` that is unknown or not installed.
     """
     _last_layers(student, settings.last_layers)
     for name in report_to:
@@ -230,7 +234,7 @@ def _last_layers(student: TextModel, count: int | None) -> Sequence[nn.Module]:
 
 
 def freeze(student: TextModel, last_layers: int | None) -> None:
-    """Leave only the last layers and the head to train."""
+    """Freeze all weights but those of the last layers, the pooler and the head."""
     if last_layers is None:
         return
     base = student.model.base_model
@@ -241,7 +245,7 @@ def freeze(student: TextModel, last_layers: int | None) -> None:
 
 
 def precision_for(lesson: Lesson, settings: TrainSettings, device: str, autocast: bool) -> str:
-    """In which precision a lesson is trained: where bf16 is to be had, the gradient of its first batch decides."""
+    """The precision of a training, `float32` or `bfloat16`: where the device has bf16, the gradient of the first batch decides."""
     if settings.precision != "auto":
         return settings.precision
     if not autocast or not has_bfloat16(device):

@@ -1,4 +1,4 @@
-"""`DistillationTrainer`: the `Trainer` of `transformers` with objectives, a teacher, and nothing else changed."""
+"""`DistillationTrainer`: the `Trainer` of `transformers` with objectives and a teacher."""
 
 from __future__ import annotations
 
@@ -23,38 +23,39 @@ from understudy.training.mixup import Mixup, blended
 from understudy.training.self_average import SelfAveragedTeacher
 from understudy.training.terms import Terms, Weighted, needs_of, teacher_view
 
-# What we override of the `Trainer` that it does not promise to keep; `transformers` has an upper bound for it, and a test.
+# Private methods of `Trainer` that we override; the upper bound of `transformers` and a test guard against changes of them.
 PRIVATE = (
     "_clip_grad_norm", "_get_eval_sampler", "_get_grad_norm", "_get_num_items_in_batch", "_get_train_sampler", "_load_from_checkpoint",
     "_save",
 )  # fmt: skip
-LEARNED = "objectives"  # the module of a model in training that holds what objectives learn for themselves
+LEARNED = "objectives"  # the submodule of a model in training that holds the projections of objectives
 
 
 class DistillationTrainer(Trainer):
     """Trains a student on a weighted sum of objectives. Works with any data set that a `Trainer` takes.
 
-    The columns are the student's inputs (`input_ids`, …), `labels`, and what the teacher needs: either kept outputs (`teacher_logits`),
-    or a live teacher's own view of the rows (`teacher_input_ids`, …; where absent, the student's inputs are fed to it). A live teacher
-    runs in evaluation mode, without gradient. In a batch they are nested: `student`, `teacher`, `labels`, and what is `counted`.
+    The columns are the student's inputs (`input_ids`, …), `labels`, and those for the teacher: either kept outputs (`teacher_logits`), or
+    the inputs of a live teacher (`teacher_input_ids`, …; where absent, it gets the student's inputs). A live teacher is run in evaluation
+    mode, without gradient. A batch is nested: `student`, `teacher`, `labels`, `counted`.
 
-    Each term is averaged over the positions that it counts in the whole update, over accumulated batches and processes alike, so
-    that 1 × 8 rows and 8 × 1 row give the same gradient even where only some rows are labelled.
+    Each term is the mean over the positions that it counts in the whole update, over accumulated batches and processes alike, so that
+    1 × 8 rows and 8 × 1 row give the same gradient even where only some rows are labelled.
 
     Args:
         model: the student.
-        args: as for `Trainer`; `train_sampling_strategy="group_by_length"` uses length buckets whose order depends on seed and epoch alone.
+        args: as for `Trainer`; `train_sampling_strategy="group_by_length"` uses length buckets, in an order fixed by seed and epoch.
         objectives: (weight, objective) pairs.
-        teacher: a live teacher; None when the data set carries `teacher_logits`, or no objective needs one.
-        teacher_pad_token_id: of the teacher's tokenizer, where it is not the student's.
-        mixup: what is learned from blended rows besides; a live teacher, where it is asked, must share the student's tokens.
-        self_average: the teacher, where it is the student's own mean; `teacher` is left out then.
-        terms: task → objectives, teacher and mixup of it, in their place where every batch names its `task`; `model` takes that name.
+        teacher: a live teacher; None where the data set has `teacher_logits`, or no objective needs a teacher.
+        teacher_pad_token_id: of the teacher's tokenizer, if it is not the student's.
+        mixup: objectives on blended rows; a live teacher that they need must have the student's tokens.
+        self_average: the mean of the student's weights as the teacher; it replaces `teacher`.
+        terms: task → its objectives, teacher and mixup. They replace the arguments above; every batch names its `task`, which is the first
+            argument of `model`.
         kwargs: as for `Trainer`.
 
     Raises:
         RecipeError: no objective has a weight.
-        TrainingError: (while training) the loss is no longer a number; says the step and the last good checkpoint.
+        TrainingError: (while training) the loss is no longer finite; the message names the step and the last good checkpoint.
 
     Example:
         trainer = DistillationTrainer(
@@ -68,11 +69,11 @@ class DistillationTrainer(Trainer):
         teacher: PreTrainedModel | None = None, teacher_pad_token_id: int | None = None, mixup: Mixup | None = None,
         self_average: SelfAveragedTeacher | None = None, terms: Mapping[str, Terms] | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
-        args = copy.copy(args) if args else TrainingArguments("trainer_output")  # the caller's stay as they are
+        args = copy.copy(args) if args else TrainingArguments("trainer_output")  # the caller's object stays unchanged
         args.remove_unused_columns = False  # it would drop the teacher's columns
         if args.ddp_find_unused_parameters is None:
-            args.ddp_find_unused_parameters = False  # it would take the maps that objectives learn for unused
-        args.logging_nan_inf_filter = False  # it would hide what `training_step` below stops at
+            args.ddp_find_unused_parameters = False  # it would take projections of objectives for unused
+        args.logging_nan_inf_filter = False  # it would hide the values at which `training_step` below stops
         pad = getattr(kwargs.get("processing_class"), "pad_token_id", None)
         kwargs["data_collator"] = Collator(pad, teacher_pad_token_id, kwargs.get("data_collator"))
         self.self_average = self_average
@@ -82,30 +83,30 @@ class DistillationTrainer(Trainer):
         self.terms = terms or {"": Terms(objectives, model, teacher, mixup=mixup)}
         super().__init__(model, args, **kwargs)
         self.model_accepts_loss_kwargs = False
-        self.loss_is_scaled_for_ga = True  # compute_loss below averages over the whole update by itself
+        self.loss_is_scaled_for_ga = True  # compute_loss below averages over the whole update
         self.label_names = ["labels"]
-        for task, own in self.terms.items():
-            if own.teacher is not None:
-                own.teacher.to(args.device).eval().requires_grad_(False)  # type: ignore[arg-type]
-            own.prepare(self._labels(task), args.device, anew=terms is None)
+        for task, task_terms in self.terms.items():
+            if task_terms.teacher is not None:
+                task_terms.teacher.to(args.device).eval().requires_grad_(False)  # type: ignore[arg-type]
+            task_terms.prepare(self._labels(task), args.device, anew=terms is None)
         learned = [
             objective
-            for own in self.terms.values()
-            for _, objective in own.all
+            for task_terms in self.terms.values()
+            for _, objective in task_terms.all
             if any(True for _ in objective.parameters())
         ]
         if learned:
-            # Part of the model while it trains, so that optimizer, processes and checkpoints take their weights along; see `train`.
+            # A part of the model while it trains, so that optimizer, processes and checkpoints include their weights; see `train`.
             model.add_module(LEARNED, nn.ModuleList(learned))
-        self._totals: dict[str, Tensor] = {}  # of each term since the last log
-        self._updates: dict[str, set[int]] = {}  # that a term was part of
+        self._totals: dict[str, Tensor] = {}  # term → its sum since the last log
+        self._updates: dict[str, set[int]] = {}  # term → the updates that it was part of since the last log
 
     def _labels(self, task: str) -> np.ndarray:
         """The labels of a task's training rows."""
         return labels_of(self.train_dataset)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As `Trainer.train`; what the objectives learned for themselves is taken off the model at the end."""
+        """As `Trainer.train`; the projections of objectives are removed from the model at the end."""
         try:
             return super().train(*args, **kwargs)
         finally:
@@ -116,7 +117,7 @@ class DistillationTrainer(Trainer):
         return self.terms[batch.get("task", "")]
 
     def _run_of(self, model: nn.Module, batch: Batch) -> Callable[..., Any]:
-        """The model, which may be wrapped, as one that takes a batch's inputs alone."""
+        """The model, perhaps wrapped, as a function of a batch's inputs alone."""
         return partial(model, batch["task"]) if "task" in batch else model
 
     def compute_loss(
@@ -127,15 +128,15 @@ class DistillationTrainer(Trainer):
         needs, student_needs = needs_of(terms.plain)
         outputs, student = terms.of_student(inputs["student"], student_needs, run)
         assert student.logits is not None
-        # A head that no objective trains gets a gradient of zero: several processes wait for one of every weight.
+        # A head that no objective trains gets a zero gradient, because several processes wait for the gradient of every weight.
         loss = student.logits.new_zeros(()) if student_needs.logits else 0.0 * student.logits.sum()
-        ways = [(1.0, student, self._teacher_signals(terms, needs, inputs), inputs)]
+        comparisons = [(1.0, student, self._teacher_signals(terms, needs, inputs), inputs)]
         for index, (weight, objective) in enumerate(terms.all):
             if index == len(terms.plain):
-                ways = self._blended(terms, run, inputs)
+                comparisons = self._blended(terms, run, inputs)
             objective.progress = self.state.global_step / max(self.state.max_steps, 1)
             with torch.autocast(loss.device.type, enabled=False):  # the arithmetic of the loss stays in float32
-                term = torch.stack([share * objective(*signals) for share, *signals in ways]).sum()
+                term = torch.stack([share * objective(*signals) for share, *signals in comparisons]).sum()
             if num_items_in_batch is not None:
                 share = objective.counted(inputs).sum() / num_items_in_batch[index].clamp(min=1)
                 term = term * share * self.accelerator.num_processes  # processes average their gradients
@@ -148,21 +149,21 @@ class DistillationTrainer(Trainer):
     def _blended(
         self, terms: Terms, run: Callable[..., Any], inputs: Batch
     ) -> list[tuple[float, Signals, Signals, Batch]]:
-        """What both models give of blended rows, with the labels of the row itself and of the other, each with its share."""
+        """Signals of both models for blended rows, with the labels of the row itself and of the other row, each with its share."""
         assert terms.mixup is not None
         needs, student_needs = needs_of(terms.mixed)
         share, order = terms.mixup.draw(len(inputs["student"]["input_ids"]))
-        own = blended(terms.student, inputs["student"], share, order)
-        _, student = terms.of_student(own, student_needs, run)
+        mixed_inputs = blended(terms.student, inputs["student"], share, order)
+        _, student = terms.of_student(mixed_inputs, student_needs, run)
         teacher = Signals()
         if needs:
             if terms.teacher is None:
                 raise RecipeError("objectives with mixup need the teacher model: give `teacher=`")
             with torch.no_grad(), self.accelerator.autocast():
                 teacher = terms.of_teacher(blended(terms.teacher, teacher_view(inputs), share, order), needs)
-        batch = inputs | {"student": inputs["student"] | {"attention_mask": own["attention_mask"]}}
-        other = batch | {"labels": inputs["labels"][order.to(inputs["labels"].device)]}
-        return [(share, student, teacher, batch), (1 - share, student, teacher, other)]
+        batch = inputs | {"student": inputs["student"] | {"attention_mask": mixed_inputs["attention_mask"]}}
+        relabelled = batch | {"labels": inputs["labels"][order.to(inputs["labels"].device)]}
+        return [(share, student, teacher, batch), (1 - share, student, teacher, relabelled)]
 
     def _teacher_signals(self, terms: Terms, needs: Needs, inputs: Batch) -> Signals:
         if not needs:
@@ -176,7 +177,7 @@ class DistillationTrainer(Trainer):
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """How many positions each objective counts in the whole update."""
         if len(batch_samples) == 1 and self.accelerator.num_processes == 1:
-            return None  # then every term is the mean over the update already
+            return None  # every term is the mean over the update already
         counts = torch.stack(
             [
                 torch.stack([objective.counted(batch).sum().to(device) for batch in batch_samples]).sum()
@@ -194,16 +195,16 @@ class DistillationTrainer(Trainer):
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         if self.args.device.type != "cpu":
             return super()._clip_grad_norm(model)
-        # torch multiplies every gradient even by 1; on a processor that costs as much as the norm itself.
-        trained = [one for one in model.parameters() if one.grad is not None]
-        norm = get_total_norm([one.grad for one in trained if one.grad is not None])
+        # torch multiplies every gradient, even by 1; on a CPU that costs as much as the norm itself.
+        trained = [weight for weight in model.parameters() if weight.grad is not None]
+        norm = get_total_norm([weight.grad for weight in trained if weight.grad is not None])
         if not norm <= self.args.max_grad_norm:
             clip_grads_with_norm_(trained, self.args.max_grad_norm, norm)
         return norm
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        # The optimizer comes next: a gradient that is no number would spoil every weight, and the next checkpoint with them.
+        # Checked before the optimizer's step: a gradient that is not finite would spoil every weight and the next checkpoint.
         if not math.isfinite(norm) and self.accelerator.scaler is None:  # float16's scaler skips such updates by itself
             raise self._broken("the norm of the gradient", float(norm))
         return norm
@@ -230,7 +231,7 @@ class DistillationTrainer(Trainer):
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[None, Tensor, Tensor | None]:
-        """Outputs and labels only, or what the task makes of them: gathering more would fill the memory."""
+        """Only the task's scores (or outputs) and labels: gathering more would fill the memory."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = self._run_of(model, inputs)(**inputs["student"]).logits.float()
@@ -252,16 +253,16 @@ class DistillationTrainer(Trainer):
         lengths = getattr(eval_dataset, "lengths", None)
         if lengths is None or self.args.train_sampling_strategy != "group_by_length":
             return super()._get_eval_sampler(eval_dataset)
-        order = torch.Generator().manual_seed(self.args.seed)  # the order that `Trainer` takes where it knows lengths
+        order = torch.Generator().manual_seed(self.args.seed)  # the order of `Trainer` for known lengths
         return LengthGroupedSampler(self.args.eval_batch_size, lengths=lengths.tolist(), generator=order)
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Nobody reads this count, and walking all parameters at every step slows small students."""
+        """0: the count is not used, and computing it from all parameters at every step slows small students."""
         return 0
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
-        # The Trainer pickles its arguments beside the weights. A folder of ours holds nothing that runs code when loaded.
+        # The Trainer pickles its arguments beside the weights. Our folders hold nothing that runs code when loaded.
         folder = Path(output_dir or self.args.output_dir or ".")
         (folder / "training_args.bin").unlink(missing_ok=True)
         if self.self_average is not None:
@@ -274,7 +275,7 @@ class DistillationTrainer(Trainer):
 
 
 def labels_of(rows: Any) -> np.ndarray:
-    """The labels of a data set, as far as it tells them."""
+    """The labels of a data set, (rows,) or (rows, positions); empty where it has no such column."""
     if isinstance(rows, Examples):
         return rows.labels
     names = [name for name in ("labels", "label") if name in (getattr(rows, "column_names", None) or ())]
