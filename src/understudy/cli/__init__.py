@@ -16,15 +16,15 @@ import typer
 
 INTERRUPTED = 130
 
-# Rich pictures of tracebacks hide the one line that matters.
+# A traceback formatted by rich would hide the message in its last line.
 app = typer.Typer(
     name="understudy", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Knowledge distillation for text models, with controls. Start with: understudy demo",
 )  # fmt: skip
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         from understudy import __version__
 
         typer.echo(__version__)
@@ -41,7 +41,7 @@ def _callback(
 for _module in pkgutil.iter_modules(__path__):
     if not _module.name.startswith("_"):
         _command = importlib.import_module(f"{__name__}.{_module.name}").command
-        # A form feed keeps the lines of the examples in a docstring as they are written.
+        # A \b (backspace) in a docstring makes click keep the line breaks of the examples after it.
         app.command(name=_module.name.rstrip("_"))(_command)
 
 
@@ -56,7 +56,7 @@ _RESUMING = {
 
 
 def main() -> None:
-    """Run a command; every foreseen trouble ends in one clear message.
+    """Run a command. Errors that understudy raises, and a full or read-only disk, end in one message without a traceback.
 
     Exit codes: 0 done, 1 failure, 2 the user's mistake, 130 interrupted.
     """
@@ -71,7 +71,7 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    # Threads that spin while they wait steal the processor from whoever they wait for: on a busy machine ten times slower.
+    # Waiting threads that spin take the processor from the threads that they wait for: ten times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     reuse_memory()
     try:
@@ -91,24 +91,25 @@ def main() -> None:
         print(f"understudy: {refusal}. Make room (or give another --out), then {again}.", file=sys.stderr)
         sys.exit(1)
     except SystemExit as exit:
-        if exit.code == INTERRUPTED:  # typer's way to say KeyboardInterrupt
+        if exit.code == INTERRUPTED:  # typer turns KeyboardInterrupt into this code
             print(f"\nunderstudy: interrupted. {_RESUMING.get(_command_name(), '')}".rstrip(" "), file=sys.stderr)
         raise
 
 
 def _command_name() -> str:
+    """The first argument that is not an option."""
     return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
 
 
 def _refusal(error: Exception) -> str | None:
-    """What the system said when it let us write no further; None for any other error.
+    """The message where the system refused to write (disk full, quota, no permission); None for any other error.
 
-    safetensors and tokenizers hand its number on in words; torch says only that the file is shorter than it should be.
+    safetensors and tokenizers put the system's error number into the text of theirs. torch reports only that a file is too short.
     """
     refusals = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)
     if isinstance(error, OSError):
         return f"{error.filename or 'writing'}: {error.strerror}" if error.errno in refusals else None
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    if found and int(found[1]) in refusals:
-        return f"writing: {os.strerror(int(found[1]))}"
+    match = re.search(r"\(os error (\d+)\)", str(error))
+    if match and int(match[1]) in refusals:
+        return f"writing: {os.strerror(int(match[1]))}"
     return "writing a checkpoint: no space left, it seems" if "unexpected pos" in str(error) else None

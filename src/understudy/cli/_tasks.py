@@ -1,4 +1,4 @@
-"""Options that name a task, as in `--train sst2=train.csv`: what they are for a recipe with tasks, and with one."""
+"""Options that may name a task, as in `--train sst2=train.csv`: their values in a recipe with several tasks, and with one."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from understudy.errors import RecipeError, did_you_mean
 from understudy.settings.loading import task_names
 from understudy.settings.recipe import check_task_name
 
-# Option → its key in a task, and what comes after NAME=.
+# Option → its key in a task, and the form of its value, which follows NAME=.
 _KEYS = {
     "task": ("task", "KIND"), "teacher": ("teacher.models", "FOLDER"), "train": ("data.train", "FILE"),
     "validation": ("data.validation", "FILE"), "test": ("data.test", "FILE"), "transfer": ("data.transfer", "FILE"),
     "column": ("data.columns", "OURS=THEIRS"), "store": ("teacher.store", "FOLDER"),
 }  # fmt: skip
 _REPEATED = ("teacher", "column")
-Given = Mapping[str, Sequence[str] | str | None]
+Options = Mapping[str, Sequence[str] | str | None]  # name → values
 
 
 def name_tasks(train: Sequence[str] | str | None) -> bool:
-    """Whether `--train` is given for several tasks, as `a=a.csv` and `b=b.csv`: then any recipe teaches one student all of them."""
+    """Whether `--train` is given for several tasks, as `a=a.csv` and `b=b.csv`: then any recipe trains one student for all of them."""
     values = [] if train is None or isinstance(train, str) else train
     return len(values) > 1 and all(_split(value)[0] and not Path(value).exists() for value in values)
 
 
-def of_one_task(given: Given) -> dict[str, Any]:
-    """The values of options for a recipe with one task; each may be given once, but for `teacher` and `column`.
+def for_one_task(given: Options) -> dict[str, Any]:
+    """The values of options for a recipe with one task. Each may be given once, except `teacher` and `column`.
 
     Raises:
-        RecipeError: given twice, or with the name of a task.
+        RecipeError: an option is given twice, or names a task.
     """
-    found: dict[str, Any] = {}
-    for option, one_or_more in given.items():
-        values = [one_or_more] if isinstance(one_or_more, str) else list(one_or_more or [])
+    settings: dict[str, Any] = {}
+    for option, value_or_values in given.items():
+        values = [value_or_values] if isinstance(value_or_values, str) else list(value_or_values or [])
         for value in values:
             name = value.partition("=")[0]
             if "=" in value and option not in {"column", "store"} and _is_name(name) and not Path(value).exists():
@@ -44,25 +44,25 @@ def of_one_task(given: Given) -> dict[str, Any]:
                     f"{name}= out, or give --train NAME=FILE for each of several tasks"
                 )
         if option in _REPEATED:
-            found[option] = values or None
+            settings[option] = values or None
             continue
         if len(values) > 1:
             raise RecipeError(
                 f"--{option} is given {len(values)} times ({', '.join(values)}), but this is a run of one task"
             )
-        found[option] = values[0] if values else None
-    return found
+        settings[option] = values[0] if values else None
+    return settings
 
 
-def of_tasks(recipe: str, given: Given) -> dict[str, Any]:
-    """Options as dotted keys of a recipe with tasks. The tasks are those that it has, else those that `--train` names.
+def for_tasks(recipe: str, given: Options) -> dict[str, Any]:
+    """Options as dotted keys of a recipe with tasks. The tasks are those in the recipe, else those that `--train` names.
 
     Raises:
         RecipeError: an option without the name of a task, or with an unknown one; all mistakes together.
     """
     pairs = {option: [_split(value) for value in values or []] for option, values in given.items()}
-    there = task_names(recipe)
-    known = there or list(dict.fromkeys(name for name, _ in pairs["train"] if _is_name(name)))
+    in_recipe = task_names(recipe)
+    known = in_recipe or list(dict.fromkeys(name for name, _ in pairs["train"] if _is_name(name)))
     mistakes = [
         mistake
         for option, values in pairs.items()
@@ -74,27 +74,30 @@ def of_tasks(recipe: str, given: Given) -> dict[str, Any]:
         for option, values in pairs.items()
         if option not in _REPEATED
         for name in known
-        if (count := sum(one == name for one, _ in values)) > 1
+        if (count := sum(task == name for task, _ in values)) > 1
     ]
     if mistakes:
         raise RecipeError("\n".join(mistakes))
-    found: dict[str, Any] = {} if there else {"tasks": [{"name": name} for name in known]} if known else {}
+    settings: dict[str, Any] = {} if in_recipe else {"tasks": [{"name": name} for name in known]} if known else {}
     for option, values in pairs.items():
-        for name in known:
-            own = [value for one, value in values if one == name]
-            if own:
-                value: Any = options.columns(own) if option == "column" else own if option == "teacher" else own[0]
-                found[f"tasks.{known.index(name)}.{_KEYS[option][0]}"] = value
-    return found
+        for place, name in enumerate(known):
+            of_task = [value for task, value in values if task == name]
+            if of_task:
+                value: Any = (
+                    options.columns(of_task) if option == "column" else of_task if option == "teacher" else of_task[0]
+                )
+                settings[f"tasks.{place}.{_KEYS[option][0]}"] = value
+    return settings
 
 
 def _split(value: str) -> tuple[str, str]:
-    """`sst2=a.csv` → `("sst2", "a.csv")`; without a name that could be one, the name is empty."""
+    """`sst2=a.csv` → `("sst2", "a.csv")`; the name is empty where there is none that could be a task's."""
     name, equals, rest = value.partition("=")
     return (name, rest) if equals and "/" not in name and "." not in name else ("", value)
 
 
 def _mistake(option: str, name: str, value: str, known: Sequence[str]) -> str | None:
+    """A message where an option names no known task; None where it is correct."""
     form = _KEYS[option][1]
     if option == "column" and "=" not in value and name not in known:  # `text=review`
         name, value = "", "=".join(part for part in (name, value) if part)
@@ -113,6 +116,7 @@ def _mistake(option: str, name: str, value: str, known: Sequence[str]) -> str | 
 
 
 def _is_name(name: str) -> bool:
+    """Whether a task may have this name."""
     try:
         check_task_name(name)
     except ValueError:

@@ -55,32 +55,33 @@ def command(
     from understudy.programs.export import export
     from understudy.runtime import read_description
 
-    found = export(
+    exported = export(
         model, out, int8=int8, data=data, columns=options.columns(column), prune=prune or (), calibrate=calibrate,
         allow_loss=allow_loss, overwrite=overwrite, task=task, say=options.say,
     )  # fmt: skip
-    assert found.folder is not None
-    about = read_description(found.folder)
-    more = {name: about[name] for name in ("pruning", "calibration") if name in about}
+    assert exported.folder is not None
+    description = read_description(exported.folder)
+    steps = {name: description[name] for name in ("pruning", "calibration") if name in description}
     if json:
-        print(json_.dumps({"folder": str(found.folder), "parity": found.parity, **more}, ensure_ascii=False))
+        print(json_.dumps({"folder": str(exported.folder), "parity": exported.parity, **steps}, ensure_ascii=False))
         return
-    if "pruning" in more:
-        kept, whole = more["pruning"]["tokens"][::-1]
-        print(f"pruned to {kept:,} of {whole:,} tokens: {said(more['pruning'])}")
-    for precision, figures in found.parity.items():
-        print(f"{precision}: {said(figures)}")
-    if "calibration" in more:
-        one = more["calibration"]
+    if "pruning" in steps:
+        kept, total = steps["pruning"]["tokens"][::-1]
+        print(f"pruned to {kept:,} of {total:,} tokens: {_parity_line(steps['pruning'])}")
+    for precision, figures in exported.parity.items():
+        print(f"{precision}: {_parity_line(figures)}")
+    if "calibration" in steps:
+        calibration = steps["calibration"]
         print(
-            f"calibrated: temperature {one['temperature']:.3g}; expected calibration error {one['ece_scaled']:.3f}, before "
-            f"{one['ece']:.3f}, on the {one['rows']:,} rows that it was fitted on"
+            f"calibrated: temperature {calibration['temperature']:.3g}; expected calibration error "
+            f"{calibration['ece_scaled']:.3f}, before {calibration['ece']:.3f}, on the {calibration['rows']:,} rows that it was "
+            "fitted on"
         )
-    print(f"Saved the export to {found.folder}")
+    print(f"Saved the export to {exported.folder}")
 
 
-def said(figures: dict[str, Any]) -> str:
-    """The figures of a comparison in a line."""
+def _parity_line(figures: dict[str, Any]) -> str:
+    """A comparison of two models' predictions in a line."""
     metric = (
         ""
         if figures.get("model") is None

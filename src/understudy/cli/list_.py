@@ -1,9 +1,12 @@
 import json as json_
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from understudy.cli import _options as options
+
+if TYPE_CHECKING:
+    from understudy.settings.listing import Setting
 
 What = Literal["recipes", "students", "objectives", "augmenters", "tasks", "settings"]
 FOLDERS = {
@@ -13,7 +16,7 @@ FOLDERS = {
     "augmenters": "changed copies of the training rows (augment of a stage)",
     "tasks": "what a model predicts (--task KIND)",
 }
-# By use, as docs/choosing.md has it; what a folder has beside these comes last.
+# Grouped by use, as in docs/choosing.md; the other kinds of a folder are listed last.
 BY_USE: dict[str, dict[str, tuple[str, ...]]] = {
     "recipes": {
         "start with": ("hinton",),
@@ -45,15 +48,15 @@ def command(
     if what == "settings":
         _print_settings(as_json=json)
         return
-    found = {name: _sorted(name) for name in ([what] if what else FOLDERS)}
+    listed = {name: _grouped(name) for name in ([what] if what else FOLDERS)}
     if json:
         flat = {
             name: {kind: line for group in groups.values() for kind, line in group.items()}
-            for name, groups in found.items()
+            for name, groups in listed.items()
         }
         print(json_.dumps(flat[what] if what else flat, ensure_ascii=False))
         return
-    for name, groups in found.items():
+    for name, groups in listed.items():
         if what is None:
             print(f"{name}: {FOLDERS[name]}")
         width = max(len(kind) for group in groups.values() for kind in group)
@@ -68,40 +71,43 @@ def command(
         print("Every setting: understudy list settings. Which recipe for which data: docs/choosing.md")
 
 
-def _sorted(folder: str) -> dict[str, dict[str, str]]:
-    """Title → kind → its line, by use."""
+def _grouped(folder: str) -> dict[str, dict[str, str]]:
+    """Title of a group → kind → its first line, grouped by use."""
     from understudy.parts import kinds
     from understudy.settings.loading import packaged
 
-    found = packaged() if folder == "recipes" else kinds(folder)
+    lines = packaged() if folder == "recipes" else kinds(folder)
     groups: dict[str, dict[str, str]] = {
-        title: {name: found.pop(name) for name in names if name in found}
+        title: {name: lines.pop(name) for name in names if name in lines}
         for title, names in BY_USE.get(folder, {}).items()
     }
-    return {title: group for title, group in {**groups, "others" if groups else "": found}.items() if group}
+    return {title: group for title, group in {**groups, "others" if groups else "": lines}.items() if group}
 
 
 def _print_settings(*, as_json: bool) -> None:
     from understudy.settings.listing import all_settings
 
-    found = all_settings()
+    groups = all_settings()
     if as_json:
-        print(json_.dumps({title: [vars(one) for one in listed] for title, listed in found.items()}, default=str))
+        print(
+            json_.dumps({title: [vars(setting) for setting in group] for title, group in groups.items()}, default=str)
+        )
         return
-    for title, listed in found.items():
+    for title, group in groups.items():
         print(f"{title}")
-        width = max((len(one.key) for one in listed), default=0)
-        for one in listed:
-            print(f"  {one.key:<{width}}  {_line(one)}")
+        width = max((len(setting.key) for setting in group), default=0)
+        for setting in group:
+            print(f"  {setting.key:<{width}}  {_line(setting)}")
         print()
 
 
-def _line(one: Any) -> str:
+def _line(setting: "Setting") -> str:
+    """Type, default and description of a setting."""
     from understudy.settings.listing import shown
 
-    default = shown(one.default)
+    default = shown(setting.default)
     return (
-        f"{one.type}"
+        f"{setting.type}"
         + (f", default {default}" if default else "")
-        + (f": {one.description}" if one.description else "")
+        + (f": {setting.description}" if setting.description else "")
     )

@@ -31,7 +31,7 @@ def command(
     control: options.Control = None,
     no_control: options.NoControl = False,
     no_export: options.NoExport = False,
-    # These change nothing here, so that the command of a run can be tried as it is.
+    # These have no effect here; with them the command line of a run works for `plan` too.
     out: Annotated[str | None, typer.Option(hidden=True)] = None,
     no_baseline: Annotated[bool, typer.Option("--no-baseline", hidden=True)] = False,
     resume: Annotated[bool, typer.Option("--resume", hidden=True)] = False,
@@ -51,15 +51,15 @@ def command(
              "temperature": temperature}  # fmt: skip
     built = recipe_from(options.recipe_or_default(recipe), teacher, student, task, train, validation, test, transfer, column, set_, seed,
                         store, control, no_control, raw, pretrained, no_export, short=short)  # fmt: skip
-    found = plan(built, device=device, say=options.say)
+    estimate = plan(built, device=device, say=options.say)
     if json:
-        print(json_.dumps(found, ensure_ascii=False))
+        print(json_.dumps(estimate, ensure_ascii=False))
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, show_header=False)
-    for name, value in found.items():
+    for name, value in estimate.items():
         shown = (
             f"{value:,.1f}"
             if isinstance(value, float)

@@ -38,8 +38,8 @@ def command(
     from understudy.settings.loading import build
 
     short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length}
-    given = options.overrides(column=column, seed=seed, set_=set_, **short_forms({}, short), **{"data.raw": raw})
-    settings = build(PretrainSettings, {"model": model}, given, where="pretrain")
+    values = options.overrides(column=column, seed=seed, set_=set_, **short_forms({}, short), **{"data.raw": raw})
+    settings = build(PretrainSettings, {"model": model}, values, where="pretrain")
     run = pretrain(
         settings, out, resume=resume, overwrite=overwrite, device=device, say=options.say, command=command_line()
     )
@@ -48,5 +48,5 @@ def command(
     if json:
         print(json_.dumps(run.facts, ensure_ascii=False))
         return
-    found = run.facts["models"]["teacher"]["quality"]["masked_accuracy"]["value"]
-    print(f"{found:.1%} of the masked tokens of held-out text are predicted. Saved the model to {out}")
+    accuracy = run.facts["models"]["teacher"]["quality"]["masked_accuracy"]["value"]
+    print(f"{accuracy:.1%} of the masked tokens of held-out text are predicted. Saved the model to {out}")

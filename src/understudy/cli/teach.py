@@ -29,12 +29,12 @@ def command(
     from understudy.cli._recipe import recipe_from
     from understudy.programs.teach import teach
 
-    # Any teacher, of classes or numbers, has the rows that this recipe needs, and a student that it can be built for.
+    # This recipe works with any teacher, of classes or numbers; only its data settings matter here.
     recipe = recipe_from("tang", teacher, None, task, train, validation, test, transfer, column, set_, None,
                          short={"max_length": max_length})  # fmt: skip
-    found = teach(recipe, store, device=device, say=options.say)
+    counts = teach(recipe, store, device=device, say=options.say)
     print(
-        json_.dumps({"store": str(store), **found})
+        json_.dumps({"store": str(store), **counts})
         if json
-        else f"{found['computed']:,} rows computed, {found['kept']:,} kept in {store}"
+        else f"{counts['computed']:,} rows computed, {counts['kept']:,} kept in {store}"
     )
