@@ -1,1 +1,1 @@
-"""Teachers: models, ensembles or files of outputs; what they say of rows, and the store that keeps it."""
+"""Teachers: models, ensembles or files of outputs; their outputs for rows, and the store that caches them."""

@@ -1,4 +1,4 @@
-"""What a language model wrote → its answer without what stands around it: a code block, a lead-in, bold, quotes."""
+"""The text that a language model wrote → the answer in it, without code block, lead-in, bold or quotes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def literal(text: str) -> Any:
 
 
 def answer_in(text: str) -> Any:
-    """The one object or list that a text holds, parsed; else the text without thoughts and code block.
+    """The only object or list in a text, parsed; else the text without thoughts and code block.
 
     >>> answer_in('Here it is:\\n```json\\n{"refund": 0.9}\\n```'), answer_in('Sure! {"label": "refund"}'), answer_in("```1```")
     ({'refund': 0.9}, {'label': 'refund'}, '1')
@@ -53,16 +53,16 @@ def answer_in(text: str) -> Any:
     text = _THOUGHTS.sub("", text).strip()
     blocks = {block.strip() for block in _BLOCK.findall(text)}
     text = blocks.pop() if len(blocks) == 1 else text if blocks else _OPENED.sub("", text)
-    found = literal(text)
-    if not isinstance(found, dict | list | tuple) and (inner := re.search(r"\{.*\}", text, re.DOTALL)):
-        found = literal(inner[0])
-    return found if isinstance(found, dict | list | tuple) else text
+    value = literal(text)
+    if not isinstance(value, dict | list | tuple) and (inner := re.search(r"\{.*\}", text, re.DOTALL)):
+        value = literal(inner[0])
+    return value if isinstance(value, dict | list | tuple) else text
 
 
 def label_in(text: str) -> str:
-    """The label that a text gives: what follows a lead-in, without bold, quotes and the dot at the end; else the text, bare.
+    """The label in a text: the words after a lead-in, without bold, quotes and the full stop; without a lead-in, the whole text.
 
-    >>> [label_in(one) for one in ("**refund**.", 'The label is: "refund".', "Label: refund\\nReason: money", "类别：退款。")]
+    >>> [label_in(text) for text in ("**refund**.", 'The label is: "refund".', "Label: refund\\nReason: money", "类别：退款。")]
     ['refund', 'refund', 'refund', '退款']
     >>> label_in("Label: refund\\nLabel: delivery"), label_in("It is not a refund")
     ('Label: refund\\nLabel: delivery', 'It is not a refund')
@@ -70,24 +70,28 @@ def label_in(text: str) -> str:
     bare = _bare(text)
     plain = [_bare(re.sub(r"\*{2,3}", "", line)) for line in bare.splitlines()]
     lines = [line[match.end() :] for line in plain if (match := _LEAD_IN.match(line))]
-    found = {_bare(line.rstrip(_END)) for line in lines} - {""}
-    return found.pop() if len(found) == 1 else bare
+    labels = {_bare(line.rstrip(_END)) for line in lines} - {""}
+    return labels.pop() if len(labels) == 1 else bare
 
 
 def label_of(answer: Mapping[str, Any], classes: frozenset[str]) -> Any:
-    """What an object gives as the label, as in `{"label": "refund", "reason": …}`; None where it gives none, or two.
+    """The label in an object, as in `{"label": "refund", "reason": …}`; None where it has none, or several.
 
     Args:
-        classes: names that are known: a class may be called `answer`.
+        answer: the object.
+        classes: known names of classes; a class may be called `answer`, which then is no key of a label.
     """
     keys = [name for name in answer if name.casefold() in LABEL_KEYS and name not in classes]
     values = [answer[name] for name in keys]
     values = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
-    given = [one for one in values if isinstance(one, str | int) and literal(str(one).strip()) not in (None, "")]
-    return given[0] if len(set(map(str, given))) == 1 and len(given) == len(keys) else None
+    labels = [
+        value for value in values if isinstance(value, str | int) and literal(str(value).strip()) not in (None, "")
+    ]
+    return labels[0] if len(set(map(str, labels))) == 1 and len(labels) == len(keys) else None
 
 
 def _bare(text: str) -> str:
+    """A text without the bold, quotes or brackets around it."""
     while True:
         text = text.strip()
         match = _AROUND.fullmatch(text.rstrip(_END))

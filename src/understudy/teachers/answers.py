@@ -1,4 +1,4 @@
-"""A table of answers → the numbers of all classes, row by row: whatever form a program or a language model gave them."""
+"""A table of answers, written by a program or a language model in many forms → the numbers of all classes, row by row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from understudy.teachers.confidence import ROUNDING, is_percent, number, probabi
 if TYPE_CHECKING:
     import datasets
 
-CONFIDENCE = ("confidence", "probability", "score")  # columns that say how sure a label is
+CONFIDENCE = ("confidence", "probability", "score")  # columns that hold the confidence in a label
 PREFIXES = ("p_", "prob_")  # of columns that hold the probability of a class
 SHOWN = 3  # rows and names that a message lists
 
@@ -27,7 +27,9 @@ class Labelled(NamedTuple):
     """An answer that names one class.
 
     Args:
-        written: all that was written, where it is more than the name.
+        name: of the class; None where there is no answer.
+        confidence: in the class, as written; None where there is none.
+        written: the whole answer, where it is more than the name.
     """
 
     name: str | None
@@ -36,16 +38,22 @@ class Labelled(NamedTuple):
 
 
 class Reader:
-    """One answer → the numbers of all classes, in their order. A ValueError says why there are none.
+    """One answer → the numbers of all classes, (classes,), in their order; a ValueError where it cannot be read.
+
+    It also records, for notes, how answers were read: `slips` holds spellings that differ from a class in case, blanks or punctuation
+    → the class; `longer` holds answers that are more than the name of a class → the class; `by_position` is True when a number was
+    read as the position of a class.
 
     Args:
-        scale: what stands for certainty in confidences and probabilities.
+        kind: of the answers: `logits`, `probabilities`, `label` or `number`.
+        names: of the classes; None for a number.
+        scale: the number that means certainty in confidences and probabilities.
     """
 
     def __init__(self, kind: str, names: tuple[str, ...] | None, scale: float = 1) -> None:
         self.kind, self.names, self.scale = kind, names, scale
         self.slips: dict[str, str] = {}
-        self.taken: dict[str, str] = {}
+        self.longer: dict[str, str] = {}
         self._places = {name: place for place, name in enumerate(names or ())}
         alike: dict[str, list[int]] = {}
         for name, place in self._places.items():
@@ -54,7 +62,7 @@ class Reader:
         self.by_position = False
 
     def place(self, name: str) -> int | None:
-        """Where a class stands: by its name, one that differs in case, blanks or punctuation only, or its number among names."""
+        """Position of a class by its name, by a name that differs only in case, blanks or punctuation, or by its number; else None."""
         if name in self._places:
             return self._places[name]
         if name.isdecimal() and int(name) < len(self._places) and not any(map(is_number, self._places)):
@@ -67,26 +75,27 @@ class Reader:
         return place
 
     def named_in(self, text: str) -> int:
-        """The one class that a text gives, by itself, after a lead-in, or on a line of its own.
+        """Position of the only class in a text, where it is the whole text, follows a lead-in, or fills a line.
 
         Raises:
-            ValueError: none, or several.
+            ValueError: no class, or several.
         """
         assert self.names is not None
         for lines in ([text], [label_in(text)], map(label_in, text.splitlines())):
-            found = {place for line in lines if (place := self.place(line)) is not None}
-            if len(found) == 1:
-                return found.pop()
+            places = {place for line in lines if (place := self.place(line)) is not None}
+            if len(places) == 1:
+                return places.pop()
         raise ValueError(f"{text!r:.80} is none of the {len(self.names)} classes")
 
     def understands(self, text: str) -> bool:
+        """Whether a text gives one class."""
         try:
             return self.named_in(text) >= 0
         except ValueError:
             return False
 
     def mentions(self, text: str) -> bool:
-        """Whether a class stands among other words, as in `refund or delivery`: that is no misspelling of it."""
+        """Whether a text has the name of a class among other words, as `refund or delivery`: then it is not a misspelling."""
         words = f" {folded(text)} "
         return any(f" {name} " in words and name != words.strip() for name in self._alike)
 
@@ -99,7 +108,7 @@ class Reader:
             try:
                 return self._of_label(Labelled(answer, written=answer))
             except ValueError:
-                pass  # what is needed here is probabilities
+                pass  # the message below asks for probabilities
         if isinstance(answer, str):
             raise ValueError(f"a list of numbers or {{class: number}} is needed, got {answer!r:.80}")
         if answer is None:
@@ -116,7 +125,7 @@ class Reader:
             raise ValueError(f"a list of numbers or {{class: number}} is needed, got {answer!r:.80}")
         if len(answer) != len(self.names):
             raise ValueError(f"{len(answer)} {self.kind}, expected {len(self.names)}, one for each class")
-        return np.array([self._number(one) for one in answer])
+        return np.array([self._number(value) for value in answer])
 
     def _of_mapping(self, answer: Mapping[str, Any]) -> np.ndarray:
         assert self.names is not None
@@ -140,12 +149,12 @@ class Reader:
             raise ValueError("no answer")
         place = self.named_in(answer.name)
         if answer.written is not None or self.place(answer.name) is None:
-            self.taken[answer.written or answer.name] = self.names[place]
+            self.longer[answer.written or answer.name] = self.names[place]
         values = np.full(len(self.names), np.nan)
         values[place] = 1.0
         if answer.confidence is not None:
-            values[place] = sure = self._number(answer.confidence)
-            if sure > 1 or sure <= 1 / len(self.names) or self._off_scale(answer.confidence):
+            values[place] = confidence = self._number(answer.confidence)
+            if confidence > 1 or confidence <= 1 / len(self.names) or self._off_scale(answer.confidence):
                 on = "" if self.scale == 1 or is_percent(answer.confidence) else f" on a scale of 0 to {self.scale:g}"
                 raise ValueError(
                     f"a confidence of {answer.confidence}{on} is impossible for the likeliest of {len(self.names)} classes"
@@ -153,11 +162,11 @@ class Reader:
         return shared(values)
 
     def _off_scale(self, likeliest: Any) -> bool:
-        """Whether a number is more likely one of 0 to 1 among ratings."""
+        """Whether a number is probably on the scale of 0 to 1 although the others are on a larger one."""
         return self.scale > 1 and not is_percent(likeliest) and number(likeliest) < 1 + (self.scale == 100) / 1e9
 
     def _probabilities(self, values: np.ndarray, answer: Any) -> np.ndarray:
-        """Checked, of sum about 1; what was not named shares the rest."""
+        """Probabilities checked to sum to about 1; classes that the answer does not name share the rest."""
         total, everything = float(np.nansum(values)), not np.isnan(values).any()
         wrong = (values[~np.isnan(values)] < 0).any() or total > 1 + ROUNDING or total <= 0
         if wrong or (everything and total < 1 - ROUNDING):
@@ -167,22 +176,26 @@ class Reader:
 
 
 def renamed(table: datasets.Dataset, columns: Mapping[str, str], path: str) -> datasets.Dataset:
-    """The table under our names. `columns` holds for all files of a command; this one may have our names already."""
-    there = table.column_names
+    """The table with our names of columns. `columns` is for all files of a command; this one may have our names already.
+
+    Raises:
+        DataError: no column of texts, or two for the same name.
+    """
+    existing = table.column_names
     for ours, theirs in columns.items():
-        if theirs not in there or ours == theirs:
+        if theirs not in existing or ours == theirs:
             continue
-        if ours in there:
+        if ours in existing:
             raise DataError(
                 f"{path}: has a column '{ours}' and, as --column says, '{theirs}' for {ours}; remove one of them"
             )
         table = table.rename_column(theirs, ours)
     if "text" not in table.column_names:
-        known = [name for name in there if name not in ("label", "probabilities", "logits", *CONFIDENCE)]
-        asked = f" (asked for as {columns['text']})" if "text" in columns else ""
+        possible = [name for name in existing if name not in ("label", "probabilities", "logits", *CONFIDENCE)]
+        mapped = f" (asked for as {columns['text']})" if "text" in columns else ""
         raise DataError(
-            f"{path}: a teacher's file needs the column text{asked}; it has {', '.join(there)}. Map it with --column text="
-            + (known[0] if len(known) == 1 else "NAME")
+            f"{path}: a teacher's file needs the column text{mapped}; it has {', '.join(existing)}. Map it with --column text="
+            + (possible[0] if len(possible) == 1 else "NAME")
         )
     return table
 
@@ -190,120 +203,138 @@ def renamed(table: datasets.Dataset, columns: Mapping[str, str], path: str) -> d
 def answers_in(
     table: datasets.Dataset, path: str, label_names: Sequence[str] | None, number: bool
 ) -> tuple[str, list[Any]]:
-    """What kind of answers the table holds, and the answer of every row, as far as it can be parsed: a list, a mapping, a
-    number; or of labels the name and the confidence."""
+    """The kind of the answers in a table, and the answer of every row as far as it can be parsed.
+
+    An answer is a list, a mapping of names to numbers, a number, or for labels a `Labelled`.
+
+    Raises:
+        DataError: no column of answers, or columns for some of the classes only.
+    """
     from understudy.data.labels import class_names
     from understudy.data.tables import Source
 
-    there = table.column_names
+    existing = table.column_names
     if number:
-        column = next((name for name in ("logits", "label") if name in there), None)
+        column = next((name for name in ("logits", "label") if name in existing), None)
         if column is None:
-            raise DataError(f"{path}: a teacher's file needs a number in the column label; it has {', '.join(there)}")
+            raise DataError(
+                f"{path}: a teacher's file needs a number in the column label; it has {', '.join(existing)}"
+            )
         return "number", [_parsed(value) for value in table[column][:]]
     classes = frozenset(label_names or ())
     for kind in ("logits", "probabilities"):
-        if kind in there:
+        if kind in existing:
             return kind, [_parsed(value, None if kind == "logits" else classes) for value in table[kind][:]]
-    by_class = _class_columns(there, label_names, path)
+    by_class = _class_columns(existing, label_names, path)
     if by_class:
-        given = {name: table[column][:] for name, column in by_class.items()}
-        rows = (dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True))
+        columns = {name: table[column][:] for name, column in by_class.items()}
+        rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
         blank = (None, "")
-        return "probabilities", [{name: one for name, one in row.items() if one not in blank} or None for row in rows]
-    if "label" in there:
-        sure = next((name for name in CONFIDENCE if name in there), None)
-        confidences = table[sure][:] if sure else [None] * len(table)
+        return "probabilities", [
+            {name: value for name, value in row.items() if value not in blank} or None for row in rows
+        ]
+    if "label" in existing:
+        column = next((name for name in CONFIDENCE if name in existing), None)
+        confidences = table[column][:] if column else [None] * len(table)
         coded = getattr(table.features["label"], "names", None) is not None
         labels = class_names(Source(path, table)) if coded else table["label"][:]
         return "label", [
-            _labelled(label, None if _blank(one) else one, classes, f"{path}: row {row}")
-            for row, (label, one) in enumerate(zip(labels, confidences, strict=True), start=1)
+            _labelled(label, None if _blank(confidence) else confidence, classes, f"{path}: row {row}")
+            for row, (label, confidence) in enumerate(zip(labels, confidences, strict=True), start=1)
         ]
     raise DataError(
         f"{path}: no teacher outputs in it: a column probabilities or logits (a list, or {{class: number}}), a column label, or one "
-        f"column for each class (p_CLASS) is needed; it has {', '.join(there)}. Is the label under another name? --column label=NAME"
+        f"column for each class (p_CLASS) is needed; it has {', '.join(existing)}. Is the label under another name? --column label=NAME"
     )
 
 
-def names_given(answers: Sequence[Any]) -> Counter[str]:
-    """The names of classes in the answers, and how often each is there."""
+def count_names(answers: Sequence[Any]) -> Counter[str]:
+    """How often each name of a class occurs in the answers."""
     labels = (label_in(answer.name) for answer in answers if isinstance(answer, Labelled) and answer.name is not None)
     return Counter(labels) + Counter(name for answer in answers if isinstance(answer, dict) for name in answer)
 
 
-def _class_columns(there: Sequence[str], label_names: Sequence[str] | None, path: str) -> dict[str, str]:
-    """Class → the column of its probabilities; nothing where the table has no such columns."""
+def _class_columns(existing: Sequence[str], label_names: Sequence[str] | None, path: str) -> dict[str, str]:
+    """Class → the column of its probabilities; empty where the table has no such columns."""
     if not label_names:
-        return next((found for prefix in PREFIXES if len(found := _prefixed(there, prefix)) > 1), {})
+        return next((columns for prefix in PREFIXES if len(columns := _prefixed(existing, prefix)) > 1), {})
     for prefix in (*PREFIXES, ""):
-        found = {name: prefix + name for name in label_names if prefix + name in there}
-        others = set(_prefixed(there, prefix)) - set(label_names) if prefix else set()
-        if len(found) + len(others) < 2 or (not found and "label" in there):
+        columns = {name: prefix + name for name in label_names if prefix + name in existing}
+        unknown = set(_prefixed(existing, prefix)) - set(label_names) if prefix else set()
+        if len(columns) + len(unknown) < 2 or (not columns and "label" in existing):
             continue
-        if others:
-            name = min(others)
+        if unknown:
+            name = min(unknown)
             near = get_close_matches(name, label_names, n=1)
             raise DataError(
                 f"{path}: column {prefix}{name}: {unknown_names({name: (0, near[0] if near else None)}, label_names)}"
             )
-        if missing := [name for name in label_names if name not in found]:
-            raise DataError(f"{path}: has columns for {len(found)} of {len(label_names)} classes; missing are "
+        if missing := [name for name in label_names if name not in columns]:
+            raise DataError(f"{path}: has columns for {len(columns)} of {len(label_names)} classes; missing are "
                             f"{', '.join(prefix + name for name in missing[:12])}")  # fmt: skip
-        return found
+        return columns
     return {}
 
 
-def _prefixed(there: Iterable[str], prefix: str) -> dict[str, str]:
-    return {name.removeprefix(prefix): name for name in there if name.startswith(prefix) and name != prefix}
+def _prefixed(columns: Iterable[str], prefix: str) -> dict[str, str]:
+    """Name without the prefix → column, of the columns that begin with it."""
+    return {name.removeprefix(prefix): name for name in columns if name.startswith(prefix) and name != prefix}
 
 
 def _parsed(value: Any, classes: frozenset[str] | None = None) -> Any:
-    """JSON or a Python literal in a text, as CSV holds it; `{class: number}` with names as text; what a pipeline says as one.
+    """An answer as a list, `{class: number}`, a `Labelled`, a text or a number.
+
+    Reads JSON and Python literals in a text, as CSV holds them, and the outputs of a `transformers` pipeline.
 
     Args:
-        classes: those that are known, where an answer may be a label, as in `{"label": "refund"}`; None where it may not.
+        value: of the column.
+        classes: known names of classes, where an answer may be a label, as in `{"label": "refund"}`; None where it may not.
     """
-    given = value
+    written = value
     if isinstance(value, str):
         value = answer_in(value)
         if isinstance(value, str):
             return value or None
     if isinstance(value, tuple):
         value = list(value)
-    if isinstance(value, list) and value and all(isinstance(one, dict) and "label" in one for one in value):
-        value = {one["label"]: next((one[name] for name in CONFIDENCE if name in one), None) for one in value}
+    if isinstance(value, list) and value and all(isinstance(member, dict) and "label" in member for member in value):
+        value = {
+            member["label"]: next((member[name] for name in CONFIDENCE if name in member), None) for member in value
+        }
     if isinstance(value, dict):
-        value = {_named(name): one for name, one in value.items() if one is not None}
+        value = {_named(name): share for name, share in value.items() if share is not None}
         if classes is not None and isinstance(inner := value.get("probabilities"), dict | list):
             return _parsed(inner, classes)
         if classes is not None and (label := label_of(value, classes)) is not None:
-            sure = next((value[name] for name in CONFIDENCE if name in value), None)
-            return Labelled(_named(label), sure, written=str(given))
+            confidence = next((value[name] for name in CONFIDENCE if name in value), None)
+            return Labelled(_named(label), confidence, written=str(written))
         return value
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _labelled(value: Any, confidence: Any, classes: frozenset[str], where: str) -> Any:
+    """A label with its confidence; a mapping where the column of labels holds one."""
     from understudy.data.labels import name_of
 
-    found = _parsed(value, classes) if isinstance(value, str | list | dict) else name_of(value, where)
-    if isinstance(found, list):
-        found = str(found[0] if len(found) == 1 else found)
-    if isinstance(found, Labelled):
-        return found if found.confidence is not None else found._replace(confidence=confidence)
-    if found is None or isinstance(found, str):
-        more = isinstance(value, str) and found is not None and folded(found) != folded(value)
-        name = None if found is None else name_of(found, where)
-        return Labelled(name, confidence, written=str(value) if more else None)
-    return found
+    parsed = _parsed(value, classes) if isinstance(value, str | list | dict) else name_of(value, where)
+    if isinstance(parsed, list):
+        parsed = str(parsed[0] if len(parsed) == 1 else parsed)
+    if isinstance(parsed, Labelled):
+        return parsed if parsed.confidence is not None else parsed._replace(confidence=confidence)
+    if parsed is None or isinstance(parsed, str):
+        longer = isinstance(value, str) and parsed is not None and folded(parsed) != folded(value)
+        name = None if parsed is None else name_of(parsed, where)
+        return Labelled(name, confidence, written=str(value) if longer else None)
+    return parsed
 
 
 def _named(name: Any) -> str:
+    """The name of a class as text; True and False as JSON writes them."""
     return str(name).lower() if isinstance(name, bool) else str(name).strip()
 
 
 def is_number(name: str) -> bool:
+    """Whether a text is a finite number."""
     try:
         return math.isfinite(float(name))
     except ValueError:
@@ -311,7 +342,7 @@ def is_number(name: str) -> bool:
 
 
 def is_sentence(name: str) -> bool:
-    """Whether an answer is a sentence, as a refusal is, rather than the name of a class.
+    """Whether an answer is a sentence, such as a refusal, and not the name of a class.
 
     >>> is_sentence("I cannot answer this."), is_sentence("as soon as possible"), is_sentence("抱歉，我无法回答。")
     (True, False, True)
@@ -326,16 +357,23 @@ def _blank(value: Any) -> bool:
 
 
 def folded(name: str) -> str:
-    """A class without what a careless answer adds: case, blanks, `_` and `-`, quotes, a full stop."""
+    """A name in lower case, with single blanks for blanks, `_` and `-`, and without quotes and punctuation around it."""
     return re.sub(r"[\s_\-]+", " ", name.strip(" \t\n\"'`.,。:;")).casefold()
 
 
 def unknown_names(labels: Mapping[str, tuple[int, str | None]], known: Sequence[str]) -> str:
-    def said(label: str, count: int, near: str | None) -> str:
+    """A message for names that are no class.
+
+    Args:
+        labels: unknown name → in how many rows it is (0: in none), and the class that it may be a misspelling of.
+        known: names of the classes.
+    """
+
+    def described(label: str, count: int, near: str | None) -> str:
         rows = f" ({count:,} row{'s' if count > 1 else ''})" if count else ""
         return f"'{label}'{rows}" + (f"; did you mean '{near}'?" if near else "")
 
-    some = [said(label, *found) for label, found in list(labels.items())[:SHOWN]]
+    some = [described(label, *count_and_near) for label, count_and_near in list(labels.items())[:SHOWN]]
     classes = ", ".join(known[:12]) + (f", … ({len(known)} in all)" if len(known) > 12 else "")
     return (
         f"{len(labels)} answer{'s are' if len(labels) > 1 else ' is'} none of the classes {classes}: {', '.join(some)}"

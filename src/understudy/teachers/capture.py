@@ -1,4 +1,4 @@
-"""Outputs of a model: of rows, in batches of similar length; and of one batch, with hidden states and attention."""
+"""Outputs of a model: logits of many rows, in batches of similar length; and of one batch with hidden states and attention."""
 
 from __future__ import annotations
 
@@ -29,25 +29,27 @@ def logits_of(
 ) -> np.ndarray:
     """Logits of every row, in the order of the rows: (rows, outputs) float32.
 
-    Rows are taken in order of length, so that a batch has next to no padding.
+    Batches are of similar length, so that they have almost no padding.
 
     Args:
+        model: a network with its tokenizer.
         rows: with `text` and perhaps `text_pair`.
-        batch_size: rows of a batch at most; long rows come in smaller ones.
-        remember: False tokenizes the rows anew, and for this time only.
+        device: to run on; afterwards the network is moved back.
+        batch_size: at most; long rows come in smaller batches.
+        remember: keep the tokens for the next call with these rows; False tokenizes them for this call only.
     """
     fields = fields_of(model, rows, remember=remember)
-    found = np.zeros((len(rows), model.outputs), dtype=np.float32)
+    logits = np.zeros((len(rows), model.outputs), dtype=np.float32)
     with placed(model.model, device) as network:
-        for some in batches_by_length(fields["input_ids"].lengths, batch_size):
-            inputs = {name: one.to(device) for name, one in batch_of(fields, some).items()}
-            found[some] = network(**inputs).logits.float().cpu().numpy()
-    return found
+        for indices in batches_by_length(fields["input_ids"].lengths, batch_size):
+            inputs = {name: tensor.to(device) for name, tensor in batch_of(fields, indices).items()}
+            logits[indices] = network(**inputs).logits.float().cpu().numpy()
+    return logits
 
 
 @contextmanager
 def placed(network: PreTrainedModel, device: str) -> Iterator[PreTrainedModel]:
-    """A network on a device, in evaluation mode; afterwards it is where it was."""
+    """A network on a device, in evaluation mode; afterwards it is moved back."""
     before = network.device
     # A decorator of transformers hides the signature of `to` from the type checker.
     network.to(device).eval()  # type: ignore[arg-type]
@@ -60,69 +62,72 @@ def placed(network: PreTrainedModel, device: str) -> Iterator[PreTrainedModel]:
 def signals_of(
     model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: Needs, *, run: Callable[..., Any] | None = None
 ) -> tuple[Any, Signals]:
-    """Run a model on a batch; return its outputs, and what was needed of it in float32.
+    """Run a model on a batch. Returns its outputs, and the needed signals in float32.
 
-    Queries, keys and values are noted by hooks on the layers asked for, so that the model keeps its fast attention kernel.
+    Queries, keys and values are recorded by hooks on the needed layers, so that the model keeps its fast attention kernel.
 
     Args:
-        inputs: what the model takes.
-        needs: what to note.
-        run: calls the model, where something is wrapped around it; None: the model itself.
+        model: the network.
+        inputs: its arguments.
+        needs: the signals to record.
+        run: calls the model, where it is wrapped; None: the model itself.
 
     Raises:
-        ModelError: no queries and keys are found in this family.
+        ModelError: the queries and keys of this model family are not known.
     """
-    noted: dict[int, dict[str, Any]] = {}
+    recorded: dict[int, dict[str, Any]] = {}
     hooks = [
         hook for layer in sorted(needs.attention)
-        for hook in _watch(encoder.projections(model, layer), noted.setdefault(layer, {}))
+        for hook in _record(encoder.projections(model, layer), recorded.setdefault(layer, {}))
     ]  # fmt: skip
     try:
-        inside = {"output_hidden_states": True} if needs.hidden_states else {}
-        outputs = (run or model)(**inputs, **inside)
+        options = {"output_hidden_states": True} if needs.hidden_states else {}
+        outputs = (run or model)(**inputs, **options)
     finally:
         for hook in hooks:
             hook.remove()
     return outputs, Signals(
         logits=outputs.logits.float(),
         hidden_states={layer: outputs.hidden_states[layer].float() for layer in needs.hidden_states},
-        attention={layer: _attention(noted[layer]) for layer in needs.attention},
+        attention={layer: _attention(recorded[layer]) for layer in needs.attention},
     )
 
 
-def _watch(parts: encoder.Projections, noted: dict[str, Any]) -> Iterator[Any]:
-    """Hooks that note what goes into and out of the maps of one attention."""
+def _record(parts: encoder.Projections, recorded: dict[str, Any]) -> Iterator[Any]:
+    """Register hooks that record the projections of one layer's attention, and its arguments that depend on positions."""
 
-    def arguments(module: Any, given: tuple, named: dict[str, Any]) -> None:
-        known = inspect.signature(module.forward).bind_partial(*given, **named).arguments
-        noted["bias"], noted["rotation"] = known.get("position_bias"), known.get("position_embeddings")
+    def record_arguments(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        arguments = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
+        recorded["bias"], recorded["rotation"] = arguments.get("position_bias"), arguments.get("position_embeddings")
 
-    def output_of(name: str) -> Callable[..., None]:
-        def note(module: Any, given: tuple, output: Tensor) -> None:
-            noted[name] = output
+    def record_output(name: str) -> Callable[..., None]:
+        def record(module: Any, args: tuple, output: Tensor) -> None:
+            recorded[name] = output
 
-        return note
+        return record
 
-    noted["heads"], noted["window"] = parts.heads, parts.window
-    yield parts.attention.register_forward_pre_hook(arguments, with_kwargs=True)
+    recorded["heads"], recorded["window"] = parts.heads, parts.window
+    yield parts.attention.register_forward_pre_hook(record_arguments, with_kwargs=True)
     if parts.query is parts.key:
-        yield parts.query.register_forward_hook(output_of("joined"))
+        yield parts.query.register_forward_hook(record_output("joined"))
         return
     for name in ("query", "key", "value"):
-        yield getattr(parts, name).register_forward_hook(output_of(name))
+        yield getattr(parts, name).register_forward_hook(record_output(name))
 
 
-def _attention(noted: Mapping[str, Any]) -> Attention:
-    whole = noted["joined"].chunk(3, dim=-1) if "joined" in noted else (noted["query"], noted["key"], noted["value"])
+def _attention(recorded: Mapping[str, Any]) -> Attention:
+    """Queries, keys and values of what `_record` recorded: (rows, heads, positions, head width)."""
+    joined = recorded.get("joined")
+    projections = [recorded[name] for name in ("query", "key", "value")] if joined is None else joined.chunk(3, dim=-1)
     query, key, value = (
-        one.float().unflatten(-1, (noted["heads"], -1)).transpose(1, 2) for one in whole
-    )  # (rows, heads, positions, head width)
-    if noted["rotation"] is not None:
+        projection.float().unflatten(-1, (recorded["heads"], -1)).transpose(1, 2) for projection in projections
+    )
+    if recorded["rotation"] is not None:
         from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
-        query, key = apply_rotary_pos_emb(query, key, *noted["rotation"], unsqueeze_dim=1)
-    bias, visible = noted["bias"], None
-    if noted["window"] is not None:
+        query, key = apply_rotary_pos_emb(query, key, *recorded["rotation"], unsqueeze_dim=1)
+    bias, visible = recorded["bias"], None
+    if recorded["window"] is not None:
         place = torch.arange(query.shape[2], device=query.device)
-        visible = (place[:, None] - place).abs() <= noted["window"]
+        visible = (place[:, None] - place).abs() <= recorded["window"]
     return Attention(query, key, value, None if bias is None else bias.float(), visible)

@@ -1,4 +1,4 @@
-"""Numbers that say how sure an answer is → probabilities of all classes: their scale, and the share of classes that are not named."""
+"""Confidences of answers → probabilities of all classes: the scale of the numbers, and the share of classes without a number."""
 
 from __future__ import annotations
 
@@ -10,32 +10,34 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 SCALES = (1, 5, 10, 100)
-ROUNDING = 0.05  # probabilities that a person or a language model wrote add up to 1 only about
-_RARE = 0.05  # of the answers: those beside the scale of all others are slips
+ROUNDING = 0.05  # probabilities that a person or a language model wrote sum to 1 within this
+_RARE = 0.05  # share of the answers: fewer than this on another scale are mistakes
 
 
 def is_percent(value: Any) -> bool:
+    """Whether a value is a text that ends in a percent sign."""
     return isinstance(value, str) and value.strip(' "').endswith(("%", "％"))
 
 
 def number(value: Any) -> float:
-    """
+    """A number, or a text that holds one, as a float.
+
     Raises:
-        ValueError: no finite number.
+        ValueError: not a finite number.
     """
     try:
         if value is None or isinstance(value, bool):
             raise ValueError
-        found = float(value.strip(' "')) if isinstance(value, str) else float(value)
+        converted = float(value.strip(' "')) if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         raise ValueError(f"a number is needed, got {value!r:.80}") from None
-    if not math.isfinite(found):
+    if not math.isfinite(converted):
         raise ValueError(f"outputs must be finite, got {value}")
-    return found
+    return converted
 
 
 def probability(value: Any, scale: float) -> float:
-    """A number on a scale from 0 as a probability; one with % is in percent on every scale.
+    """A number on a scale that starts at 0 as a probability; a number with % is in percent whatever the scale.
 
     >>> probability(0.8, 1), probability("80 %", 1), probability(8, 10), probability("8", 10)
     (0.8, 0.8, 0.8, 0.8)
@@ -44,14 +46,14 @@ def probability(value: Any, scale: float) -> float:
 
 
 def scale_of(likeliest: Sequence[float], totals: Sequence[float] = ()) -> float:
-    """What stands for certainty in a column: 1, 5, 10 or 100, from all its numbers.
+    """The number that means certainty in a column, from all its numbers: 1, 5, 10 or 100.
 
     Args:
         likeliest: the number of each answer's likeliest class.
         totals: the sum of each answer's numbers, where it has several.
 
     Raises:
-        ValueError: they fit two scales, or none; says what was found.
+        ValueError: they fit two scales, or none; the message has their range.
 
     >>> scale_of([0.9, 1, 0.75]), scale_of([85, 100, 60]), scale_of([8, 9, 3]), scale_of([5, 4, 2]), scale_of([1, 1, 0])
     (1, 100, 10, 5, 1)
@@ -82,14 +84,14 @@ def scale_of(likeliest: Sequence[float], totals: Sequence[float] = ()) -> float:
 
 
 def shared(values: np.ndarray) -> np.ndarray:
-    """Probabilities of all classes, from those of some: NaN is a class that an answer does not name.
+    """Probabilities of all classes, (classes,), from those of some: NaN is a class that an answer does not name.
 
-    What is missing to 1 is the others', in equal shares. Whoever lists classes lists the likeliest, so none of the others may have more
-    than one that is listed: where their shares would, the least of those listed share with them (isotonic regression: the nearest
-    distribution in that order). Of two classes, the other one has what is missing.
+    The classes that are not named share the rest to 1 equally. An answer that lists classes lists the likeliest ones, so a class that
+    is not named may not be likelier than one that is. Where its share would make it so, the least likely listed classes share with them
+    (isotonic regression: the nearest distribution in that order). Of two classes, the other one has the rest.
 
     Raises:
-        ValueError: so little is named that no class would be likelier than those that are not named.
+        ValueError: the named classes have so little that none would be likelier than those that are not named.
 
     >>> shared(np.array([0.7, np.nan, 0.2, np.nan])).round(3).tolist(), shared(np.array([0.9, 0, np.nan])).round(3).tolist()
     ([0.7, 0.05, 0.2, 0.05], [0.9, 0.05, 0.05])
@@ -98,11 +100,11 @@ def shared(values: np.ndarray) -> np.ndarray:
     if not missing.any():
         return values
     total = float(np.nansum(values))
-    values = values / max(1.0, total)  # a little more than 1, as written down: nothing is left for the others
+    values = values / max(1.0, total)  # rounded numbers may sum to a little more than 1: then no rest is left
     filled = np.where(missing, max(0.0, 1 - total) / missing.sum(), values)
     if len(values) == 2:
         return filled
-    order = np.lexsort((filled, ~missing))  # those that are not named, then the others from the least on
+    order = np.lexsort((filled, ~missing))  # classes that are not named, then the others from the least likely on
     filled[order] = isotonic_regression(filled[order]).x
     filled[missing] = filled[missing].min()  # equal shares, to the last digit
     if filled[~missing].max() <= filled[missing].max():

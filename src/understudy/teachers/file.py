@@ -18,10 +18,10 @@ from understudy.teachers.answers import (
     Labelled,
     Reader,
     answers_in,
+    count_names,
     folded,
     is_number,
     is_sentence,
-    names_given,
     renamed,
     unknown_names,
 )
@@ -125,9 +125,9 @@ class FileTeacher(Teacher):
                 f"its confidences and probabilities are read on a scale of 0 to {read.scale:g}: {0.8 * read.scale:g} as 0.8. If they are "
                 "on another one, say which with --set teacher.confidence_scale=N."
             )
-        if read.taken:
+        if read.longer:
             said = "; ".join(
-                f"{' '.join(got.split())!r:.80} as '{name}'" for got, name in list(read.taken.items())[:SHOWN]
+                f"{' '.join(got.split())!r:.80} as '{name}'" for got, name in list(read.longer.items())[:SHOWN]
             )
             yield f"answers that are more than the name of a class are read as the one class that they give: {said}."
         if read.slips:
@@ -235,7 +235,7 @@ class FileTeacher(Teacher):
 
     def _names_in(self, answers: Sequence[Any]) -> tuple[str, ...]:
         """The classes that the answers name, sorted; numbers as numbers. Of several spellings the most frequent one."""
-        given = names_given(answers)
+        given = count_names(answers)
         spellings: dict[str, str] = {}
         for name, count in given.most_common():
             if "\n" in name or (count < _SOME * len(answers) and is_sentence(name)):
@@ -279,7 +279,7 @@ class FileTeacher(Teacher):
     def _check_names(self, answers: Sequence[Any], read: Reader) -> None:
         """Refuse names that are like a class, or as frequent as one, but none; an answer with a rare other is no usable one."""
         assert read.names is not None
-        given = names_given(answers)
+        given = count_names(answers)
         bad: dict[str, tuple[int, str | None]] = {}
         for name, count in given.items():
             if is_sentence(name) or read.understands(name):

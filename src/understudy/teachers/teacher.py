@@ -1,4 +1,4 @@
-"""A teacher: one model, or an ensemble; `file` has the one of which only the answers are known."""
+"""Teachers: one model, or an ensemble. `file` has the teacher that is a file of outputs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from understudy.teachers.capture import logits_of, placed
 if TYPE_CHECKING:
     import datasets
 
-LEAST_SHARE = 0.01  # of the uniform probability: what counts, at the least, as the probability of a class
+LEAST_SHARE = 0.01  # of the uniform probability: smaller probabilities are raised to this
 Combine = Literal["mean_logits", "arithmetic", "geometric"]
 
 
 class Teacher(ABC):
-    """Whatever gives logits of rows.
+    """A source of logits for rows.
 
     Args:
-        label_names: classes in the order of the logits; None for regression, or where a file does not say.
-        fingerprint: what decides the outputs; kept outputs are used only under an equal one.
-        models: one, or the members of an ensemble; none when only outputs are known.
+        label_names: classes in the order of the logits; None for regression.
+        fingerprint: everything that decides the outputs; cached outputs are used only where it is equal.
+        models: one, or the members of an ensemble; none where only outputs are known.
     """
 
     label_names: tuple[str, ...] | None
@@ -38,16 +38,16 @@ class Teacher(ABC):
 
     @property
     def model(self) -> TextModel | None:
-        """The model that students can be cut from: the first."""
+        """The model that students can be built from: the first."""
         return self.models[0] if self.models else None
 
     def covers(self, rows: datasets.Dataset) -> bool:
-        """Whether it has an answer for every row."""
+        """Whether it has outputs for every row."""
         return True
 
     @abstractmethod
     def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
-        """(rows, outputs) float32."""
+        """Logits in the order of the rows: (rows, outputs) float32."""
 
     @cached_property
     def remembered(self) -> dict[str, np.ndarray]:
@@ -55,7 +55,7 @@ class Teacher(ABC):
         return {}
 
     def first_logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
-        """As `logits`, and remembered: the store that these rows come to takes them from here."""
+        """As `logits`, and remembered: a store that is filled with these rows later takes them from here."""
         identities = rows["identity"][:]
         new = {key: place for place, key in enumerate(identities) if key not in self.remembered}
         if new:
@@ -64,7 +64,7 @@ class Teacher(ABC):
 
     @contextmanager
     def at(self, device: str) -> Iterator[None]:
-        """With its models on a device for all that is asked of them in between, and moved once."""
+        """Move the models to a device once, for all calls inside the block; afterwards they are moved back."""
         with ExitStack() as stack:
             for model in self.models:
                 stack.enter_context(placed(model.model, device))
@@ -72,7 +72,7 @@ class Teacher(ABC):
 
 
 class NoTeacher(Teacher):
-    """Nobody: a task beside others that is taught by its labels only."""
+    """No teacher: of a task, beside others, that is trained on its labels only."""
 
     def __init__(self) -> None:
         self.label_names, self.fingerprint = None, {}
@@ -90,7 +90,7 @@ class ModelTeacher(Teacher):
     Args:
         models: all with the same labels in the same order.
         combine: `mean_logits`; `arithmetic` or `geometric` mean of the probabilities.
-        weights: how much each model counts, above 0; only their ratios matter. None counts all alike.
+        weights: of each model, above 0; only their ratios matter. None: equal.
 
     Raises:
         ModelError: labels differ.
@@ -101,9 +101,9 @@ class ModelTeacher(Teacher):
     ) -> None:
         self.models, self.combine, self.weights = tuple(models), combine, weights
         self.label_names = self.models[0].label_names
-        for number, other in enumerate(self.models[1:], start=2):
-            if other.label_names != self.label_names:
-                raise ModelError(f"teacher {number} has the labels {_list(other.label_names)}, the first has {_list(self.label_names)}; "
+        for number, model in enumerate(self.models[1:], start=2):
+            if model.label_names != self.label_names:
+                raise ModelError(f"teacher {number} has the labels {_list(model.label_names)}, the first has {_list(self.label_names)}; "
                                  "an ensemble needs the same labels in the same order")  # fmt: skip
         single = len(self.models) == 1
         self.fingerprint = self.models[0].fingerprint if single else {
@@ -119,11 +119,13 @@ class ModelTeacher(Teacher):
 def combined(outputs: Sequence[np.ndarray], combine: Combine, weights: Sequence[float] | None = None) -> np.ndarray:
     """Logits of an ensemble, from the logits of its members.
 
-    Formula, with shares w that sum to 1: Σ w·z; log Σ w·p (arithmetic); Σ w·log p (geometric). Softened at T, the first and the last are
-    what the members softened at T would give; the arithmetic mean is taken before it is softened.
+    Formula, with shares w that sum to 1: Σ w·z; log Σ w·p (arithmetic); Σ w·log p (geometric). At a temperature T, the first and the
+    last equal the combination of the members at T; the arithmetic mean is taken at temperature 1.
 
     Args:
-        weights: one a member, above 0; None is all alike.
+        outputs: logits of each member, (rows, outputs).
+        combine: how.
+        weights: one for each member, above 0; None: equal.
 
     >>> a, b = np.log([[0.8, 0.2]]), np.log([[0.4, 0.6]])
     >>> np.exp(combined([a, b], "arithmetic")).round(6).tolist()
@@ -144,11 +146,11 @@ def combined(outputs: Sequence[np.ndarray], combine: Combine, weights: Sequence[
 
 
 def logits_of_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Logits of rows of probabilities: centred, and bounded where a class has next to none.
+    """Logits of rows of probabilities, (rows, classes): of mean 0 in each row, and bounded where a probability is near 0.
 
-    The softmax gives the probabilities back. What cannot be told from probabilities is a constant of each row, which is chosen so that
-    its logits have the mean 0, and how far below the others a class without any probability is: a probability below a hundredth of the
-    uniform one counts as that much. So labels as 0 and 1 become logits that a student can reach: 5.3 apart of 2 classes, 8.9 of 77.
+    Their softmax is the probabilities. Two things do not follow from probabilities: a constant of each row, which is chosen so that its
+    logits have the mean 0, and the logit of a class with probability 0. So probabilities below a hundredth of the uniform one are
+    raised to that. Labels as 0 and 1 then become logits that a student can reach: 5.3 apart with 2 classes, 8.9 with 77.
 
     Args:
         probabilities: (rows, classes), each row of sum 1.
@@ -161,7 +163,7 @@ def logits_of_probabilities(probabilities: np.ndarray) -> np.ndarray:
 
 
 def is_file(name: str) -> bool:
-    """Whether a teacher is a file of outputs rather than a model."""
+    """Whether the name of a teacher is that of a file of outputs, not of a model."""
     return Path(name).is_file()
 
 
