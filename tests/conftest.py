@@ -26,8 +26,10 @@ import torch
 from accelerate.utils import memory
 from filelock import FileLock
 
-from tiny import LABELS, SECOND_TEXTS, TEXTS, tiny_rows, tiny_teacher, trained_teacher, write_rows
+from tiny import LABELS, SECOND_TEXTS, TEXTS, speed_in_a_blink, tiny_rows, tiny_teacher, trained_teacher, write_rows
 from understudy import parts
+from understudy.evaluation import measure
+from understudy.exporting import folder as export_folder
 from understudy.models.text_model import TextModel
 from understudy.programs.export import export
 from understudy.students import Blueprint
@@ -232,16 +234,28 @@ def understudy(monkeypatch, capsys):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Speed measured for a blink, one row and one batch a model: no test but those of the clock itself asks how fast."""
-    from understudy.evaluation import measure, speed
+    """No test but those of the clock itself asks how fast."""
+    monkeypatch.setattr(measure, "measure_all", speed_in_a_blink)
 
-    def blink(models, texts, **settings):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(speed, "orders", lambda names: [list(names)])
-            patch.setattr(speed, "_WARM_ANSWERS", 1)
-            return speed.measure_all(models, texts, **settings, latency_rows=1, seconds=0.0)
 
-    monkeypatch.setattr(measure, "measure_all", blink)
+WRITE_GRAPH = export_folder.write_graph
+KEPT: dict[tuple, bytes] = {}
+
+
+def write_graph(model: TextModel, path: Path, *, pair: bool, fused: bool = False) -> None:
+    """A copy, where the same model was written before: torch takes seconds for each."""
+    said = model.fingerprint
+    key = (said["weights"], said["config"], *said["inputs"], model.max_length, pair, fused)
+    if key not in KEPT:
+        WRITE_GRAPH(model, path, pair=pair, fused=fused)
+        KEPT[key] = path.read_bytes()
+    path.write_bytes(KEPT[key])
+
+
+@pytest.fixture
+def kept_graphs(monkeypatch):
+    """For tests of what becomes of a graph."""
+    monkeypatch.setattr(export_folder, "write_graph", write_graph)
 
 
 @contextmanager

@@ -623,15 +623,16 @@ def test_one_clear_message_and_nothing_left_behind(name, world, tmp_path, unders
     assert not one.out.exists() or before, "an empty folder was left"
 
 
+BRIEFLY = ["--no-control", "--no-export", "--set", "stages.0.train.max_steps=2"]
+
+
 def test_the_case_that_is_changed_would_run(world, tmp_path, understudy, quick):
-    said = understudy(*Case(world, tmp_path).command, "--no-control", "--set", "stages.0.train.max_steps=2")
+    said = understudy(*Case(world, tmp_path).command, *BRIEFLY)
     assert said.code == 0, said.err
 
 
 def test_a_student_larger_than_the_teacher_is_a_warning(world, tmp_path, understudy, quick):
-    said = understudy(
-        *Case(world, tmp_path).command, "--student", "bilstm", "--no-control", "--set", "stages.0.train.max_steps=2"
-    )
+    said = understudy(*Case(world, tmp_path).command, "--student", "bilstm", *BRIEFLY)
     assert said.code == 0
     assert re.search(r"Warning: the student is larger than the teacher: [\d,]+ parameters against [\d,]+", said.err)
 

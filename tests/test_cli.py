@@ -143,7 +143,8 @@ def test_from_an_encoder_to_a_prediction(reviews, world, tmp_path, understudy, q
     assert classify("a gripping film")[0]["label"] in LABELS
 
     run = tmp_path / "run"
-    said = understudy("distill", "tang", "--teacher", tmp_path / "teacher", *SMALL, *train, *LONG, "--out", run)
+    said = understudy("distill", "tang", "--teacher", tmp_path / "teacher", *SMALL, *train, *LONG,
+                      "--set", "export=[onnx]", "--out", run)  # fmt: skip
     assert said.code == 0, said.err
     assert "student alone" in said.out and str(run / "report.html") in said.out.replace("\n", "")
     facts = json.loads((run / "facts.json").read_text())
@@ -199,10 +200,10 @@ def test_json_is_one_object_and_the_rest_goes_to_stderr(world, tmp_path, underst
 def test_every_recipe_runs_two_steps(name, world, pretrained, raw, tmp_path, understudy, quick):
     controls = ["--control", "alone,pseudo_labels"]
     words = world.distill(name, tmp_path / "run", "--transfer", world.transfer, *controls, *SHORT, "--json")
-    words += {
-        "tang": ["--set", "student.hidden=8", "--set", "student.embedding=8"], "tinybert": ["--set", "student.layers=2"],
-        "distilbert": ["--pretrained", pretrained, "--raw", raw],
-    }.get(name, [])  # fmt: skip
+    sizes = {"bilstm": {"hidden": 8, "embedding": 8, "feature": 8}, "narrow": {"layers": 2, "width": 16, "heads": 2}}
+    for setting, size in sizes.get(load_recipe(name).student.kind, {}).items():
+        words += ["--set", f"student.{setting}={size}"]
+    words += ["--pretrained", pretrained, "--raw", raw] if name == "distilbert" else []
     for number in range(1, len(load_recipe(name).stages)):
         words += ["--set", f"stages.{number}.train.max_steps=2", "--set", f"stages.{number}.train.batch_size=8"]
     said = understudy(*words)

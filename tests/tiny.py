@@ -4,10 +4,12 @@ import json
 import random
 import string
 from pathlib import Path
+from unittest import mock
 
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
+from understudy.evaluation import speed
 from understudy.models.text_model import TextModel, set_label_names
 
 TEXTS = (
@@ -147,6 +149,12 @@ def trained_teacher(rows: list[dict], *, steps: int = 80) -> TextModel:
         teacher.model(**batch, labels=labels).loss.backward()
         optimizer.step()
     return teacher
+
+
+def speed_in_a_blink(models, texts, **settings):
+    """`measure_all` with one row and one batch a model."""
+    with mock.patch.object(speed, "orders", lambda names: [list(names)]), mock.patch.object(speed, "_WARM_ANSWERS", 1):
+        return speed.measure_all(models, texts, **settings, latency_rows=1, seconds=0.0)
 
 
 def write_rows(path: Path, rows: list[dict]) -> str:

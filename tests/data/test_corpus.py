@@ -19,10 +19,18 @@ from understudy.tasks.classification import Classification
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    corpus.write_corpus(folder)
-    return folder
+def written(tmp_path_factory):
+    """The corpus, and its rows before the split."""
+    folder, whole, capped = tmp_path_factory.mktemp("corpus"), [], corpus._capped
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "_capped", lambda *given: whole.extend(capped(*given)) or whole)
+        corpus.write_corpus(folder)
+    return folder, {row["text"]: row["label"] for row in whole}
+
+
+@pytest.fixture(scope="module")
+def folder(written):
+    return written[0]
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +42,9 @@ def rows(folder):
 
 
 @pytest.fixture(scope="module")
-def families():
-    """Label → its sentences, before the split."""
-    every = corpus._sentences(Path(sysconfig.get_path("stdlib")))
-    capped = corpus._capped(corpus._families(corpus._without_near_duplicates(every)), seed=0)
-    return {row["text"]: row["label"] for row in capped}
+def families(written):
+    """Sentence → its label, before the split."""
+    return written[1]
 
 
 def test_families_are_large_enough_unequal_and_in_every_split(rows, families):

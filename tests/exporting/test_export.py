@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from huggingface_hub import ModelCard
 
-from conftest import largest_file
+from conftest import largest_file, write_graph
 from tiny import LABELS, SECOND_TEXTS, TEXTS, logits, tiny_teacher, write_rows
 from understudy import parts
 from understudy.data.examples import fields_of
@@ -37,24 +37,6 @@ KINDS = ["teacher", *sorted(parts.kinds("students"))]
 # All four are a BERT, whose graph takes torch seconds: each in one of the two forms, with one layer or, `pretrained`, with three.
 BERTS = {"teacher": True, "narrow": False, "pretrained": True, "teacher_layers": False}
 FORMS = [(kind, pair) for kind in KINDS for pair in (False, True) if BERTS.get(kind, pair) is pair]
-
-WRITE_GRAPH, KEPT = export_folder.write_graph, {}
-
-
-def write_graph(model, path, *, pair, fused=False):
-    """A copy, where the same model was written before: torch takes seconds for each."""
-    said = model.fingerprint
-    key = (said["weights"], said["config"], *said["inputs"], model.max_length, pair, fused)
-    if key not in KEPT:
-        WRITE_GRAPH(model, path, pair=pair, fused=fused)
-        KEPT[key] = path.read_bytes()
-    path.write_bytes(KEPT[key])
-
-
-@pytest.fixture
-def kept_graphs(monkeypatch):
-    """For tests of what becomes of a graph."""
-    monkeypatch.setattr(export_folder, "write_graph", write_graph)
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def test_pruned_and_calibrated(model, world, tmp_path, understudy):
         assert answer["label"] == LABELS[row.argmax()]
 
 
-def test_pruning_that_changes_the_answers_is_refused(world, tmp_path, understudy):
+def test_pruning_that_changes_the_answers_is_refused(world, tmp_path, understudy, kept_graphs):
     (tmp_path / "one.txt").write_text("zebra\n")
     words = [
         "export",

@@ -19,7 +19,7 @@ FORMS = {"student_onnx", "student_onnx_int8", "teacher_onnx_int8"}
 
 
 @pytest.fixture
-def lenient(monkeypatch):
+def lenient(monkeypatch, kept_graphs):
     """On thirty rows one other answer is more than the gate allows; whether it comes hangs on the processor."""
     monkeypatch.setattr(export_folder, "complaints", lambda figures, precision, task: [])
 
@@ -66,7 +66,9 @@ def test_a_run_ships_its_student_and_measures_the_quantized_teacher(world, tmp_p
     assert again.json["models"]["teacher_onnx_int8"]["quality"] == models["teacher_onnx_int8"]["quality"]
 
 
-def test_a_student_that_does_not_pass_is_left_out_and_told(world, tmp_path, understudy, quick, monkeypatch):
+def test_a_student_that_does_not_pass_is_left_out_and_told(
+    world, tmp_path, understudy, quick, monkeypatch, kept_graphs
+):
     def strict(figures, precision, task):
         return ["it is not good enough"] if precision == "int8" else []
 
