@@ -1,4 +1,4 @@
-"""Options that several commands share, and how settings are put together from them."""
+"""Options that several commands share, and the settings that they set."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from understudy.errors import RecipeError
 
 TASK = "What is predicted: classification (the default), another of `understudy list tasks`, or ./mine.py:MyTask."
 Task = Annotated[str | None, typer.Option(help=TASK)]
-OwnTask = Annotated[
+TaskOfModel = Annotated[
     str | None,
-    typer.Option(
-        "--task", help="./mine.py:MyTask, where the model is of a task of yours; default: what the model says."
-    ),
+    typer.Option("--task", help="./mine.py:MyTask, where the model is of a task of yours; default: the model's task."),
 ]
 Teachers = Annotated[
     list[str] | None,
@@ -53,7 +51,7 @@ Train = Annotated[str | None, typer.Option(help=TRAIN)]
 Validation = Annotated[str | None, typer.Option(help=VALIDATION)]
 Test = Annotated[str | None, typer.Option(help=TEST)]
 Transfer = Annotated[str | None, typer.Option(help=TRANSFER)]
-# The same where a recipe may have several tasks.
+# The same options for a recipe that may have several tasks.
 _EACH = "NAME=… for each task of a recipe that has several."
 Tasks = Annotated[list[str] | None, typer.Option("--task", help=f"{TASK} {_EACH}")]
 Trains = Annotated[list[str] | None, typer.Option("--train", help=f"{TRAIN} {_EACH}")]
@@ -111,15 +109,15 @@ MaxLength = Annotated[int | None, typer.Option(help="Tokens kept per row; defaul
 Temperature = Annotated[float | None, typer.Option(help="Distillation temperature of every objective that has one.")]
 
 
-_noted: set[str] = set()  # of this command
+_notes: set[str] = set()  # notes that this command has printed
 
 
 def say(line: str) -> None:
-    """A line for the user on stderr, above the progress bars; stdout belongs to results. A note comes once in a command."""
+    """Print a line on stderr, above the progress bars; stdout is for results. The same note is printed once in a command."""
     if line.startswith("Note:"):
-        if line in _noted:
+        if line in _notes:
             return
-        _noted.add(line)
+        _notes.add(line)
     if "tqdm" not in sys.modules:
         print(line, file=sys.stderr)
         return
@@ -130,12 +128,12 @@ def say(line: str) -> None:
 
 
 def forget_notes() -> None:
-    """Begin a command."""
-    _noted.clear()
+    """Let a new command print notes that an earlier one in this process has printed."""
+    _notes.clear()
 
 
 def recipe_or_default(recipe: str | None) -> str:
-    """The recipe that was asked for, or `hinton`, which is said."""
+    """The given recipe, or `hinton` with a line on stderr."""
     if recipe is None:
         say("No recipe given: using hinton, soft targets beside the labels. For others: understudy list recipes")
     return recipe or "hinton"
@@ -145,35 +143,39 @@ def columns(pairs: list[str] | None) -> dict[str, str]:
     """`["text=review"]` → `{"text": "review"}`.
 
     Raises:
-        RecipeError: no equals sign.
+        RecipeError: no equals sign, or nothing on one side of it.
     """
-    found = {}
+    names = {}
     for pair in pairs or []:
         ours, equals, theirs = pair.partition("=")
         if not equals or not ours or not theirs:
             raise RecipeError(
                 f"--column {pair}: write it as our name=the file's name, for example --column text=review"
             )
-        found[ours] = theirs
-    return found
+        names[ours] = theirs
+    return names
 
 
 def overrides(
     *, column: list[str] | None, seed: int | None, set_: list[str] | None, task: str | None = None, train: str | None = None,
     validation: str | None = None, test: str | None = None, **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """Options that were given, as dotted keys; `--set` comes last and so wins."""
+    """Given options as dotted keys; `--set` overrides the others.
+
+    Raises:
+        RecipeError: `--column` or `--set` without an equals sign, or a value that is not YAML.
+    """
     from understudy.settings.loading import parse_overrides
 
-    given = {
+    values = {
         "task": task, "data.train": train, "data.validation": validation, "data.test": test,
         "data.columns": columns(column) or None, "seed": seed, **more,
     }  # fmt: skip
-    return {key: value for key, value in given.items() if value is not None} | parse_overrides(set_ or [])
+    return {key: value for key, value in values.items() if value is not None} | parse_overrides(set_ or [])
 
 
 def show(facts: dict[str, Any], *, as_json: bool, page: Path | None = None) -> None:
-    """Facts as JSON; or as the table and, for a run with its page, the verdict and where the page lies."""
+    """Print facts as JSON; or as a table and, for a run, the verdict and the path of its page."""
     if as_json:
         print(json.dumps(facts, ensure_ascii=False))
         return
@@ -181,8 +183,8 @@ def show(facts: dict[str, Any], *, as_json: bool, page: Path | None = None) -> N
 
     from understudy.reporting.display import parts_of
 
-    console, (table, *words) = Console(), parts_of(facts)
+    console, (table, *sentences) = Console(), parts_of(facts)
     console.print(table)
     if page is not None or "findings" in facts:  # `evaluate` has a table only
-        for line in (*words, *([f"The page: {page}"] if page else [])):
+        for line in (*sentences, *([f"The page: {page}"] if page else [])):
             console.print(line, soft_wrap=True)

@@ -9,7 +9,7 @@ from understudy.cli import _options as options
 def command(
     models: Annotated[list[str], typer.Argument(help="Folders of fine-tuned models, students, and exports.")],
     data: Annotated[str, typer.Option(help="Rows to measure on; if they are labelled, quality is measured too.")],
-    task: options.OwnTask = None,
+    task: options.TaskOfModel = None,
     column: options.Column = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads for every model; default: as many as torch uses.")

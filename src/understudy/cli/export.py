@@ -34,7 +34,7 @@ def command(
             help="Fit a temperature on the rows, so that predicted probabilities match observed accuracy.",
         ),
     ] = False,
-    task: options.OwnTask = None,
+    task: options.TaskOfModel = None,
     column: options.Column = None,
     allow_loss: Annotated[
         bool,

@@ -28,7 +28,7 @@ def command(
         bool, typer.Option("--keep-columns", help="Keep all columns of the input, and append the predictions.")
     ] = False,
     pair: Annotated[str | None, typer.Option(help="The second text, for one text and a model of pairs.")] = None,
-    task: options.OwnTask = None,
+    task: options.TaskOfModel = None,
     column: options.Column = None,
     precision: Annotated[
         str | None, typer.Option(help="Exports only: int8 or float32; default int8 where there is one.")
@@ -80,18 +80,18 @@ def command(
         print(json_.dumps({"model": model, "predictions": list(answers)}, ensure_ascii=False, default=str))
     elif not texts:
         write = line_writer(sys.stdout)
-        for one in answers:
-            write(one)
+        for prediction in answers:
+            write(prediction)
     else:
-        for one in answers:
-            print(shown(one))
+        for prediction in answers:
+            print(shown(prediction))
 
 
 def _check(texts: list[str], file: str | None, pair: str | None, keep_columns: bool) -> None:
     """Refuse options that exclude each other.
 
     Raises:
-        DataError: texts and a file, neither, or an option of the other.
+        DataError: texts and a file, neither of them, or an option that belongs to the other.
     """
     from understudy.errors import DataError
 

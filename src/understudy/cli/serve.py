@@ -25,7 +25,7 @@ def command(
     max_body_mib: Annotated[
         float, typer.Option(help="Maximum size of a request (else HTTP 413).")
     ] = _DEFAULT.max_body_mib,
-    task: options.OwnTask = None,
+    task: options.TaskOfModel = None,
     json: options.Json = False,
 ) -> None:
     """Serve an exported model over HTTP, without torch. Answers POST /predict, GET /health, /metrics and /openapi.json.
