@@ -253,7 +253,7 @@ def test_the_page_can_be_written_elsewhere(folder, tmp_path):
 
 def test_a_page_holds_a_part_of_too_many_rows(folder):
     many = [line | {"identity": str(place)} for place in range(400) for line in LINES[:1]]
-    found = page_content(FACTS, said=many)["flipped"]
+    found = page_content(FACTS, predictions=many)["flipped"]
     assert (found["lost"], found["won"], len(found["shown"])) == (400, 0, found["most"])
-    long = page_content(FACTS, said=[LINES[0] | {"text": "x" * 5000}])["flipped"]["shown"][0]["text"]
+    long = page_content(FACTS, predictions=[LINES[0] | {"text": "x" * 5000}])["flipped"]["shown"][0]["text"]
     assert len(long) < 1100 and long.endswith("…")

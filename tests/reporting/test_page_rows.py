@@ -47,7 +47,7 @@ def test_confusion_as_scikit_learn_counts_it():
     assert cells == (student - teacher).tolist()
     assert set(found["classes"]) == set(CLASSES) and found["all_classes"] == 3
     for pair in found["pairs"]:
-        assert pair["student"] - pair["teacher"] == pair["difference"] != 0 and pair["label"] != pair["said"]
+        assert pair["student"] - pair["teacher"] == pair["difference"] != 0 and pair["label"] != pair["prediction"]
     apart = sum(abs(cell) for place, row in enumerate(cells) for other, cell in enumerate(row) if place != other)
     assert sum(abs(pair["difference"]) for pair in found["pairs"]) == apart
 
@@ -85,7 +85,7 @@ def test_the_classes_that_differ_most_come_first():
 def test_what_finetune_made_of_a_student_kind_is_no_teacher():
     facts = {**FACTS, "recipe": "finetune", "student": "bilstm", "models": {"teacher": FACTS["models"]["teacher"]}}
     lines = [line | {"models": {"teacher": line["models"]["teacher"]}} for line in LINES * 5]
-    content = page_content(facts, said=lines)
+    content = page_content(facts, predictions=lines)
     assert content["classes"]["models"] == ["model"]
     assert [one["name"] for one in content["calibration"]] in ([], ["model"])
     assert [plot["title"] for plot in content["reliability"]] == ["model"]

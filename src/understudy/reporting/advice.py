@@ -35,14 +35,14 @@ def findings(facts: Facts) -> list[Finding]:
     """What to know before the model of a run is used, the most important first.
 
     Returns:
-        of each its `kind`; `headline`, what it means in a few words; `text`, what was found; `advice`, what to do, with the setting to
-        change where there is one; `good`, False for what should be put right before anything is shipped.
+        of each its `kind`; `headline`, what it means in a few words; `text`, the finding; `advice`, what to do, with the setting to
+        change where there is one; `good`, False for what should be corrected before anything is shipped.
     """
     checks: tuple[Callable[[Facts], list[Finding]], ...] = (
         _several_labels, _ngrams, _weak_teacher, _too_easy, _below_control, _still_rising, _unlearned_classes, _no_gain,
         _worse_calibration, _ship, _control_rising,
     )  # fmt: skip
-    if by_teacher(facts):  # agreement tells neither which model is right nor whether the teacher helped
+    if by_teacher(facts):  # agreement shows neither which model is right nor whether the teacher helped
         checks = (_still_rising, _ship, _control_rising)
     return [finding for check in checks for finding in check(facts)]
 
@@ -55,20 +55,20 @@ def ships(facts: Facts) -> str | None:
 
 def _several_labels(facts: Facts) -> list[Finding]:
     """Before all else: labels that contradict each other, which no model can learn and no figure can be trusted on."""
-    found = (facts.get("data") or {}).get("several_labels") or {"texts": 0, "of": 1}
-    if found["texts"] <= _FEW * found["of"]:
+    repeated = (facts.get("data") or {}).get("several_labels") or {"texts": 0, "of": 1}
+    if repeated["texts"] <= _FEW * repeated["of"]:
         return []
     return [_finding(
         "several_labels", "Clean the labels first: the same texts have different labels.",
-        f"{found['texts']:,} of {found['of']:,} labelled texts have several labels; at most one of them is right, so no model can reach "
-        "high quality, and the figures of this run say little.",
+        f"{repeated['texts']:,} of {repeated['of']:,} labelled texts have several labels; at most one of them is right, so no model can "
+        "reach high quality, and the figures of this run say little.",
         "Keep one label for each text, then run again.",
     )]  # fmt: skip
 
 
 def _too_easy(facts: Facts) -> list[Finding]:
     """Where not even a perfect model could be shown to be better than the cheapest ones."""
-    who, tied = subject(facts), [other for other, gain in _cheaper(facts) if _is_tied(facts, other, gain)]
+    who, tied = subject(facts), [control for control, gain in _cheaper(facts) if _is_tied(facts, control, gain)]
     if not tied:
         return []
     metric = figure_name(facts, facts["primary_metric"])
@@ -81,7 +81,7 @@ def _too_easy(facts: Facts) -> list[Finding]:
         "ngrams": "the n-gram baseline, which needs neither teacher nor network",
         "student_alone": "student_alone/, which needs no teacher",
     }[tied[-1]]
-    smallest = max(_smallest(facts, gain) for other, gain in _cheaper(facts) if other in tied)
+    smallest = max(_smallest(facts, gain) for control, gain in _cheaper(facts) if control in tied)
     return [_finding(
         "too_easy", "The test rows are too few or too easy to tell these models apart.",
         f"{metric[0].upper()}{metric[1:]} of {_rows(facts)}: {values}; on so few or so easy rows, no difference below "
@@ -98,12 +98,12 @@ def _ngrams(facts: Facts) -> list[Finding]:
     if gain is None or (gain_is_shown(gain) and gain["value"] > 0) or _is_tied(facts, "ngrams", gain):
         return []
     values, name, metric = _against(facts, "ngrams", who), called(facts, who), metric_of(facts)
-    other = {
+    alternative = {
         "student": "try more text (--transfer) or a better teacher",
         "teacher": f"before distilling, fine-tune longer ({_longer(facts, who)}), at a higher rate (--learning-rate), or another encoder",
         "model": f"train longer ({_longer(facts, who)}), at a higher rate (--learning-rate), or on more rows",
     }[name]
-    advice = f"Use the baseline, or {other}. {_REFIT}"
+    advice = f"Use the baseline, or {alternative}. {_REFIT}"
     if gain_is_shown(gain):
         return [_finding("ngrams", f"The n-gram baseline is better than the {name}.",
                          f"The n-gram baseline, without teacher or network, is better than the {name} ({values}, "
@@ -126,7 +126,7 @@ def _weak_teacher(facts: Facts) -> list[Finding]:
     if "student" not in (facts.get("models") or {}):
         return []
     helped = _helped(facts, "gain_over_alone")
-    for fact, other, words in (
+    for fact, control, words in (
         ("teacher_gain_over_alone", "student_alone", "the same student without it"),
         ("teacher_gain_over_ngrams", "ngrams", "the n-gram baseline"),
     ):
@@ -134,7 +134,7 @@ def _weak_teacher(facts: Facts) -> list[Finding]:
         if gain is None or gain["value"] >= 0:
             continue
         longer = f"fine-tune it longer ({_longer(facts, 'teacher')}) or at a higher rate (--learning-rate), or take a better one"
-        values = _against(facts, "teacher", other)
+        values = _against(facts, "teacher", control)
         if gain_is_shown(gain):
             return [_finding(
                 "weak_teacher", "Fine-tune the teacher longer first.",
@@ -142,10 +142,10 @@ def _weak_teacher(facts: Facts) -> list[Finding]:
                 f"{longer[0].upper()}{longer[1:]}, then distil again.",
             )]  # fmt: skip
         if (
-            other == "student_alone"
+            control == "student_alone"
             and not helped
-            and _has_no_lead(facts, other, gain)
-            and not _is_tied(facts, other, gain)
+            and _has_no_lead(facts, control, gain)
+            and not _is_tied(facts, control, gain)
         ):
             return [_finding(
                 "weak_teacher", "The teacher is not better than the student alone.",
@@ -194,16 +194,16 @@ def _control_rising(facts: Facts) -> list[Finding]:
 def _rising(facts: Facts) -> list[tuple[str, str]]:
     """Model and stage of every training that still rose at its end."""
     trained = (facts.get("trainings") or {}).items()
-    return [(name, stage) for name, stages in trained for stage, one in stages.items() if one.get("rising")]
+    return [(name, stage) for name, stages in trained for stage, training in stages.items() if training.get("rising")]
 
 
 def _rise(facts: Facts, name: str, stage: str) -> str:
     by, metric = (facts.get("data") or {}).get("labelled_by_teacher", ()), metric_of(facts)
-    one, shown = facts["trainings"][name][stage], validation_name(by, metric, metric.title)
+    training, shown = facts["trainings"][name][stage], validation_name(by, metric, metric.title)
     moving = "rising" if metric.better == "higher" else "falling"
     return (
-        f"Validation {shown} of the {called(facts, name)} was still {moving} at the end of its {one['steps']:,} updates "
-        f"(best {one['best']:.3f})."
+        f"Validation {shown} of the {called(facts, name)} was still {moving} at the end of its {training['steps']:,} updates "
+        f"(best {training['best']:.3f})."
     )
 
 
@@ -218,8 +218,8 @@ def _unlearned_classes(facts: Facts) -> list[Finding]:
     who = subject(facts)
     classes = (models.get(who) or {}).get("per_class") or []
     never = [
-        f"{one['label']} ({one['support']} test row{'s' if one['support'] != 1 else ''})"
-        for one in classes if one["support"] and one["f1"] == 0
+        f"{entry['label']} ({entry['support']} test row{'s' if entry['support'] != 1 else ''})"
+        for entry in classes if entry["support"] and entry["f1"] == 0
     ]  # fmt: skip
     if not never:
         return []
@@ -247,9 +247,9 @@ def _no_gain(facts: Facts) -> list[Finding]:
 def _worse_calibration(facts: Facts) -> list[Finding]:
     worse = []
     for name, entry in (facts.get("models") or {}).items():
-        one = (entry or {}).get("calibration") or {}
-        if worse_scaled(one) and one.get("fitted_on") != "test":
-            worse.append(f"{called(facts, name)}: {one['nll']:.3f} to {one['nll_scaled']:.3f}")
+        calibration = (entry or {}).get("calibration") or {}
+        if worse_scaled(calibration) and calibration.get("fitted_on") != "test":
+            worse.append(f"{called(facts, name)}: {calibration['nll']:.3f} to {calibration['nll_scaled']:.3f}")
     if not worse:
         return []
     return [_finding(
@@ -288,31 +288,31 @@ def _cheaper(facts: Facts) -> list[tuple[str, Mapping[str, Any]]]:
     gains = {"student_alone": "gain_over_alone", "ngrams": "gain_over_ngrams"}
     if subject(facts) == "teacher":
         gains = {"ngrams": "teacher_gain_over_ngrams"}
-    return [(other, gain) for other, fact in gains.items() if (gain := facts.get(fact))]
+    return [(name, gain) for name, fact in gains.items() if (gain := facts.get(fact))]
 
 
-def _has_no_lead(facts: Facts, other: str, gain: Mapping[str, Any]) -> bool:
+def _has_no_lead(facts: Facts, control: str, gain: Mapping[str, Any]) -> bool:
     """Whether a test excludes a useful lead: without that, no significant difference is no reason to change anything."""
-    return gain["ci95"][1] < _USEFUL * metric_of(facts).scale(value_of(facts, other) or 0.0)
+    return gain["ci95"][1] < _USEFUL * metric_of(facts).scale(value_of(facts, control) or 0.0)
 
 
 def _costs(facts: Facts, name: str) -> str:
     """Latency and size of the n-gram baseline beside another model's, as far as they were measured."""
-    found, models = [], facts.get("models") or {}
-    device = len({models[one]["device"] for one in ("ngrams", name) if (models.get(one) or {}).get("device")}) > 1
-    for one in ("ngrams", name):
-        entry = models.get(one) or {}
+    costs, models = [], facts.get("models") or {}
+    device = len({models[model]["device"] for model in ("ngrams", name) if (models.get(model) or {}).get("device")}) > 1
+    for model in ("ngrams", name):
+        entry = models.get(model) or {}
         latency, size = (entry.get("latency_ms") or {}).get("p50"), entry.get("size_mib")
         where = f" on {entry['device']}" if device and entry.get("device") else ""
         parts = [f"{latency:.2f} ms a row{where}" if latency else "", f"{size:.1f} MiB" if size else ""]
         if any(parts):
-            found.append(f"{called(facts, one)} {' and '.join(filter(None, parts))}")
-    return f" ({'; '.join(found)})" if len(found) == 2 else ""
+            costs.append(f"{called(facts, model)} {' and '.join(filter(None, parts))}")
+    return f" ({'; '.join(costs)})" if len(costs) == 2 else ""
 
 
-def _is_tied(facts: Facts, other: str, gain: Mapping[str, Any]) -> bool:
+def _is_tied(facts: Facts, control: str, gain: Mapping[str, Any]) -> bool:
     """Whether no model at all could have been shown to be better than another: the perfect value is too near for that."""
-    value, metric = value_of(facts, other), metric_of(facts)
+    value, metric = value_of(facts, control), metric_of(facts)
     return value is not None and not gain_is_shown(gain) and metric.lead(metric.perfect, value) < _smallest(facts, gain)
 
 
@@ -341,16 +341,16 @@ def value_of(facts: Facts, name: str) -> float | None:
     return metric_value((facts.get("models") or {}).get(name), facts["primary_metric"])
 
 
-def _against(facts: Facts, name: str, other: str) -> str:
-    return f"{value_of(facts, name) or 0:.3f} against {value_of(facts, other) or 0:.3f}".replace("-", "−")
+def _against(facts: Facts, name: str, control: str) -> str:
+    return f"{value_of(facts, name) or 0:.3f} against {value_of(facts, control) or 0:.3f}".replace("-", "−")
 
 
 def _longer(facts: Facts, name: str, stage: str | None = None) -> str:
     """The option that doubles the updates of a model's training, and gives it as many as its kind needs."""
     stages = (facts.get("trainings") or {}).get(name) or {}
     stage = stage or next(reversed(stages), None)
-    made = stages.get(stage or "") or {}
-    steps = max(2 * made["steps"], made.get("least") or 0) if made.get("steps") else "N"
+    training = stages.get(stage or "") or {}
+    steps = max(2 * training["steps"], training.get("least") or 0) if training.get("steps") else "N"
     return f"--set {_place(name, stage)}max_steps={steps}"
 
 

@@ -1,4 +1,4 @@
-"""What a run without labelled rows found, and what it could not find."""
+"""The result of a run without labelled rows: agreement with the teacher, and what stays unknown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def by_teacher(facts: Mapping[str, Any]) -> bool:
 
 
 def test_rows(facts: Mapping[str, Any]) -> int | None:
-    """How many rows the models were measured on, where the facts say so."""
+    """How many rows the models were measured on, where the facts hold it."""
     data = facts.get("data") or {}
     return (data.get("validation" if data.get("test_is_validation") else "test") or {}).get("rows")
 
@@ -48,9 +48,9 @@ def agrees(facts: Mapping[str, Any]) -> str:
     'gives the same answer as the teacher to 93.4 % of 244 held-out rows (95 % interval 90.1 to 96.2 %)'
     """
     metric = metric_of(facts)
-    found, count = facts["models"]["student"]["quality"][metric.name], test_rows(facts)
+    quality, count = facts["models"]["student"]["quality"][metric.name], test_rows(facts)
     rows = f"{count:,} held-out rows" if count else "the held-out rows"
-    value, (low, high) = found["value"], found.get("ci95") or (None, None)
+    value, (low, high) = quality["value"], quality.get("ci95") or (None, None)
     if metric.counts_rows:
         between = "" if low is None or high is None else f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
         return f"gives the same answer as the teacher to {100 * value:.1f} % of {rows}{between}"

@@ -38,7 +38,7 @@ class Compared:
     Args:
         name: its folder, as far as it differs from the others'.
         form: of the student, in facts.json, that it ships: the export where there is one.
-        teacher: hash of what decides the teacher's outputs; None where the run does not say.
+        teacher: hash of what decides the teacher's outputs; None where the run does not name it.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Compared:
 
     @property
     def shipped(self) -> Mapping[str, Any]:
-        """What facts.json says of it."""
+        """Its entry in facts.json."""
         return self.facts["models"].get(self.form) or {}
 
     @property
@@ -64,7 +64,7 @@ def read_runs(folders: Sequence[Path]) -> list[Compared]:
     Raises:
         RunFolderError: a folder that is no finished run, has several tasks or no student, or another task or metric than the first.
     """
-    found: dict[Path, Compared] = {}
+    by_folder: dict[Path, Compared] = {}
     common = os.path.commonpath([folder.resolve().parent for folder in folders])
     for folder in folders:
         facts = read_facts(folder)
@@ -78,24 +78,24 @@ def read_runs(folders: Sequence[Path]) -> list[Compared]:
             raise RunFolderError(f"{folder}: no student was measured in it; give run folders of `understudy distill`")
         settings = flattened(read_recipe(folder))
         place = folder.resolve()
-        found.setdefault(
+        by_folder.setdefault(
             place,
             Compared(
                 os.path.relpath(place, common), facts, settings, read_environment(folder), form, read_teacher(folder)
             ),
         )
-    runs = list(found.values())
+    runs = list(by_folder.values())
     first = runs[0]
-    for other in runs[1:]:
+    for run in runs[1:]:
         measured = [
-            f"{figure_name(one.facts, one.facts['primary_metric'])} of {one.facts.get('task')}"
-            for one in (first, other)
+            f"{figure_name(compared.facts, compared.facts['primary_metric'])} of {compared.facts.get('task')}"
+            for compared in (first, run)
         ]
         if measured[0] != measured[1]:
             raise RunFolderError(
-                f"{first.name} measures {measured[0]}, {other.name} {measured[1]}; compare runs of one task with one metric"
+                f"{first.name} measures {measured[0]}, {run.name} {measured[1]}; compare runs of one task with one metric"
             )
-    return sorted(runs, key=lambda one: (-metric_of(one.facts).signed(one.value), one.name))
+    return sorted(runs, key=lambda run: (-metric_of(run.facts).signed(run.value), run.name))
 
 
 def write_comparison(runs: Sequence[Compared], page: Path) -> Path:
@@ -118,28 +118,29 @@ def write_comparison(runs: Sequence[Compared], page: Path) -> Path:
         "in_points": metric.unit == "fraction",
         "table": table_cells(runs),
         "trade_offs": list(filter(None, (trade_off(title, choices(runs, cost), metric) for cost, title in COSTS.items()))),
-        "names": [one.name for one in runs],
+        "names": [run.name for run in runs],
         "differences": different,
         "notes": notes(runs),
-        "commands": [(one.name, one.facts.get("command")) for one in runs],
+        "commands": [(run.name, run.facts.get("command")) for run in runs],
     })  # fmt: skip
     return page
 
 
 def facts(runs: Sequence[Compared], page: Path) -> dict[str, Any]:
-    """What the page says, for `--json`."""
+    """The content of the page, for `--json`."""
     metric = runs[0].facts["primary_metric"]
-    fronts = {cost: [one.name for one in front_by(runs, cost)] for cost in COSTS}
+    fronts = {cost: [run.name for run in front_by(runs, cost)] for cost in COSTS}
     return {
         "page": str(page), "primary_metric": metric,
         "runs": [
-            {"run": one.name, "recipe": one.facts.get("recipe"), "seed": one.facts.get("seed"), "ships": one.form, **one.shipped,
-             **{key: one.facts.get(key) for key in ("kept_fraction", "gain_over_alone", "agreement_with_teacher")}}
-            for one in runs
+            {"run": run.name, "recipe": run.facts.get("recipe"), "seed": run.facts.get("seed"), "ships": run.form, **run.shipped,
+             **{key: run.facts.get(key) for key in ("kept_fraction", "gain_over_alone", "agreement_with_teacher")}}
+            for run in runs
         ],
         "pareto_front": fronts,
         "differences": [
-            {"key": one["key"], "values": dict(zip((run.name for run in runs), one["values"], strict=True))} for one in differences(runs)
+            {"key": difference["key"], "values": dict(zip((run.name for run in runs), difference["values"], strict=True))}
+            for difference in differences(runs)
         ],
         "notes": notes(runs),
     }  # fmt: skip
@@ -148,47 +149,50 @@ def facts(runs: Sequence[Compared], page: Path) -> dict[str, Any]:
 def verdict(runs: Sequence[Compared]) -> str:
     """Which run is best, and which a reader may prefer to it because it is cheaper."""
     best, name = runs[0], figure_name(runs[0].facts, runs[0].facts["primary_metric"])
-    said = (
+    sentence = (
         f"The best of {len(runs)} runs is {best.name}: {name} {best.value:.3f} as it ships ({model_name(best.form)})."
     )
-    others, latency = [one for one in front_by(runs, "latency") if one is not best], cost_of(best.shipped, "latency")
+    others, latency = [run for run in front_by(runs, "latency") if run is not best], cost_of(best.shipped, "latency")
     if others and latency is not None:
-        own = cost_of(others[0].shipped, "latency")
-        said += f" The fastest on the Pareto front is {others[0].name}: {others[0].value:.3f}, {own:.2f} ms per row against {latency:.2f}."
+        fastest = others[0]
+        sentence += (
+            f" The fastest on the Pareto front is {fastest.name}: {fastest.value:.3f}, "
+            f"{cost_of(fastest.shipped, 'latency'):.2f} ms per row against {latency:.2f}."
+        )
     worse = [
-        one for one in runs if (gain := one.facts.get("gain_over_alone")) and gain["value"] < 0 and gain_is_shown(gain)
+        run for run in runs if (gain := run.facts.get("gain_over_alone")) and gain["value"] < 0 and gain_is_shown(gain)
     ]
-    for one in worse:
-        lost = size_of(one.facts["gain_over_alone"]["value"], metric_of(one.facts))
-        said += f" {one.name} is {lost} worse than its own student without a teacher: ship that one instead."
-    return said
+    for run in worse:
+        lost = size_of(run.facts["gain_over_alone"]["value"], metric_of(run.facts))
+        sentence += f" {run.name} is {lost} worse than its own student without a teacher: ship that one instead."
+    return sentence
 
 
 def choices(runs: Sequence[Compared], cost: str) -> list[Choice]:
     """What each run ships, numbered as in the table, and then their teachers, each once."""
     metric = runs[0].facts["primary_metric"]
-    found: dict[tuple[Any, ...], Choice] = {}
-    for number, one in enumerate(runs, start=1):
-        if spent := cost_of(one.shipped, cost):
-            quality, said = one.shipped["quality"][metric], f"{one.name}, {model_name(one.form)}"
-            found[(number,)] = Choice(str(number), said, one.form, spent, quality["value"], quality.get("ci95") or ())
+    drawn: dict[tuple[Any, ...], Choice] = {}
+    for number, run in enumerate(runs, start=1):
+        if spent := cost_of(run.shipped, cost):
+            quality, label = run.shipped["quality"][metric], f"{run.name}, {model_name(run.form)}"
+            drawn[(number,)] = Choice(str(number), label, run.form, spent, quality["value"], quality.get("ci95") or ())
     # Its speed is measured anew in every run; it is one model all the same, and both its forms come from one run.
     numbers = {key: number for number, key in enumerate(dict.fromkeys(map(teacher_of, runs)), start=1)}
-    for one in sorted(runs, key=lambda one: "teacher_onnx_int8" not in one.facts["models"]):
-        ordinal = str(numbers[teacher_of(one)]) if len(numbers) > 1 else ""
+    for run in sorted(runs, key=lambda run: "teacher_onnx_int8" not in run.facts["models"]):
+        ordinal = str(numbers[teacher_of(run)]) if len(numbers) > 1 else ""
         for name, mark in _TEACHERS.items():
-            entry = one.facts["models"].get(name) or {}
+            entry = run.facts["models"].get(name) or {}
             quality, spent = (entry.get("quality") or {}).get(metric), cost_of(entry, cost)
             if quality and spent:
-                said = f"{model_name(name)}, of {one.name}" if ordinal else model_name(name)
+                label = f"{model_name(name)}, of {run.name}" if ordinal else model_name(name)
                 short = f"{mark[0]}{ordinal}{'q' if ordinal and len(mark) > 1 else mark[1:]}"
-                choice = Choice(short, said, name, spent, quality["value"], quality.get("ci95") or ())
-                found.setdefault((name, ordinal), choice)
-    return list(found.values())
+                choice = Choice(short, label, name, spent, quality["value"], quality.get("ci95") or ())
+                drawn.setdefault((name, ordinal), choice)
+    return list(drawn.values())
 
 
 def teacher_of(run: Compared) -> str:
-    """What tells a run's teacher from another's: its hash; of a run without one its settings, and what it reaches on the test rows."""
+    """What identifies a run's teacher: its hash; of a run without one its settings, and its value of the metric on the test rows."""
     if run.teacher:
         return run.teacher
     settings = {
@@ -200,11 +204,11 @@ def teacher_of(run: Compared) -> str:
 
 def front_by(runs: Sequence[Compared], cost: str) -> list[Compared]:
     """The runs on the Pareto front among what runs ship, from cheap to dear."""
-    known = {str(number): one for number, one in enumerate(runs) if cost_of(one.shipped, cost) is not None}
+    known = {str(number): run for number, run in enumerate(runs) if cost_of(run.shipped, cost) is not None}
     ranked = [
-        Choice(mark, one.name, one.form, cost_of(one.shipped, cost) or 0.0, one.value) for mark, one in known.items()
+        Choice(mark, run.name, run.form, cost_of(run.shipped, cost) or 0.0, run.value) for mark, run in known.items()
     ]
-    return [known[one.mark] for one in pareto_front(ranked, metric_of(runs[0].facts))]
+    return [known[choice.mark] for choice in pareto_front(ranked, metric_of(runs[0].facts))]
 
 
 def table_cells(runs: Sequence[Compared]) -> list[list[str]]:
@@ -216,19 +220,19 @@ def table_cells(runs: Sequence[Compared]) -> list[list[str]]:
         "run", "ships", figure_name(runs[0].facts, metric), "95 % interval", "of the teacher", "gain over alone", "p", "params", "MiB",
         "ms (p50)", "rows/s", "on a front",
     ]]  # fmt: skip
-    for one in runs:
-        interval = one.shipped["quality"][metric].get("ci95")
-        teacher = metric_value(one.facts["models"].get("teacher"), metric)
-        gain = one.facts.get("gain_over_alone")
+    for run in runs:
+        interval = run.shipped["quality"][metric].get("ci95")
+        teacher = metric_value(run.facts["models"].get("teacher"), metric)
+        gain = run.facts.get("gain_over_alone")
         cells.append([
-            one.name, model_name(one.form), f"{one.value:.3f}".replace("-", "−"),
+            run.name, model_name(run.form), f"{run.value:.3f}".replace("-", "−"),
             "–".join(f"{end:.3f}" for end in interval) if interval else _UNKNOWN,
-            f"{100 * one.value / teacher:.0f} %" if teacher and teacher > 0 and described.better == "higher" else _UNKNOWN,
+            f"{100 * run.value / teacher:.0f} %" if teacher and teacher > 0 and described.better == "higher" else _UNKNOWN,
             signed_points(gain["value"], described) if gain else _UNKNOWN,
             p_value(gain["p_value"]).removeprefix("p ").removeprefix("= ") if gain else _UNKNOWN,
-            short_count(one.shipped.get("parameters")), _number(one.shipped.get("size_mib"), 1),
-            _number(cost_of(one.shipped, "latency"), 2), _number(one.shipped.get("rows_per_second"), 0),
-            ", ".join(cost for cost, front in zip(COSTS, fronts, strict=True) if one in front),
+            short_count(run.shipped.get("parameters")), _number(run.shipped.get("size_mib"), 1),
+            _number(cost_of(run.shipped, "latency"), 2), _number(run.shipped.get("rows_per_second"), 0),
+            ", ".join(cost for cost, front in zip(COSTS, fronts, strict=True) if run in front),
         ])  # fmt: skip
     return cells
 
@@ -254,45 +258,45 @@ def differences(runs: Sequence[Compared]) -> list[dict[str, Any]]:
 
     One that a recipe does not have is off, as `null` is.
     """
-    keys = list(dict.fromkeys(key for one in runs for key in one.settings))
-    found = []
+    keys = list(dict.fromkeys(key for run in runs for key in run.settings))
+    different = []
     for key in keys:
         values = [
-            _UNKNOWN if one.settings.get(key) is None else json.dumps(one.settings[key], ensure_ascii=False)
-            for one in runs
+            _UNKNOWN if run.settings.get(key) is None else json.dumps(run.settings[key], ensure_ascii=False)
+            for run in runs
         ]
         if len(set(values)) > 1:
-            found.append({"key": key, "values": [value.strip('"') for value in values]})
-    return found
+            different.append({"key": key, "values": [value.strip('"') for value in values]})
+    return different
 
 
 def notes(runs: Sequence[Compared]) -> list[str]:
     """What makes a comparison unfair: other test rows, or another machine."""
-    found = []
-    teachers = {teacher_of(one): one for one in runs}
+    remarks = []
+    teachers = {teacher_of(run): run for run in runs}
     if len(teachers) > 1:
         metric = figure_name(runs[0].facts, runs[0].facts["primary_metric"])
         values = [
-            (one.name, metric_value(one.facts["models"].get("teacher"), runs[0].facts["primary_metric"]))
-            for one in teachers.values()
+            (run.name, metric_value(run.facts["models"].get("teacher"), runs[0].facts["primary_metric"]))
+            for run in teachers.values()
         ]
         listed = ", ".join(f"of {name} {'unknown' if value is None else f'{value:.3f}'}" for name, value in values)
-        found.append(
+        remarks.append(
             f"These runs have different teachers ({metric}: {listed}): what a run keeps of its teacher cannot be compared between them."
         )
-    tests = {json.dumps(((one.facts.get("data") or {}).get("test") or {}).get("sha256")) for one in runs}
+    tests = {json.dumps(((run.facts.get("data") or {}).get("test") or {}).get("sha256")) for run in runs}
     if len(tests) > 1:
-        found.append("These runs were measured on different test rows: their quality cannot be compared.")
+        remarks.append("These runs were measured on different test rows: their quality cannot be compared.")
     machines = {
-        json.dumps([one.environment.get(key) for key in ("processor", "cores", "threads", "device")]) for one in runs
+        json.dumps([run.environment.get(key) for key in ("processor", "cores", "threads", "device")]) for run in runs
     }
     if len(machines) > 1:
-        found.append(
+        remarks.append(
             "These runs were measured on different machines, or with other threads: their speed cannot be compared."
         )
-    if any((one.facts.get("data") or {}).get("test_is_validation") for one in runs):
-        found.append("The test rows of a run here are its validation rows, which also chose its checkpoints.")
-    return found
+    if any((run.facts.get("data") or {}).get("test_is_validation") for run in runs):
+        remarks.append("The test rows of a run here are its validation rows, which also chose its checkpoints.")
+    return remarks
 
 
 def flattened(settings: Any, at: str = "") -> dict[str, Any]:
@@ -304,14 +308,14 @@ def flattened(settings: Any, at: str = "") -> dict[str, Any]:
     inside: dict[Any, Any] = {}
     if isinstance(settings, Mapping):
         inside = dict(settings)
-    elif isinstance(settings, list) and any(isinstance(one, Mapping) for one in settings):
+    elif isinstance(settings, list) and any(isinstance(item, Mapping) for item in settings):
         inside = dict(enumerate(settings))
     if not inside:
         return {at: settings} if at else {}
     return {
         key: value
-        for name, one in inside.items()
-        for key, value in flattened(one, f"{at}.{name}" if at else str(name)).items()
+        for name, setting in inside.items()
+        for key, value in flattened(setting, f"{at}.{name}" if at else str(name)).items()
     }
 
 

@@ -40,8 +40,8 @@ def as_text(facts: Mapping[str, Any], *, width: int = 110) -> str:
 
     text = io.StringIO()
     console = Console(file=text, width=width, color_system=None, highlight=False)
-    for one in parts_of(facts):
-        console.print(one)
+    for part in parts_of(facts):
+        console.print(part)
     return text.getvalue().rstrip()
 
 

@@ -23,9 +23,9 @@ def headline(facts: Facts) -> str:
             if value is None
             else f"{name[0].upper()}{name[1:]}: {value:.3f}. Quality is unknown."
         )
-    found = findings(facts)
-    if found:
-        return found[0]["headline"]
+    advised = findings(facts)
+    if advised:
+        return advised[0]["headline"]
     who = subject(facts)
     value = value_of(facts, who)
     reached = f"The {called(facts, who)} reaches {figure_name(facts, facts['primary_metric'])}"
@@ -37,33 +37,33 @@ def figures(facts: Facts) -> list[dict[str, str]]:
     form, metric, models = ships(facts), facts["primary_metric"], facts.get("models") or {}
     if form is None:
         return []
-    name, own = model_name(form), models[form]
-    value, teacher = (metric_value(models.get(one), metric) for one in (form, "teacher"))
-    found = []
+    name, shipped = model_name(form), models[form]
+    value, teacher = (metric_value(models.get(model), metric) for model in (form, "teacher"))
+    shown = []
     if value is not None and teacher is not None and 0 < value <= teacher and metric_of(facts).better == "higher":
         label = f"of the teacher's {figure_name(facts, metric)} ({name})"
-        found.append({"value": f"{100 * value / teacher:.0f} %", "label": label})
+        shown.append({"value": f"{100 * value / teacher:.0f} %", "label": label})
     elif value is not None:
         beside = "" if teacher is None else f" (the teacher: {teacher:.3f})"
         of = f" ({name})" if by_teacher(facts) else f" of the {name}{beside}"
-        found.append({"value": f"{value:.3f}".replace("-", "−"), "label": f"{figure_name(facts, metric)}{of}"})
+        shown.append({"value": f"{value:.3f}".replace("-", "−"), "label": f"{figure_name(facts, metric)}{of}"})
     fact = "times_faster" if form == "student" else "times_faster_exported"
     if facts.get(fact):
         number, word = times(facts[fact]).split(" ")
         label = f"{word} than the teacher{devices(facts, fact)}{between(facts, fact)}"
-        found.append({"value": f"≈ {number}" if rough(facts, fact) else number, "label": label})
-    teacher_mib, own_mib = ((models.get(one) or {}).get("size_mib") for one in ("teacher", form))
-    if teacher_mib and own_mib:
-        number, word = times(teacher_mib / own_mib, "smaller", "larger").split(" ")
-        found.append({"value": number, "label": f"{word} on disk ({own['size_mib']:.1f} MiB)"})
-    return found
+        shown.append({"value": f"≈ {number}" if rough(facts, fact) else number, "label": label})
+    teacher_mib, shipped_mib = ((models.get(model) or {}).get("size_mib") for model in ("teacher", form))
+    if teacher_mib and shipped_mib:
+        number, word = times(teacher_mib / shipped_mib, "smaller", "larger").split(" ")
+        shown.append({"value": number, "label": f"{word} on disk ({shipped['size_mib']:.1f} MiB)"})
+    return shown
 
 
 def lines(facts: Facts) -> list[str]:
     """Headline, figures and findings as lines of text."""
-    shown = " · ".join(f"{one['value']} {one['label']}" for one in figures(facts))
+    shown = " · ".join(f"{figure['value']} {figure['label']}" for figure in figures(facts))
     return [
         headline(facts),
         *filter(None, [shown]),
-        *(f"- {one['text']} {one['advice']}".rstrip() for one in findings(facts)),
+        *(f"- {finding['text']} {finding['advice']}".rstrip() for finding in findings(facts)),
     ]

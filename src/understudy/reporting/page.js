@@ -1,5 +1,5 @@
 "use strict";
-// The page says all it has to say without this: here are only the toggle, the search and the sorting.
+// The page is complete without this script, which adds the toggle, the search and the sorting.
 {
   const root = document.documentElement, button = document.getElementById("theme");
   const remembered = (value) => {
@@ -12,13 +12,13 @@
   };
   const system = matchMedia("(prefers-color-scheme: dark)");
   const dark = () => root.dataset.theme ? root.dataset.theme === "dark" : system.matches;
-  const tell = () => { button.textContent = dark() ? "Light" : "Dark"; };
+  const relabel = () => { button.textContent = dark() ? "Light" : "Dark"; };
   const theme = remembered();
   if (theme === "dark" || theme === "light") root.dataset.theme = theme;
-  button.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; remembered(root.dataset.theme); tell(); });
-  system.addEventListener("change", tell);
+  button.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; remembered(root.dataset.theme); relabel(); });
+  system.addEventListener("change", relabel);
   button.hidden = false;
-  tell();
+  relabel();
 }
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
@@ -37,12 +37,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const numbers = [...body.rows].every((row) => key(row, place) === "" || !isNaN(key(row, place)));
       // The largest number first, and the alphabet from its beginning; again turns it round.
       const down = head.ariaSort ? head.ariaSort === "ascending" : numbers;
-      for (const other of heads) other.ariaSort = null;
+      for (const heading of heads) heading.ariaSort = null;
       head.ariaSort = down ? "descending" : "ascending";
       const compare = (a, b) => {
-        const [one, two] = [key(a, place), key(b, place)];
-        if (!numbers) return one.localeCompare(two);
-        return (one === "" ? -Infinity : Number(one)) - (two === "" ? -Infinity : Number(two));
+        const [left, right] = [key(a, place), key(b, place)];
+        if (!numbers) return left.localeCompare(right);
+        return (left === "" ? -Infinity : Number(left)) - (right === "" ? -Infinity : Number(right));
       };
       body.append(...[...body.rows].sort((a, b) => down ? compare(b, a) : compare(a, b)));
     });

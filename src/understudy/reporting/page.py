@@ -60,13 +60,13 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
     facts = read_facts(folder)
     metrics = read_metrics(folder / "metrics.jsonl")
     recipe, environment = _read(folder / "recipe.yaml"), read_environment(folder)
-    said = read_predictions(folder / PREDICTIONS)
+    predictions = read_predictions(folder / PREDICTIONS)
     try:
         if "tasks" in facts:
             links = {task: os.path.relpath(folder / task / PAGE, page.parent) for task in facts["tasks"]}
             content, template = tasks_content(facts, metrics, links), "tasks.html"
         else:
-            content, template = page_content(facts, metrics, said), "run.html"
+            content, template = page_content(facts, metrics, predictions), "run.html"
     except (KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(
             f"{folder / 'facts.json'}: not the facts of a run ({error!r}); measure it again"
@@ -91,7 +91,7 @@ def write(page: Path, template: str, content: Mapping[str, Any]) -> None:
 
 
 def page_content(
-    facts: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]] = (), said: Sequence[Mapping[str, Any]] = ()
+    facts: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]] = (), predictions: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
     """What the template shows of one task, as plain values; what a run does not have is None or empty."""
     metric, models, data = metric_of(facts), measured_models(facts), facts.get("data") or {}
@@ -104,8 +104,8 @@ def page_content(
         "verdict": verdict(facts),
         "table": table_cells(facts, spread=True),
         "bulk": ", ".join(
-            f"{called(facts, name)} {one['rows_per_second_bulk']:,.0f} rows/s"
-            for name, one in models.items() if one.get("rows_per_second_bulk")
+            f"{called(facts, name)} {entry['rows_per_second_bulk']:,.0f} rows/s"
+            for name, entry in models.items() if entry.get("rows_per_second_bulk")
         ),
         "busy": busy(facts),
         "metric": figure_name(facts, metric.name),
@@ -116,17 +116,17 @@ def page_content(
         "charts": _charts(metrics, metric.name, "agreement with the teacher on validation rows"
                           if "validation" in data.get("labelled_by_teacher", ()) else f"{metric.title} on validation rows"),
         "classes": rows.class_table(models, title),
-        "confusion": rows.confusion_differences(said),
+        "confusion": rows.confusion_differences(predictions),
         "calibration": rows.calibration_table(models, title),
-        "reliability": rows.reliability_plots(said, title),
-        "number_plots": rows.number_plots(said, title),
-        "flipped": rows.flipped(said),
+        "reliability": rows.reliability_plots(predictions, title),
+        "number_plots": rows.number_plots(predictions, title),
+        "flipped": rows.flipped(predictions),
         "by_teacher": by_teacher(facts),
         "predictions": PREDICTIONS,
         "gains": [
-            {"over": other, "said": f"{points(gain, metric)}, {p_value(gain['p_value'])}", "test": gain.get("test"),
+            {"over": control_title, "text": f"{points(gain, metric)}, {p_value(gain['p_value'])}", "test": gain.get("test"),
              "shown": gain_is_shown(gain)}
-            for fact, other in (
+            for fact, control_title in (
                 ("gain_over_alone", "the student alone"),
                 ("gain_over_pseudo_labels", "the student on the teacher's labels"),
                 ("gain_over_ngrams", "the n-gram baseline"),
@@ -135,9 +135,9 @@ def page_content(
         ],
         "controls": [
             {"name": model_name(f"student_{control}"), "has": ", ".join([
-                *one["kept"], *([f"the start from the {one['start']}"] if one.get("start") else []),
+                *control_entry["kept"], *([f"the start from the {control_entry['start']}"] if control_entry.get("start") else []),
             ]) or "nothing but labels"}
-            for control, one in (facts.get("controls") or {}).items()
+            for control, control_entry in (facts.get("controls") or {}).items()
         ],
         "agreement": facts.get("agreement_with_teacher"),
         "test_is_validation": data.get("test_is_validation"),
@@ -153,9 +153,9 @@ def tasks_content(
 ) -> dict[str, Any]:
     """What the template shows of a run of several tasks."""
     charts = []
-    for task, one in facts["tasks"].items():
-        title = f"{task}: {metric_of(one).title} on validation rows"
-        chart = _chart(title, metrics, f"validation/{task}/{one['primary_metric']}")
+    for task, task_facts in facts["tasks"].items():
+        title = f"{task}: {metric_of(task_facts).title} on validation rows"
+        chart = _chart(title, metrics, f"validation/{task}/{task_facts['primary_metric']}")
         charts += [chart] if chart else []
     charts += _charts(metrics, "mean", "mean of the tasks on validation rows")
     return {
@@ -170,14 +170,14 @@ def tasks_content(
 
 def model_choices(models: Mapping[str, Any], metric: str, cost: str) -> list[Choice]:
     """The models of a run whose quality and cost are known, numbered as in the table."""
-    found = []
+    choices = []
     for number, (name, entry) in enumerate(models.items(), start=1):
         quality, spent = (entry.get("quality") or {}).get(metric), cost_of(entry, cost)
         if quality and spent:
-            found.append(
+            choices.append(
                 Choice(str(number), model_name(name), name, spent, quality["value"], quality.get("ci95") or ())
             )
-    return found
+    return choices
 
 
 def cost_of(entry: Mapping[str, Any], cost: str) -> float | None:
@@ -203,7 +203,7 @@ def _chart(title: str, metrics: Sequence[Mapping[str, Any]], key: str) -> dict[s
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl in order, validation flattened; a step logged again after a resume counts once, as it was logged last."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    entries: dict[tuple[Any, ...], dict[str, Any]] = {}
     for line in (_read(path) or "").splitlines():
         try:
             entry = json.loads(line)
@@ -212,8 +212,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if isinstance(entry, dict) and "model" in entry and "step" in entry:
             validation = entry.pop("validation", None) or {}
             key = (entry["model"], entry.get("stage"), entry["step"], bool(validation))
-            found[key] = entry | {f"validation/{name}": value for name, value in validation.items()}
-    return list(found.values())
+            entries[key] = entry | {f"validation/{name}": value for name, value in validation.items()}
+    return list(entries.values())
 
 
 def _points(metrics: Iterable[Mapping[str, Any]], model: str, key: str) -> list[tuple[float, float]]:
@@ -249,19 +249,19 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def read_environment(folder: Path) -> dict[str, Any]:
-    """The machine and the versions of a run; nothing where the folder does not say."""
+    """The machine and the versions of a run; empty where the folder does not hold them."""
     return _read_json(folder / "environment.json") or {}
 
 
 def read_teacher(folder: Path) -> str | None:
-    """The hash of what decides the outputs of a run's teacher; None where the folder does not say."""
+    """The hash of what decides the outputs of a run's teacher; None where the folder does not hold it."""
     inputs = _read_json(folder / "inputs.json")
     teacher = inputs.get("teacher") if isinstance(inputs, dict) else None
     return teacher.get("sha256") if isinstance(teacher, dict) else None
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:
-    """The resolved recipe of a run; nothing where the folder does not say.
+    """The resolved recipe of a run; empty where the folder does not hold it.
 
     Raises:
         RunFolderError: a file that is no YAML.
@@ -269,10 +269,10 @@ def read_recipe(folder: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(_read(folder / "recipe.yaml") or "")
+        recipe = yaml.safe_load(_read(folder / "recipe.yaml") or "")
     except yaml.YAMLError as error:
         raise RunFolderError(f"{folder / 'recipe.yaml'}: damaged: {error}") from error
-    return found if isinstance(found, dict) else {}
+    return recipe if isinstance(recipe, dict) else {}
 
 
 def _read(path: Path) -> str | None:
@@ -287,9 +287,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except ValueError as error:
         raise RunFolderError(f"{path}: not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise RunFolderError(f"{path}: must hold one JSON object, got {type(found).__name__}")
-    return found
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{path}: must hold one JSON object, got {type(content).__name__}")
+    return content

@@ -38,26 +38,28 @@ class Choice:
 
 
 def pareto_front(choices: Sequence[Choice], metric: Metric) -> list[Choice]:
-    """Those that no other beats, in cost or quality, without being beaten in the other; from cheap to dear.
+    """The choices that no other one beats in cost or quality without being beaten in the other; from cheap to dear.
 
     >>> choices = [Choice("a", "", "", 1, 0.8), Choice("b", "", "", 2, 0.7), Choice("c", "", "", 3, 0.9)]
-    >>> [one.mark for one in pareto_front(choices, Metric("f1", "F1"))]
+    >>> [choice.mark for choice in pareto_front(choices, Metric("f1", "F1"))]
     ['a', 'c']
     """
     front: list[Choice] = []
-    for one in sorted(choices, key=lambda one: (one.cost, -metric.signed(one.value))):
-        if not front or metric.lead(one.value, front[-1].value) > 0:
-            front.append(one)
+    for choice in sorted(choices, key=lambda choice: (choice.cost, -metric.signed(choice.value))):
+        if not front or metric.lead(choice.value, front[-1].value) > 0:
+            front.append(choice)
     return front
 
 
 def trade_off(title: str, choices: Sequence[Choice], metric: Metric) -> dict[str, Any] | None:
     """Quality over cost on a logarithmic axis, with intervals and the Pareto front; None where fewer than two can be drawn."""
-    choices = [one for one in choices if one.cost > 0 and math.isfinite(one.cost) and math.isfinite(one.value)]
+    choices = [
+        choice for choice in choices if choice.cost > 0 and math.isfinite(choice.cost) and math.isfinite(choice.value)
+    ]
     if len(choices) < 2:
         return None
-    ends = [number for one in choices for number in (one.value, *one.ci95)]
-    up, across = nice_ticks(min(ends), max(ends)), log_ticks([one.cost for one in choices])
+    ends = [number for choice in choices for number in (choice.value, *choice.ci95)]
+    up, across = nice_ticks(min(ends), max(ends)), log_ticks([choice.cost for choice in choices])
     bottom, right = _TALL - _BOTTOM, _WIDTH - _RIGHT
 
     def place(cost: float) -> float:
@@ -65,18 +67,18 @@ def trade_off(title: str, choices: Sequence[Choice], metric: Metric) -> dict[str
 
     front = pareto_front(choices, metric)
     marks: list[dict[str, Any]] = []
-    for one in sorted(choices, key=lambda one: (one.cost, -one.value)):
-        x, y = place(one.cost), scale(one.value, up, bottom, _TOP)
-        while any(math.dist((x, y), (other["x"], other["y"])) < _MARK for other in marks):
+    for choice in sorted(choices, key=lambda choice: (choice.cost, -choice.value)):
+        x, y = place(choice.cost), scale(choice.value, up, bottom, _TOP)
+        while any(math.dist((x, y), (drawn["x"], drawn["y"])) < _MARK for drawn in marks):
             x += 6  # beside the other, with its interval
         marks.append({
-            "mark": one.mark, "order": choices.index(one), "name": one.name, "kind": one.kind,
-            "x": round(x, 1), "y": y, "front": one in front,
-            "ends": [scale(end, up, bottom, _TOP) for end in one.ci95],
-            "said": f"{one.name}: {one.value:.3f} at {one.cost:.3g}",
+            "mark": choice.mark, "order": choices.index(choice), "name": choice.name, "kind": choice.kind,
+            "x": round(x, 1), "y": y, "front": choice in front,
+            "ends": [scale(end, up, bottom, _TOP) for end in choice.ci95],
+            "description": f"{choice.name}: {choice.value:.3f} at {choice.cost:.3g}",
         })  # fmt: skip
     steps = [(mark["x"], mark["y"]) for mark in marks if mark["front"]]
-    # Between two of the front, the dearer one cannot be had yet: over, then to its value.
+    # Between two choices on the front, the dearer one is not affordable yet: a step over, then to its value.
     corners = [point for (_, low), (x, y) in pairwise(steps) for point in ((x, low), (x, y))]
     line = [steps[0], *corners, (right, steps[-1][1])]
     return {
@@ -186,10 +188,10 @@ def thinned(points: Sequence[Any], most: int = _MAX_POINTS) -> Sequence[Any]:
 
 
 def _thinned(curve: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    """Every n-th point and the last one: a page needs no more than the eye can tell apart."""
+    """Every n-th point and the last one: a page needs no more points than can be seen."""
     return [*thinned(curve[:-1]), curve[-1]]
 
 
 def scale(value: float, ticks: Sequence[float], start: float, end: float) -> float:
-    """Where a value lies between `start` and `end`, which the first tick and the last one have."""
+    """The coordinate of a value on an axis whose first tick is at `start` and whose last tick is at `end`."""
     return round(start + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (end - start), 1)

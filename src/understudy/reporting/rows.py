@@ -24,15 +24,15 @@ _PLOTTED = ("teacher", "student_alone", "student", "student_onnx_int8")
 
 
 def flipped(lines: Sequence[Line]) -> dict[str, Any] | None:
-    """The rows where teacher and student part: for numbers one is farther off, for all else one is right and the other wrong.
+    """The rows where teacher and student differ: for numbers one is farther off, for all else one is right and the other wrong.
 
     Of each direction come first the rows where the one that is wrong was surest, or the distance changed most. None where the folder
-    does not say what both of them said.
+    does not have the predictions of both.
     """
     lines = [line for line in lines if {"teacher", "student"} <= line["models"].keys()]
     if not lines:
         return None
-    numbers = isinstance(_said(lines[0], "student"), float)
+    numbers = isinstance(_prediction(lines[0], "student"), float)
     lost, won = _numbers_apart(lines) if numbers else _classes_apart(lines)
     return {
         "numbers": numbers,
@@ -69,9 +69,9 @@ def confusion_differences(lines: Sequence[Line]) -> dict[str, Any] | None:
     if not different:
         return None
     moved: Counter[str] = Counter()
-    for (label, said), difference in different.items():
-        for one in {label, said}:
-            moved[one] += abs(difference)
+    for (label, predicted), difference in different.items():
+        for name in {label, predicted}:
+            moved[name] += abs(difference)
     known = {label for pair in counts["student"] | counts["teacher"] for label in pair}
     classes = sorted(known, key=lambda label: (-moved[label], label))[:MOST_CLASSES]
     most = max(map(abs, different.values()))
@@ -81,12 +81,12 @@ def confusion_differences(lines: Sequence[Line]) -> dict[str, Any] | None:
         "classes": classes,
         "all_classes": len(known),
         "cells": [
-            {"label": label, "row": [_heat(different.get((label, said), 0), most) for said in classes]} for label in classes
+            {"label": label, "row": [_heat(different.get((label, predicted), 0), most) for predicted in classes]} for label in classes
         ],
         "pairs": [
-            {"label": label, "said": said, "teacher": counts["teacher"][label, said], "student": counts["student"][label, said],
-             "difference": difference}
-            for (label, said), difference in largest
+            {"label": label, "prediction": predicted, "teacher": counts["teacher"][label, predicted],
+             "student": counts["student"][label, predicted], "difference": difference}
+            for (label, predicted), difference in largest
         ],
     }  # fmt: skip
 
@@ -94,20 +94,20 @@ def confusion_differences(lines: Sequence[Line]) -> dict[str, Any] | None:
 def class_table(models: Mapping[str, Any], title: Title = model_name) -> dict[str, Any] | None:
     """Precision, recall and F1 of every class for each model; where both are known, those first where student and teacher differ most.
 
-    A class without test rows has none: scikit-learn's 0 would say that it was not learned.
+    A class without test rows has none: scikit-learn's 0 would mean that it was not learned.
     """
     measured = {name: entry["per_class"] for name, entry in models.items() if entry.get("per_class")}
     if not measured:
         return None
-    by_label = {name: {one["label"]: one for one in classes} for name, classes in measured.items()}
+    by_label = {name: {entry["label"]: entry for entry in classes} for name, classes in measured.items()}
     first = next(iter(measured.values()))
     rows = []
-    for one in first:
-        label, measurable = one["label"], one["support"] > 0
+    for entry in first:
+        label, measurable = entry["label"], entry["support"] > 0
         student, teacher = ((by_label.get(name) or {}).get(label) for name in ("student", "teacher"))
         rows.append({
             "label": label,
-            "support": one["support"],
+            "support": entry["support"],
             "difference": student["f1"] - teacher["f1"] if measurable and student and teacher else None,
             "models": [by_label[name].get(label) if measurable else None for name in measured],
         })  # fmt: skip
@@ -121,7 +121,7 @@ def class_table(models: Mapping[str, Any], title: Title = model_name) -> dict[st
 
 
 def calibration_table(models: Mapping[str, Any], title: Title = model_name) -> list[dict[str, Any]]:
-    """What facts.json says of each model's calibration."""
+    """Each model's calibration, as it is in facts.json."""
     return [
         {"kind": name, "name": title(name), **entry["calibration"], "worse": worse_scaled(entry["calibration"])}
         for name, entry in models.items()
@@ -133,30 +133,32 @@ def reliability_plots(lines: Sequence[Line], title: Title = model_name) -> list[
     """Accuracy over confidence of the teacher, the student, alone and taught, and its smallest export, before and after scaling."""
     plots = []
     for name in _PLOTTED:
-        said = [
+        answered = [
             (line["models"][name], line["label"]) for line in lines if "probability" in line["models"].get(name, {})
         ]
-        if not said:
+        if not answered:
             continue
-        right = np.array([one["label"] == label for one, label in said])
+        right = np.array([answer["label"] == label for answer, label in answered])
         series = []
         for key, form in (("probability", "unscaled"), ("scaled_probability", "with its temperature")):
-            if not all(key in one for one, _ in said):
+            if not all(key in answer for answer, _ in answered):
                 continue
             bins = [
-                one for one in reliability(np.array([one[key] for one, _ in said]), right) if one["rows"] >= LEAST_ROWS
+                bin_
+                for bin_ in reliability(np.array([answer[key] for answer, _ in answered]), right)
+                if bin_["rows"] >= LEAST_ROWS
             ]
             if not bins:
                 continue
-            most = max(one["rows"] for one in bins)
-            series.append((form, [(one["confidence"], one["accuracy"], one["rows"] / most) for one in bins]))
+            most = max(bin_["rows"] for bin_ in bins)
+            series.append((form, [(bin_["confidence"], bin_["accuracy"], bin_["rows"] / most) for bin_ in bins]))
         if series:
             plots.append(square(title(name), name, (0, 0.5, 1), series))
     return plots
 
 
 def number_plots(lines: Sequence[Line], title: Title = model_name) -> list[dict[str, Any]]:
-    """What teacher and student say over the label, where labels are numbers."""
+    """Predictions of teacher and student over the label, where labels are numbers."""
     known = {
         name: [(line["label"], line["models"][name]["value"]) for line in lines if "value" in line["models"].get(name, {})]
         for name in _PLOTTED
@@ -170,7 +172,7 @@ def number_plots(lines: Sequence[Line], title: Title = model_name) -> list[dict[
 
 def _classes_apart(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
     def right(line: Line, name: str) -> bool:
-        return _said(line, name) == line["label"]
+        return _prediction(line, name) == line["label"]
 
     def surest(name: str) -> Any:
         return lambda line: -line["models"][name].get("probability", 0)
@@ -187,30 +189,30 @@ def _numbers_apart(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
 
 def _farther(line: Line) -> float:
     """By how much the student is farther from the label than the teacher."""
-    off = {name: abs(_said(line, name) - line["label"]) for name in ("teacher", "student")}
+    off = {name: abs(_prediction(line, name) - line["label"]) for name in ("teacher", "student")}
     return off["student"] - off["teacher"]
 
 
 def _shown(line: Line) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "text": _cut(line["text"]), "pair": _cut(line.get("text_pair")), "label": _listed(line["label"]),
-        **{name: {**line["models"][name], "said": _listed(_said(line, name))} for name in ("teacher", "student")},
+    shown: dict[str, Any] = {
+        "text": _shortened(line["text"]), "pair": _shortened(line.get("text_pair")), "label": _listed(line["label"]),
+        **{name: {**line["models"][name], "prediction": _listed(_prediction(line, name))} for name in ("teacher", "student")},
     }  # fmt: skip
-    if isinstance(found["student"]["said"], float):
-        found["farther"] = _farther(line)
-    return found
+    if isinstance(shown["student"]["prediction"], float):
+        shown["farther"] = _farther(line)
+    return shown
 
 
-def _said(line: Line, name: str) -> Any:
-    """What a model answered, comparable with the label: the first entry of an answer."""
+def _prediction(line: Line, name: str) -> Any:
+    """A model's prediction, comparable with the label: the first entry of its answer."""
     return next(iter(line["models"][name].values()))
 
 
-def _listed(said: Any) -> Any:
-    return ", ".join(map(str, said)) if isinstance(said, list) else said
+def _listed(answer: Any) -> Any:
+    return ", ".join(map(str, answer)) if isinstance(answer, list) else answer
 
 
-def _cut(text: str | None) -> str | None:
+def _shortened(text: str | None) -> str | None:
     return f"{text[:MOST_CHARACTERS]} …" if text is not None and len(text) > MOST_CHARACTERS else text
 
 

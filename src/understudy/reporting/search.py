@@ -29,7 +29,7 @@ def table(facts: Facts) -> Table:
     from rich.table import Table
 
     header, *rows = (
-        row[:-1] for row in cells(facts, [one for one in ranked(facts) if one["number"] in facts["front"]])
+        row[:-1] for row in cells(facts, [trial for trial in ranked(facts) if trial["number"] in facts["front"]])
     )  # the page has room for all columns
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for number, name in enumerate(header):
@@ -44,10 +44,10 @@ def cells(facts: Facts, trials: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Trials as text: a header, then a row for each."""
     metric = figure_name(facts, facts["primary_metric"])
     rows = [["trial", "student", "recipe and training", metric, "ms (p50)", "MiB", "ships as", "s"]]
-    for one in trials:
-        value = one["ended"] if one["value"] is None else f"{one['value']:.3f}"
-        costs = (_number(one.get("latency_ms"), 2), _number(one.get("size_mib"), 1), FORMS.get(one["form"], "–"))
-        rows.append([str(one["number"]), *words_of(one["tried"]), value, *costs, _number(one["seconds"], 0)])
+    for trial in trials:
+        value = trial["ended"] if trial["value"] is None else f"{trial['value']:.3f}"
+        costs = (_number(trial.get("latency_ms"), 2), _number(trial.get("size_mib"), 1), FORMS.get(trial["form"], "–"))
+        rows.append([str(trial["number"]), *words_of(trial["tried"]), value, *costs, _number(trial["seconds"], 0)])
     return rows
 
 
@@ -68,27 +68,28 @@ def ranked(facts: Facts) -> list[Mapping[str, Any]]:
     """All trials, the best first; those without a value come last."""
     metric = metric_of(facts)
     return sorted(
-        facts["trials"], key=lambda one: (one["value"] is None, -metric.signed(one["value"] or 0.0), one["number"])
+        facts["trials"],
+        key=lambda trial: (trial["value"] is None, -metric.signed(trial["value"] or 0.0), trial["number"]),
     )
 
 
 def verdict(facts: Facts) -> str:
-    """What the search found, in two sentences or three."""
+    """The result of the search, in two or three sentences."""
     best, metric = facts["best"], figure_name(facts, facts["primary_metric"])
     teacher = f", the teacher {best['teacher_test']['value']:.3f}" if best["teacher_test"] else ""
     low, high = best["test"]["ci95"]
     within = "within the budget" if best["within_budget"] else "over budget, as measured now"
-    said = (
+    sentences = (
         f"Trial {best['trial']} of {len(facts['trials'])} is the best within the budget ({budget(facts)}): {best['student']}, "
         f"{best['shape']}, by recipe {best['recipe']}, with {metric} {best['validation']:.3f} on validation. Distilled again and measured "
         f"once on the test rows it reaches {best['test']['value']:.3f} (95 % interval {low:.3f}–{high:.3f}){teacher}, at "
         f"{amount(best['latency_ms'], 2)} ms per row and {amount(best['size_mib'], 1)} MiB ({FORMS[best['form']]}): {within}."
     )
     if facts["data"]["test_is_validation"]:
-        said += (
+        sentences += (
             " No test rows were given: these are the validation rows, which also chose it, so the figure is too good."
         )
-    return said
+    return sentences
 
 
 def budget(facts: Facts) -> str:
@@ -99,26 +100,26 @@ def budget(facts: Facts) -> str:
 def write_page(folder: Path, out: Path | None = None) -> Path:
     """Write the page of a search from its folder: `report.html` there, unless `out` names another place."""
     facts, page = read_facts(folder), out or folder / PAGE
-    kinds = list(dict.fromkeys(one["kind"] for one in facts["students"]))
+    kinds = list(dict.fromkeys(student["kind"] for student in facts["students"]))
     write(page, "search.html", {
         "title": "search", "facts": facts, "recipe": None, "environment": read_environment(folder), "verdict": verdict(facts),
         "budget": budget(facts), "metric": figure_name(facts, facts["primary_metric"]), "kinds": kinds,
         "best_page": os.path.relpath(folder / facts["best"]["folder"] / PAGE, page.parent),
         "plots": [plot for measure in _AXES if (plot := scatter(facts, measure, kinds)) is not None],
-        "trials": cells(facts, ranked(facts)), "best": str(facts["best"]["trial"]), "front": [str(one) for one in facts["front"]],
-        "beyond": [one for one in facts["students"] if not one["within_budget"]], "forms": FORMS,
+        "trials": cells(facts, ranked(facts)), "best": str(facts["best"]["trial"]), "front": [str(number) for number in facts["front"]],
+        "beyond": [student for student in facts["students"] if not student["within_budget"]], "forms": FORMS,
     })  # fmt: skip
     return page
 
 
 def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] | None:
     """Coordinates of quality over a cost, which is drawn by its logarithm; None where no trial came to its end."""
-    done = [one for one in facts["trials"] if one["value"] is not None]
+    done = [trial for trial in facts["trials"] if trial["value"] is not None]
     if not done:
         return None
     limit = facts["budget"].get(measure)
-    values = [one["value"] for one in done]
-    across, up = log_ticks([one[measure] for one in done]), nice_ticks(min(values), max(values))
+    values = [trial["value"] for trial in done]
+    across, up = log_ticks([trial[measure] for trial in done]), nice_ticks(min(values), max(values))
 
     def x(cost: float) -> float:
         return scale(math.log(cost), [math.log(tick) for tick in across], _LEFT, _WIDTH - _RIGHT)
@@ -130,10 +131,10 @@ def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] 
     metric = metric_of(facts)
     stairs: list[tuple[float, float]] = []
     reached = up[0 if metric.better == "higher" else -1]
-    for one in sorted(done, key=lambda one: (one[measure], -metric.signed(one["value"]))):
-        if metric.lead(one["value"], reached) > 0 or not stairs:
-            stairs += [(x(one[measure]), y(reached)), (x(one[measure]), y(one["value"]))]
-            reached = one["value"]
+    for trial in sorted(done, key=lambda trial: (trial[measure], -metric.signed(trial["value"]))):
+        if metric.lead(trial["value"], reached) > 0 or not stairs:
+            stairs += [(x(trial[measure]), y(reached)), (x(trial[measure]), y(trial["value"]))]
+            reached = trial["value"]
     stairs.append((_WIDTH - _RIGHT, y(reached)))
     return {
         "title": f"{figure_name(facts, facts['primary_metric'])} over {_AXES[measure]}", "width": _WIDTH, "height": _HEIGHT,
@@ -144,11 +145,11 @@ def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] 
         "line": " ".join(f"{a:.1f},{b:.1f}" for a, b in stairs[1:]),
         "dots": [
             {
-                "x": x(one[measure]), "y": y(one["value"]), "kind": kinds.index(one["tried"]["student"]),
-                "front": one["number"] in facts["front"], "best": one["number"] == facts["best"]["trial"],
-                "said": f"trial {one['number']}: {', '.join(words_of(one['tried']))}: {one['value']:.3f}",
+                "x": x(trial[measure]), "y": y(trial["value"]), "kind": kinds.index(trial["tried"]["student"]),
+                "front": trial["number"] in facts["front"], "best": trial["number"] == facts["best"]["trial"],
+                "description": f"trial {trial['number']}: {', '.join(words_of(trial['tried']))}: {trial['value']:.3f}",
             }
-            for one in sorted(done, key=lambda one: one["number"] in facts["front"])  # the front is drawn over the others
+            for trial in sorted(done, key=lambda trial: trial["number"] in facts["front"])  # the front is drawn over the others
         ],
     }  # fmt: skip
 

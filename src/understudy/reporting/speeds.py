@@ -11,7 +11,7 @@ _STEADY = 2.0  # a ratio whose lowest and highest value are farther apart is a r
 
 
 def faster(facts: Facts, fact: str, than: str = "") -> str:
-    """A ratio of speeds as a reader says it, with its range where the timings varied much, and the devices where they are not the same.
+    """A ratio of speeds in words, with its range where the timings varied much, and the devices where they are not the same.
 
     >>> faster({"times_faster": 40.2, "times_ranges": {"times_faster": [18, 95]}}, "times_faster", "the teacher")
     'roughly 40× faster than the teacher (18 to 95× between rounds)'
@@ -29,7 +29,7 @@ def rough(facts: Facts, fact: str) -> bool:
 
 
 def between(facts: Facts, fact: str) -> str:
-    """The range of a rough ratio, in the direction in which `times` says it; empty for one that is steady."""
+    """The range of a rough ratio, in the direction that `times` gives; empty for a steady ratio."""
     if not rough(facts, fact):
         return ""
     low, high = facts["times_ranges"][fact]
@@ -50,12 +50,12 @@ def busy(facts: Facts) -> str:
 
 def devices(facts: Facts, fact: str) -> str:
     """Where the two sides of a speed ratio ran, where that was not the same."""
-    own, teacher = (facts.get("times_devices") or {}).get(fact) or ("", "")
-    return "" if own == teacher else f" (on {own}, the teacher on {teacher})"
+    device, teacher = (facts.get("times_devices") or {}).get(fact) or ("", "")
+    return "" if device == teacher else f" (on {device}, the teacher on {teacher})"
 
 
 def times(ratio: float, more: str = "faster", less: str = "slower") -> str:
-    """A ratio as a reader says it.
+    """A ratio in words.
 
     >>> times(40.2), times(0.5)
     ('40× faster', '2.0× slower')

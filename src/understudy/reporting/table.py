@@ -1,4 +1,4 @@
-"""What a run found: a table for the terminal and one sentence that says it as it is."""
+"""The result of a run: a table for the terminal, and a sentence or two that sum it up."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ def benchmark_table(facts: Facts) -> Table:
         drawn.add_column(name, overflow="fold")
     for name in ("rows/s", "ms p50", "ms p95", "peak MiB", "MiB", metric_of(facts).title):
         drawn.add_column(name, justify="right")
-    for one in facts["models"]:
-        low, high = one["rows_per_second_range"]
+    for model in facts["models"]:
+        low, high = model["rows_per_second_range"]
         drawn.add_row(
-            "/".join(Path(one["model"]).parts[-2:]),
-            one["form"].replace("_", " "),
-            f"{one['rows_per_second']:,.0f} ({low:,.0f}–{high:,.0f})",
-            _number(one["latency_ms"]["p50"], 2),
-            _number(one["latency_ms"]["p95"], 2),
-            _number(one["peak_memory_mib"], 0),
-            _number(one["size_mib"], 1),
-            _number(metric_value(one, metric), 3),
+            "/".join(Path(model["model"]).parts[-2:]),
+            model["form"].replace("_", " "),
+            f"{model['rows_per_second']:,.0f} ({low:,.0f}–{high:,.0f})",
+            _number(model["latency_ms"]["p50"], 2),
+            _number(model["latency_ms"]["p95"], 2),
+            _number(model["peak_memory_mib"], 0),
+            _number(model["size_mib"], 1),
+            _number(metric_value(model, metric), 3),
         )
     return drawn
 
@@ -132,7 +132,7 @@ def footnote(facts: Facts) -> str:
 def verdict(facts: Facts) -> str:
     """What the run found, in a sentence or two: quality kept, size, speed, and whether the teacher helped.
 
-    A gain counts as shown when p < 0.05, which is when its 95 % interval leaves out 0. What is unknown is said to be, or left out.
+    A gain counts as shown when p < 0.05, which is when its 95 % interval leaves out 0. What is unknown is named as unknown, or left out.
     """
     models = facts.get("models") or {}
     metric = facts["primary_metric"]
@@ -141,17 +141,18 @@ def verdict(facts: Facts) -> str:
         return _teacher_alone(facts, metric)
     if by_teacher(facts):
         over = "the same student trained on the teacher's predicted labels"
-        told = [f"The student {agrees(facts)}{_cost(facts)}", _gain(facts, "gain_over_pseudo_labels", over)]
-        return f"{'; '.join(filter(None, told))}.{_exported(facts, metric)} {UNKNOWN}"
+        parts = [f"The student {agrees(facts)}{_cost(facts)}", _gain(facts, "gain_over_pseudo_labels", over)]
+        return f"{'; '.join(filter(None, parts))}.{_exported(facts, metric)} {UNKNOWN}"
     gains = [
         _gain(facts, "gain_over_alone", "the same student without a teacher") or _why_unknown(models),
         _gain(facts, "gain_over_pseudo_labels", "the same student trained on the teacher's predicted labels"),
         _over_ngrams(facts, metric),
     ]
-    said = f"The student {_quality(facts, metric, value)}{_cost(facts)}; {', and '.join(filter(None, gains))}.{_exported(facts, metric)}"
+    reached = f"The student {_quality(facts, metric, value)}{_cost(facts)}"
+    sentences = f"{reached}; {', and '.join(filter(None, gains))}.{_exported(facts, metric)}"
     if (facts.get("data") or {}).get("test_is_validation"):
-        said += " Measured on the validation rows, which also chose the checkpoints, as no test rows were given."
-    return said
+        sentences += " Measured on the validation rows, which also chose the checkpoints, as no test rows were given."
+    return sentences
 
 
 def model_name(name: str) -> str:
@@ -182,10 +183,10 @@ def figure_name(facts: Facts, metric: str, *, short: bool = False) -> str:
     >>> figure_name({}, "pearson", short=True), figure_name({"reference": "teacher"}, "accuracy")
     ('Pearson', 'agreement with the teacher')
     """
-    one = metric_of(facts, metric)
+    described = metric_of(facts, metric)
     if by_teacher(facts):
-        return "agreement" if short and one.counts_rows else against_teacher(one, one.title)
-    return one.title.removesuffix(" correlation") if short else one.title
+        return "agreement" if short and described.counts_rows else against_teacher(described, described.title)
+    return described.title.removesuffix(" correlation") if short else described.title
 
 
 def short_count(count: float | None) -> str:
@@ -223,7 +224,7 @@ def points(gain: Mapping[str, Any], metric: Metric) -> str:
     >>> points({"value": 0.021, "ci95": [-0.0012, 0.034]}, Metric("f1", "F1"))
     '+2.1 points, 95 % interval −0.1 to +3.4'
     """
-    value, low, high = (signed_points(one, metric) for one in (gain["value"], *gain["ci95"]))
+    value, low, high = (signed_points(number, metric) for number in (gain["value"], *gain["ci95"]))
     return f"{value}{' points' if metric.unit == 'fraction' else ''}, 95 % interval {low} to {high}"
 
 
@@ -255,11 +256,11 @@ def gain_is_shown(gain: Mapping[str, Any]) -> bool:
 
 def _teacher_alone(facts: Facts, metric: str) -> str:
     """Of a fine-tuning, the teacher's quality; there is no student yet."""
-    found = (((facts.get("models") or {}).get("teacher") or {}).get("quality") or {}).get(metric) or {}
-    if found.get("value") is None or not found.get("ci95"):
+    figure = (((facts.get("models") or {}).get("teacher") or {}).get("quality") or {}).get(metric) or {}
+    if figure.get("value") is None or not figure.get("ci95"):
         return "No student was measured."
-    low, high = (_number(end, 3) for end in found["ci95"])
-    value = _number(found["value"], 3)
+    low, high = (_number(end, 3) for end in figure["ci95"])
+    value = _number(figure["value"], 3)
     more = " No student was trained." if called(facts, "teacher") == "teacher" else ""
     return (
         f"The {called(facts, 'teacher')} reaches {metric_of(facts).title} {value} (95 % interval {low} to {high})."
@@ -290,17 +291,19 @@ def _quality(facts: Facts, metric: str, value: float) -> str:
 
 def _cost(facts: Facts) -> str:
     """Size and speed beside the teacher's: ", is 12× smaller and 40× faster"; nothing where they are unknown."""
-    found = []  # (is it cheaper, how it reads)
+    comparisons = []  # (is it cheaper, how it reads)
     if smaller := facts.get("times_smaller"):
         same = max(smaller, 1 / smaller) < 1.05
-        found.append((smaller >= 1.05, "as large as the teacher" if same else times(smaller, "smaller", "larger")))
+        comparisons.append(
+            (smaller >= 1.05, "as large as the teacher" if same else times(smaller, "smaller", "larger"))
+        )
     if ratio := facts.get("times_faster"):
         same = f"as fast as the teacher{devices(facts, 'times_faster')}{between(facts, 'times_faster')}"
-        found.append((ratio >= 1.05, same if max(ratio, 1 / ratio) < 1.05 else faster(facts, "times_faster")))
-    if not found:
+        comparisons.append((ratio >= 1.05, same if max(ratio, 1 / ratio) < 1.05 else faster(facts, "times_faster")))
+    if not comparisons:
         return ""
-    joined = " and " if len({cheaper for cheaper, _ in found}) == 1 else " but "
-    return (", is " if len(found) == 2 else " and is ") + joined.join(words for _, words in found)
+    joined = " and " if len({cheaper for cheaper, _ in comparisons}) == 1 else " but "
+    return (", is " if len(comparisons) == 2 else " and is ") + joined.join(words for _, words in comparisons)
 
 
 def _exported(facts: Facts, metric: str) -> str:
@@ -310,24 +313,26 @@ def _exported(facts: Facts, metric: str) -> str:
     models = facts.get("models") or {}
     form = "student_onnx_int8" if models.get("student_onnx_int8") else "student_onnx"
     bits = " in 8 bits" if form == "student_onnx_int8" else ""
-    said = f" Exported{bits}, it is {faster(facts, 'times_faster_exported', 'the teacher')}"
+    sentence = f" Exported{bits}, it is {faster(facts, 'times_faster_exported', 'the teacher')}"
     if facts.get("times_faster_int8"):
-        own, other = (metric_value(models.get(name), metric) for name in (form, "teacher_onnx_int8"))
+        student_value, teacher_value = (metric_value(models.get(name), metric) for name in (form, "teacher_onnx_int8"))
         values = (
-            "" if own is None or other is None else f" ({figure_name(facts, metric)} {own:.3f} against {other:.3f})"
+            ""
+            if student_value is None or teacher_value is None
+            else f" ({figure_name(facts, metric)} {student_value:.3f} against {teacher_value:.3f})"
         )
-        said += f", and {faster(facts, 'times_faster_int8', 'the teacher in 8 bits')}{values}"
-    return f"{said}."
+        sentence += f", and {faster(facts, 'times_faster_int8', 'the teacher in 8 bits')}{values}"
+    return f"{sentence}."
 
 
-def _gain(facts: Facts, fact: str, other: str) -> str | None:
+def _gain(facts: Facts, fact: str, control: str) -> str | None:
     gain, metric = facts.get(fact), metric_of(facts)
     if gain is None:
         return None
     if not gain_is_shown(gain):
-        return f"no statistically significant gain over {other} ({points(gain, metric)}, {p_value(gain['p_value'])})"
+        return f"no statistically significant gain over {control} ({points(gain, metric)}, {p_value(gain['p_value'])})"
     word = "better" if gain["value"] > 0 else "worse"
-    return f"{size_of(gain['value'], metric)} {word} than {other} ({p_value(gain['p_value'])})"
+    return f"{size_of(gain['value'], metric)} {word} than {control} ({p_value(gain['p_value'])})"
 
 
 def _over_ngrams(facts: Facts, metric: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What a run of several tasks found: a table for the terminal and a sentence."""
+"""The result of a run of several tasks: a table for the terminal and a sentence."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def table(facts: Mapping[str, Any]) -> Table:
 
 def table_cells(facts: Mapping[str, Any]) -> list[list[str]]:
     """The table as text: a header, a row for each task, and the mean."""
-    measured = {model for one in facts["tasks"].values() for model in one["value"]}
+    measured = {model for task_facts in facts["tasks"].values() for model in task_facts["value"]}
     models = [model for model in MODEL_NAMES if model in measured]
     cells = [["", "", *map(model_name, models), "gain over alone", "p"]]
-    for task, one in facts["tasks"].items():
-        gain = one["gain_over_alone"]
+    for task, task_facts in facts["tasks"].items():
+        gain = task_facts["gain_over_alone"]
         cells.append([
-            task, metric_of(one).title, *(_number(one["value"].get(model)) for model in models),
+            task, metric_of(task_facts).title, *(_number(task_facts["value"].get(model)) for model in models),
             _gain(gain and gain["value"]), p_value(gain["p_value"]).removeprefix("p ").removeprefix("= ") if gain else _UNKNOWN,
         ])  # fmt: skip
     mean = facts["mean"]
@@ -45,29 +45,31 @@ def table_cells(facts: Mapping[str, Any]) -> list[list[str]]:
 
 
 def warnings(facts: Mapping[str, Any]) -> list[str]:
-    """What should be put right first, task by task, as the page of each says it."""
+    """What should be corrected first, task by task, in the words of each task's page."""
     return [
-        f"{task}: {one['text']} {one['advice']}"
-        for task, own in facts["tasks"].items()
-        for one in own.get("findings") or []
-        if not one["good"]
+        f"{task}: {finding['text']} {finding['advice']}"
+        for task, task_facts in facts["tasks"].items()
+        for finding in task_facts.get("findings") or []
+        if not finding["good"]
     ]
 
 
 def verdict(facts: Mapping[str, Any]) -> str:
     """How large the student is, and on which tasks the teachers are shown to have helped or harmed."""
     tasks = facts["tasks"]
-    said = f"One student of {short_count(facts['parameters'])} parameters for {len(tasks)} tasks"
-    gains = {task: one["gain_over_alone"] for task, one in tasks.items() if one["gain_over_alone"]}
+    sentence = f"One student of {short_count(facts['parameters'])} parameters for {len(tasks)} tasks"
+    gains = {task: task_facts["gain_over_alone"] for task, task_facts in tasks.items() if task_facts["gain_over_alone"]}
     if not gains:
-        return f"{said}; whether the teachers helped is unknown, as no student was trained without them."
+        return f"{sentence}; whether the teachers helped is unknown, as no student was trained without them."
     better = [task for task, gain in gains.items() if gain_is_shown(gain) and gain["value"] > 0]
     worse = [task for task, gain in gains.items() if gain_is_shown(gain) and gain["value"] < 0]
-    found = [f"{word} on {', '.join(which)}" for word, which in (("better", better), ("worse", worse)) if which]
-    other = "than the same student on the labels alone"
-    if not found:
-        return f"{said}; no statistically significant gain over the same student on the labels alone on any of them."
-    return f"{said}; it is {' and '.join(found)} {other}."
+    parts = [f"{word} on {', '.join(which)}" for word, which in (("better", better), ("worse", worse)) if which]
+    control = "than the same student on the labels alone"
+    if not parts:
+        return (
+            f"{sentence}; no statistically significant gain over the same student on the labels alone on any of them."
+        )
+    return f"{sentence}; it is {' and '.join(parts)} {control}."
 
 
 def _number(value: float | None) -> str:
