@@ -48,7 +48,7 @@ class AugmentationContext:
 class Augmenter(ABC):
     """A way to change a text; the keyword arguments of `__init__` are its settings in a recipe.
 
-    `keeps_label` says whether the row's label still holds for a changed text. Then the control `alone` is trained on such rows too;
+    `keeps_label` is True where the row's label still holds for a changed text. Then the control `alone` is trained on such rows too;
     where only the teacher can label them, they are part of what the teacher contributes.
     """
 

@@ -52,7 +52,7 @@ def resolve(layers: LayerMap, student: Shape, teacher: Shape, *, where: str, low
                     raise RecipeError(
                         f"{where}.layers has {list(pair)}: the {model.name} has no layer {number}; allowed are {lowest} to {model.layers}"
                     )
-        pairs = list(layers)
+        pairs = [(student_layer, teacher_layer) for student_layer, teacher_layer in layers]
     elif small > large and layers != "final":
         raise RecipeError(
             f"{where}.layers is '{layers}', but the {student.name} has {small} layers and the {teacher.name} {large}; "

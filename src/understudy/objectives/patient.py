@@ -72,11 +72,12 @@ class Patient(HiddenStateObjective):
 
     def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         counted, mask = self.counted(batch), tokens(batch)
-        terms = [
-            patient_distance(*(self._vector(states, mask) for states in pair), counted, normalised=self.normalised)
-            / (len(self.pairs) * pair[0].shape[-1] if self.scale == "mean" else 1)
-            for pair in self.matched(student, teacher)
-        ]
+        terms = []
+        for student_states, teacher_states in self.matched(student, teacher):
+            vectors = self._vector(student_states, mask), self._vector(teacher_states, mask)
+            distance = patient_distance(*vectors, counted, normalised=self.normalised)
+            divisor = len(self.pairs) * teacher_states.shape[-1] if self.scale == "mean" else 1
+            terms.append(distance / divisor)
         return sum(terms[1:], start=terms[0])
 
     def _vector(self, states: Tensor, mask: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ _ALIASES = {
     "early_stopping": "patience", "early_stopping_patience": "patience", "gradient_accumulation_steps": "accumulation",
     "max_grad_norm": "clip_norm", "lr_scheduler_type": "schedule", "fp16": "precision", "bf16": "precision",
 }  # fmt: skip
-SHORT_FORMS = ("epochs", "learning_rate", "batch_size", "max_length", "temperature")
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def short_forms(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
 
     Args:
         values: of the recipe, or of the settings of a training.
-        given: some of `SHORT_FORMS`; None is not given.
+        given: epochs, learning_rate, batch_size, max_length or temperature; None is not given.
 
     Raises:
         RecipeError: a temperature is given, but no objective has one.

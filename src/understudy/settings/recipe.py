@@ -50,7 +50,7 @@ class Recipe(Frozen):
     teacher: TeacherSettings = TeacherSettings()
     tasks: tuple[TaskSettings, ...] | None = Field(
         default=None,
-        description="one student for several tasks, each with its data and teacher; null: one task, as the settings above say",
+        description="one student for several tasks, each with its data and teacher; null: one task, with the settings above",
     )
     student: StudentPart
     stages: tuple[Stage, ...] = Field(min_length=1)
