@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 
 from understudy.errors import RunFolderError
-from understudy.evaluation.measure import Measured
+from understudy.evaluation.measure import ModelResult
 from understudy.evaluation.predictions import PREDICTIONS, predictions, read_predictions, write_predictions
 from understudy.tasks.classification import Classification
 from understudy.tasks.similarity import Similarity
@@ -18,7 +18,7 @@ ROWS = Dataset.from_dict({"identity": ["a", "b", "c", "d"], "text": TEXTS, "labe
 
 
 def test_by_hand():
-    models = {"teacher": Measured((), decided=np.log([[0.8, 0.2]] * 4)), "silent": Measured(())}
+    models = {"teacher": ModelResult((), decided=np.log([[0.8, 0.2]] * 4)), "silent": ModelResult(())}
     lines = list(
         predictions(ROWS, models, TASK, {"teacher": {"calibration": {"temperature": 2.0, "fitted_on": "validation"}}})
     )
@@ -31,7 +31,7 @@ def test_by_hand():
 
 def test_numbers_and_pairs():
     rows = Dataset.from_dict({"identity": ["a"], "text": ["x"], "text_pair": ["y"], "label": [4.5]})
-    (line,) = predictions(rows, {"student": Measured((), decided=np.array([[4.25]]))}, Similarity(), {"student": {}})
+    (line,) = predictions(rows, {"student": ModelResult((), decided=np.array([[4.25]]))}, Similarity(), {"student": {}})
     assert line == {
         "identity": "a",
         "text": "x",

@@ -67,18 +67,18 @@ def doubts(
         declared: the user said what the classes are, so that none of them is doubtful.
     """
     labelled = {name: table for name, table in given.items() if not table.unlabelled.all()}
-    found = [warning for name, table in labelled.items() for warning in _repeated(name, table)]
+    repeated = [warning for name, table in labelled.items() for warning in _repeated(name, table)]
     if classes is None:
-        return found
+        return repeated
     counts: Counter[str] = Counter()
     for table in labelled.values():
-        given = zip(classes.names, classes.counts(table.labels[~table.unlabelled]).tolist(), strict=True)
-        counts.update({name: rows for name, rows in given if rows})
+        rows_of_classes = classes.counts(table.labels[~table.unlabelled]).tolist()
+        counts.update({name: rows for name, rows in zip(classes.names, rows_of_classes, strict=True) if rows})
     return [
         *([] if declared else _names(counts, several=classes.several)),
         *(_rare(labelled["train"], classes, splits) if "train" in labelled else []),
         *_contradictions(labelled, classes),
-        *found,
+        *repeated,
     ]
 
 

@@ -1,1 +1,1 @@
-"""Measurements: quality with intervals, the gain and whether it is real, fidelity to the teacher, speed and size."""
+"""Measurements: quality with intervals, the gain and its significance, agreement with the teacher, speed and size."""

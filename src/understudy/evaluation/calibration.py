@@ -1,4 +1,4 @@
-"""Whether a model's probabilities can be believed, and the one number that mends them."""
+"""How well a model's probabilities match its accuracy, and the temperature that corrects them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def calibration(logits: np.ndarray, labels: np.ndarray, temperature: float | Non
         ModelError: logits that are not finite numbers.
     """
     check_rows(labels, logits)
-    found: dict[str, float | None] = {
+    errors: dict[str, float | None] = {
         "ece": expected_calibration_error(probabilities_of(logits.astype(np.float64)), labels),
         "nll": negative_log_likelihood(logits, labels),
         "temperature": None, "ece_scaled": None, "nll_scaled": None,
     }  # fmt: skip
     if temperature is None:
-        return found
-    return found | {
+        return errors
+    return errors | {
         "temperature": temperature,
         "ece_scaled": expected_calibration_error(probabilities_of(logits.astype(np.float64), temperature), labels),
         "nll_scaled": negative_log_likelihood(logits, labels, temperature),
@@ -47,7 +47,7 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     """By how much a classifier's confidence is off, on average over rows: 0 is perfect, 1 the worst.
 
     ECE = Σ_b n_b / n · |accuracy(b) − confidence(b)|, over bins of equal width; a row is in ((b − 1) / bins, b / bins] by the probability
-    of the class that it is given, and confidence(b) is the mean of these. It says nothing of the other classes, and on few rows it is
+    of the class that it is given, and confidence(b) is the mean of these. It ignores the other classes, and on few rows it is
     biased upwards; to choose between models take the negative log-likelihood.
 
     Args:
@@ -65,7 +65,7 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     """
     check_rows(labels, probabilities)
     table = reliability(probabilities.max(axis=-1), probabilities.argmax(axis=-1) == labels, bins)
-    return float(sum(one["rows"] * abs(one["accuracy"] - one["confidence"]) for one in table) / len(labels))
+    return float(sum(bin_["rows"] * abs(bin_["accuracy"] - bin_["confidence"]) for bin_ in table) / len(labels))
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
@@ -84,11 +84,11 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
     # Edges as quotients, as they are written; rounding a product could move 0.6 out of the third of five bins.
     edges = np.arange(bins + 1) / bins
     places = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    found = []
+    filled = []
     for place in np.unique(places):
         here = places == place
-        found.append({
+        filled.append({
             "low": float(edges[place]), "high": float(edges[place + 1]), "rows": int(here.sum()),
             "confidence": float(confidence[here].mean()), "accuracy": float(right[here].mean()),
         })  # fmt: skip
-    return found
+    return filled

@@ -1,4 +1,4 @@
-"""How much memory predictions take at most: a process that does nothing else is asked."""
+"""How much memory predictions take at most, measured in a process that does nothing else."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ _STATUS = Path("/proc/self/status")
 
 
 def peak_memory_mib(model: str, precision: str | None, texts: Sequence[Text], *, threads: int = 1) -> float | None:
-    """Peak memory of a new process that loads a model and answers the rows in batches of 32, in MiB, Python and libraries included.
+    """Peak memory of a new process that loads a model and runs it on the rows in batches of 32, in MiB, Python and libraries included.
 
     Args:
         model: folder of a torch model, or of an export.
         precision: of an export; None for a torch model.
+        texts: rows, each a text and its pair (None where there is none).
+        threads: of the new process.
 
     Returns:
-        None where the system does not say (it is read from /proc), or the process failed.
+        MiB; None where the system does not report it (it is read from /proc), or the process failed.
     """
     if not _STATUS.is_file():
         return None
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "understudy.evaluation.memory", model, precision or "torch", str(threads)]
-    said = subprocess.run(
+    process = subprocess.run(
         command, input=json.dumps(list(texts)), capture_output=True, text=True, check=False, env=environment
     )
-    return float(said.stdout.split()[-1]) if said.returncode == 0 else None
+    return float(process.stdout.split()[-1]) if process.returncode == 0 else None
 
 
 def _main(model: str, precision: str, threads: str) -> None:

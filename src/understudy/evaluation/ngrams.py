@@ -53,7 +53,7 @@ class NgramModel:
 
     @property
     def size_mib(self) -> float:
-        """What it would take on disk, uncompressed: four bytes a parameter, and the n-grams as UTF-8 lines."""
+        """Size on disk if it were saved uncompressed, in MiB: four bytes a parameter, and the n-grams as UTF-8 lines."""
         terms = sum(len(term.encode()) + 1 for part in _parts(self.vectorizer) for term in part.vocabulary_)
         return (4 * self.parameters + terms) / _MIB
 
@@ -67,7 +67,7 @@ def fit_ngrams(train: Dataset, validation: Dataset, task: Task, metric: str) -> 
     """Fit on labelled rows; validation rows choose the strength and, for classes, one temperature.
 
     Args:
-        metric: of the task, which the choice goes by.
+        metric: of the task, by which the strength is chosen.
 
     Returns:
         None where there is nothing to fit: no n-gram in any text, or only one label.
@@ -83,12 +83,11 @@ def fit_ngrams(train: Dataset, validation: Dataset, task: Task, metric: str) -> 
         return None
     inputs, held_out = features(vectorizer, texts, pairs), features(vectorizer, *_sides(validation))
     best: tuple[float, float, np.ndarray, np.ndarray] | None = None
-    for strength in (
-        _STRENGTHS if pairs is None else reversed(_STRENGTHS)
-    ):  # a strong penalty, the cheaper one, is best for pairs
+    # For pairs a strong penalty is best, and cheaper to fit: it comes first.
+    for strength in _STRENGTHS if pairs is None else reversed(_STRENGTHS):
         coefficients, intercepts = _linear(inputs, labels, strength, task.outputs)
-        given = np.asarray(held_out @ coefficients.T) + intercepts
-        value = task.measure(task.decided(given, task.fit(given, known)), known).get(metric, 0.0)
+        margins = np.asarray(held_out @ coefficients.T) + intercepts
+        value = task.measure(task.decided(margins, task.fit(margins, known)), known).get(metric, 0.0)
         lead = math.inf if best is None else task.metric(metric).lead(value, best[0])
         if lead < 0:
             break
@@ -120,7 +119,7 @@ def features(vectorizer: Any, texts: Sequence[str], pairs: Sequence[str] | None 
 
 
 def _linear(inputs: Any, labels: np.ndarray, strength: float, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (outputs, features) and intercepts. A class without training rows gets what no row can choose."""
+    """Coefficients (outputs, features) and intercepts (outputs,). A class without training rows is never predicted."""
     if labels.dtype.kind == "f":
         from sklearn.linear_model import Ridge
 
@@ -136,10 +135,10 @@ def _linear(inputs: Any, labels: np.ndarray, strength: float, outputs: int) -> t
             coefficients[place], intercepts[place] = svm.coef_[0], svm.intercept_[0]
         return coefficients, intercepts
     svm = _svm(strength).fit(inputs, labels)
-    found, weights, biases = svm.classes_, svm.coef_, svm.intercept_
-    if len(found) == 2:
+    classes, weights, biases = svm.classes_, svm.coef_, svm.intercept_
+    if len(classes) == 2:
         weights, biases = np.vstack([-weights, weights]) / 2, np.concatenate([-biases, biases]) / 2
-    coefficients[found], intercepts[found] = weights, biases
+    coefficients[classes], intercepts[classes] = weights, biases
     return coefficients, intercepts
 
 

@@ -1,4 +1,4 @@
-"""What every model of a run said of each test row, as a file: whoever doubts a figure can count again."""
+"""The predictions of every model of a run for each test row, as a file, from which each figure can be computed again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from understudy.files import whole
 if TYPE_CHECKING:
     import datasets
 
-    from understudy.evaluation.measure import Measured
+    from understudy.evaluation.measure import ModelResult
     from understudy.tasks import Answer, Fitted, Task
 
 PREDICTIONS = "predictions.jsonl.gz"
@@ -26,7 +26,7 @@ _DIGITS = 6
 
 def predictions(
     rows: datasets.Dataset,
-    models: Mapping[str, Measured],
+    models: Mapping[str, ModelResult],
     task: Task,
     facts: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[dict[str, Any]]:
@@ -37,28 +37,28 @@ def predictions(
 
     Args:
         rows: labelled.
-        models: answered; those without logits are left out.
+        models: with their logits (`ModelResult.answered`); those without are left out.
         facts: the entries of these models in facts.json, for their temperatures.
     """
-    said = {
-        name: _said(task, one.decided, facts[name].get("calibration") or {})
-        for name, one in models.items()
-        if one.decided is not None
+    answers_of = {
+        name: _answers(task, result.decided, facts[name].get("calibration") or {})
+        for name, result in models.items()
+        if result.decided is not None
     }
     for place, row in enumerate(rows):
         yield {
             **{key: row[key] for key in ("identity", "text", "text_pair") if key in row},
             "label": task.label(row["label"]),
-            "models": {name: answers[place] for name, answers in said.items()},
+            "models": {name: answers[place] for name, answers in answers_of.items()},
         }
 
 
 def write_predictions(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Write them as gzipped JSON Lines, whole; the same lines give the same bytes."""
-    # Neither a time nor a name goes into the file's head, or no two runs would be alike.
+    # Neither a time nor a name goes into the file's header, or no two runs would be alike.
     with (
-        whole(path) as new,
-        new.open("wb") as file,
+        whole(path) as unfinished,
+        unfinished.open("wb") as file,
         gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
     ):
         for line in lines:
@@ -86,13 +86,13 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _said(task: Task, outputs: np.ndarray, fitted: Fitted) -> list[Answer]:
+def _answers(task: Task, outputs: np.ndarray, fitted: Fitted) -> list[Answer]:
     outputs = outputs.astype(np.float64)
-    said = task.answers(outputs, brief=True)
+    answers = task.answers(outputs, brief=True)
     if fitted.get("fitted_on"):
-        for one, scaled in zip(said, task.answers(outputs, fitted, brief=True), strict=True):
-            one |= {f"scaled_{key}": value for key, value in scaled.items() if isinstance(value, float)}
+        for answer, scaled in zip(answers, task.answers(outputs, fitted, brief=True), strict=True):
+            answer |= {f"scaled_{key}": value for key, value in scaled.items() if isinstance(value, float)}
     return [
-        {key: round(value, _DIGITS) if isinstance(value, float) else value for key, value in one.items()}
-        for one in said
+        {key: round(value, _DIGITS) if isinstance(value, float) else value for key, value in answer.items()}
+        for answer in answers
     ]

@@ -23,10 +23,10 @@ def quality(
 ) -> dict[str, dict[str, Any]]:
     """Every metric of the task over all rows, with its 95 % interval, in the metric's own unit.
 
-    The interval tells how far another draw of test rows could move the value, not how far another training seed could. Of a fraction of
+    The interval shows how far another draw of test rows could move the value, not how far another training seed could. Of a fraction of
     rows (accuracy) it is Wilson's, of every other metric the percentile bootstrap over rows; where no redraw differs, as at a perfect
-    score, that one is widened by `unseen`. For the difference of two models on the same rows take `significance.gain`: two intervals that
-    overlap say little.
+    score, `unseen` widens this interval. For the difference of two models on the same rows take `significance.gain`: two intervals that
+    overlap show little.
 
     Args:
         outputs: of the model, (rows, …).
@@ -41,7 +41,7 @@ def quality(
     """
     check_rows(targets, outputs)
     (drawn,) = redraws(task, targets, outputs, seed=seed, resamples=resamples)
-    found = {}
+    measured = {}
     for name, value in task.measure(outputs, targets).items():
         metric = task.metric(name)
         if metric.counts_rows:
@@ -49,8 +49,8 @@ def quality(
         else:
             interval95 = np.nanpercentile(drawn[name], [2.5, 97.5]).tolist()
             interval = with_width(metric, value, interval95, metric.bounds, task, targets, outputs)
-        found[name] = {"value": value, "ci95": interval}
-    return found
+        measured[name] = {"value": value, "ci95": interval}
+    return measured
 
 
 def wilson_interval(right: int, rows: int) -> list[float]:
@@ -72,7 +72,7 @@ def with_width(
     """A bootstrap interval within bounds that holds the value and is no point: where no redraw differs, `unseen` widens it."""
     low, high = interval
     if max(high, value) - min(low, value) <= _ROUNDING:
-        width = max(unseen(metric, task, targets, one) for one in outputs)
+        width = max(unseen(metric, task, targets, model_outputs) for model_outputs in outputs)
         low, high = value - width, value + width
     return [min(max(low, bounds[0]), value), max(min(high, bounds[1]), value)]
 
@@ -85,12 +85,12 @@ def unseen(metric: Metric, task: Task, targets: np.ndarray, outputs: np.ndarray)
     """
     share = unseen_share(len(targets))
     rows, counts = task.distinct(targets, outputs)
-    others = task.alternatives(outputs, targets)
-    row, other = np.repeat(rows, len(others)), np.tile(np.arange(len(others)), len(rows))
-    changed = ~equal(task.predictions(outputs[row]), task.predictions(others[other]))
-    weights = share * (np.repeat(counts, len(others)) / (len(others) - 1)) * changed
+    alternatives = task.alternatives(outputs, targets)
+    row, alternative = np.repeat(rows, len(alternatives)), np.tile(np.arange(len(alternatives)), len(rows))
+    changed = ~equal(task.predictions(outputs[row]), task.predictions(alternatives[alternative]))
+    weights = share * (np.repeat(counts, len(alternatives)) / (len(alternatives) - 1)) * changed
     moved = task.redrawn(
-        np.concatenate([outputs[rows], others[other]]), np.concatenate([targets[rows], targets[row]]),
+        np.concatenate([outputs[rows], alternatives[alternative]]), np.concatenate([targets[rows], targets[row]]),
         np.concatenate([(1 - share) * counts, weights])[None],
     )  # fmt: skip
     value = task.measure(outputs, targets)[metric.name]
@@ -117,9 +117,9 @@ def redraws(
     rows, counts = task.distinct(targets, *outputs)
     random = np.random.default_rng(seed)
     block = max(1, _BLOCK_CELLS // len(rows))
-    found: list[list[Metrics]] = [[] for _ in outputs]
+    by_model: list[list[Metrics]] = [[] for _ in outputs]
     for start in range(0, resamples, block):
         drawn = random.multinomial(len(targets), counts / len(targets), size=min(block, resamples - start))
-        for model, one in zip(found, outputs, strict=True):
-            model.append(task.redrawn(one[rows], targets[rows], drawn.astype(float)))
-    return [{name: np.concatenate([part[name] for part in model]) for name in model[0]} for model in found]
+        for model, model_outputs in zip(by_model, outputs, strict=True):
+            model.append(task.redrawn(model_outputs[rows], targets[rows], drawn.astype(float)))
+    return [{name: np.concatenate([part[name] for part in model]) for name in model[0]} for model in by_model]

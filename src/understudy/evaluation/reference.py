@@ -6,7 +6,7 @@ from typing import Any
 
 
 def as_agreement(compared: dict[str, Any]) -> dict[str, Any]:
-    """What `compare` found on rows that the teacher labelled, with `reference: teacher`, and without all that needs the truth.
+    """The facts of `compare` on rows that the teacher labelled, with `reference: teacher`, and without all that needs the truth.
 
     The `quality` of a model is then its agreement with the teacher. The teacher has none; nobody has a calibration.
     """

@@ -32,7 +32,7 @@ def gain(
     It is metric(model) − metric(other), turned round where lower is better: above 0 the model is better. The interval is that of the test:
     it leaves out 0 exactly when p < 0.05. For a fraction of rows (accuracy) both come from one score statistic
     (`paired_interval`), at 0 McNemar's with continuity correction. For every other metric both come from one bootstrap over rows, each row
-    drawn with both its predictions: p is twice the smaller share of redraws on either side of zero, the interval is cut off where p
+    drawn with both its predictions: p is twice the smaller share of redraws on either side of zero, the interval ends where p
     reaches 0.05. Redraws of a few rows claim too much: p is never below that of a sign test whose rows all point one way, 2 / 2ⁿ for n rows
     with different predictions, so that fewer than six show nothing. Of two equally good models the bootstrap still finds p < 0.05 a little
     too often, in 5 to 7 % of simulated comparisons of macro F1 and Matthews on 20 to 200 rows. Both are about other test rows, not about
@@ -44,6 +44,9 @@ def gain(
         other_outputs: of the model it is compared with.
         targets: (rows, …).
 
+    Returns:
+        `value`, the difference in the metric's unit; `ci95`, `[low, high]`; `p_value`; `test`, its name.
+
     Raises:
         DataError: a metric that the task does not have for these targets, or arrays that are not of the same rows.
 
@@ -51,26 +54,27 @@ def gain(
     Statistical Significance in NLP.
     """
     check_rows(targets, outputs, other_outputs)
-    ours, others = task.measure(outputs, targets), task.measure(other_outputs, targets)
-    if metric not in ours or metric not in others:
-        known = [name for name in ours if name in others]
+    metrics, other_metrics = task.measure(outputs, targets), task.measure(other_outputs, targets)
+    if metric not in metrics or metric not in other_metrics:
+        known = [name for name in metrics if name in other_metrics]
         raise DataError(f"metric '{metric}' cannot be computed for these rows; {did_you_mean(metric, known)}")
     kind, sides = task.metric(metric), [outputs, other_outputs]
-    value = kind.lead(ours[metric], others[metric])
+    value = kind.lead(metrics[metric], other_metrics[metric])
     if kind.counts_rows:
         rows, counts = task.distinct(targets, *sides)
-        right, other_right = (task.measured(task.statistics(one[rows], targets[rows]))[metric] == 1 for one in sides)
+        statistics = (task.statistics(side[rows], targets[rows]) for side in sides)
+        right, other_right = (task.measured(totals)[metric] == 1 for totals in statistics)
         only = int(counts[right & ~other_right].sum()), int(counts[other_right & ~right].sum())
         p_value, interval = mcnemar_p_value(*only), paired_interval(*only, len(targets))
     else:
-        predictions, others_predictions = map(task.predictions, sides)
-        swapped = predictions.tobytes() > others_predictions.tobytes()  # the same redraws, whichever is named first
-        found = redraws(task, targets, *(sides[::-1] if swapped else sides), seed=seed, resamples=resamples)
-        drawn, drawn_other = found[::-1] if swapped else found
+        predictions, other_predictions = map(task.predictions, sides)
+        swapped = predictions.tobytes() > other_predictions.tobytes()  # the same redraws, whichever is named first
+        redrawn = redraws(task, targets, *(sides[::-1] if swapped else sides), seed=seed, resamples=resamples)
+        drawn, drawn_other = redrawn[::-1] if swapped else redrawn
         p_value, interval = bootstrap_test(kind.lead(drawn[metric], drawn_other[metric]))
         width = kind.bounds[1] - kind.bounds[0]
         low, high = with_width(kind, value, interval, (-width, width), task, targets, *sides)
-        p_value = max(p_value, min(1.0, 2.0 ** (1 - int((~equal(predictions, others_predictions)).sum()))))
+        p_value = max(p_value, min(1.0, 2.0 ** (1 - int((~equal(predictions, other_predictions)).sum()))))
         if low <= 0 <= high:
             p_value = max(p_value, _LEVEL)
         if p_value >= _LEVEL:

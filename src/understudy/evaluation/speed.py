@@ -41,7 +41,7 @@ def measure_all(
 
     The models take turns in rounds. From round to round the order changes so that each comes equally often in each place and after each
     other model (`orders`), and a turn begins with answers that are not timed: what the model before left behind (its caches, its
-    threads that still spin) weighs on nobody more than on others. Throughput is over batches of rows of similar length, the same for
+    threads that still spin) weighs on no model more than on the others. Throughput is over batches of rows of similar length, the same for
     all models. An export can also be given many batches at once, as `predict` does: that is `rows_per_second_bulk`. Give all the same
     threads: `torch.get_num_threads()` for `Predictor(threads=…)`.
 
@@ -76,7 +76,7 @@ def measure_all(
     for model in models.values():
         if not isinstance(model, Predictor | NgramModel):
             model.model.to("cpu")  # type: ignore[arg-type]
-    return {name: clock.found() for name, clock in clocks.items()}
+    return {name: clock.figures() for name, clock in clocks.items()}
 
 
 def orders(names: Sequence[str]) -> list[list[str]]:
@@ -99,7 +99,14 @@ def orders(names: Sequence[str]) -> list[list[str]]:
 
 
 class _Clock:
-    """One model's turns, and what they took."""
+    """One model's turns, and how long they took.
+
+    Args:
+        answer: the model, from rows to logits.
+        bulk: whether it can be given many batches at once.
+        rows: timed one by one in a turn, at most.
+        seconds: of latency, and again of throughput, in a turn.
+    """
 
     def __init__(self, answer: Callable[[Sequence[Text]], Any], bulk: bool, sample: list[Text], batches: list[list[Text]], *, rows: int,
                  seconds: float) -> None:  # fmt: skip
@@ -121,7 +128,7 @@ class _Clock:
             spent += latencies[-1]
             if spent > self.seconds:
                 break
-        self.latencies.append([1000 * one for one in latencies])
+        self.latencies.append([1000 * latency for latency in latencies])
         a_batch = _seconds(self.answer, next(self.batches))  # not counted
         self.throughputs.append(self._throughput(self.batches, 1))
         if self.bulk:
@@ -130,23 +137,24 @@ class _Clock:
     def _throughput(self, batches: Iterator[list[Text]], at_once: int) -> float:
         rows, spent = 0, 0.0
         while spent < self.seconds or not rows:
-            given = [row for batch in islice(batches, at_once) for row in batch]
-            spent += _seconds(self.answer, given)
-            rows += len(given)
+            texts = [row for batch in islice(batches, at_once) for row in batch]
+            spent += _seconds(self.answer, texts)
+            rows += len(texts)
         return rows / spent
 
-    def found(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
+        """Latencies in ms and throughputs in rows per second, over all turns."""
         import numpy as np
 
         p50, p95 = np.percentile(np.concatenate(self.latencies), [50, 95]).tolist()
-        medians = [*(median(one) for one in self.latencies), p50]
-        found = {
+        medians = [*(median(turn) for turn in self.latencies), p50]
+        figures = {
             "latency_ms": {"p50": p50, "p95": p95},
             "latency_p50_range_ms": [min(medians), max(medians)],
             "rows_per_second": median(self.throughputs),
             "rows_per_second_range": [min(self.throughputs), max(self.throughputs)],
         }
-        return found | ({"rows_per_second_bulk": median(self.bulks)} if self.bulks else {})
+        return figures | ({"rows_per_second_bulk": median(self.bulks)} if self.bulks else {})
 
 
 def size(model: Model, folder: str | Path | None = None) -> dict[str, Any]:
@@ -204,7 +212,7 @@ def answering(model: Model, device: Any = "cpu") -> Callable[[Sequence[Text]], A
     def answer_by_torch(rows: Sequence[Text]) -> Any:
         pairs = [pair or "" for _, pair in rows] if any(pair is not None for _, pair in rows) else None
         fields, _ = model.view.encode([text for text, _ in rows], pairs)
-        inputs = {name: one.to(device) for name, one in batch_of(fields, range(len(rows))).items()}
+        inputs = {name: field.to(device) for name, field in batch_of(fields, range(len(rows))).items()}
         with torch.inference_mode():
             return model.model(**inputs).logits.cpu()  # the copy waits for a GPU to finish
 

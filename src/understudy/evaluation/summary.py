@@ -1,4 +1,4 @@
-"""The few ratios that say what a run achieved."""
+"""The few ratios that sum up a run."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def summarise(models: Mapping[str, Mapping[str, Any] | None], metric: Metric) ->
             if all(side.get("device") and side.get("rows_per_second") for side in both)
         },
         "times_ranges": {
-            fact: [own[0] / other[1], own[1] / other[0]]
+            fact: [student_range[0] / teacher_range[1], student_range[1] / teacher_range[0]]
             for fact, both in sides.items()
             if all(side.get("rows_per_second_range") for side in both)
-            for own, other in [[side["rows_per_second_range"] for side in both]]
+            for student_range, teacher_range in [[side["rows_per_second_range"] for side in both]]
         },
     }
 
@@ -60,18 +60,18 @@ def summarise_tasks(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         test: the tests are those of the tasks.
     """
     tasks = {}
-    for name, own in facts.items():
-        metric = own["primary_metric"]
-        values = {model: metric_value(entry, metric) for model, entry in own["models"].items()}
+    for name, task_facts in facts.items():
+        metric = task_facts["primary_metric"]
+        values = {model: metric_value(entry, metric) for model, entry in task_facts["models"].items()}
         kept = ("kept_fraction", "gain_over_alone", "gain_over_pseudo_labels", "gain_over_ngrams", "findings")
         tasks[name] = {
-            "task": own["task"], "primary_metric": metric,
-            "value": {model: value for model, value in values.items() if value is not None}, **{key: own.get(key) for key in kept},
+            "task": task_facts["task"], "primary_metric": metric,
+            "value": {model: value for model, value in values.items() if value is not None}, **{key: task_facts.get(key) for key in kept},
         }  # fmt: skip
     everywhere = [
-        model for model in next(iter(tasks.values()))["value"] if all(model in one["value"] for one in tasks.values())
+        model for model in next(iter(tasks.values()))["value"] if all(model in task["value"] for task in tasks.values())
     ]
-    mean = {model: sum(one["value"][model] for one in tasks.values()) / len(tasks) for model in everywhere}
+    mean = {model: sum(task["value"][model] for task in tasks.values()) / len(tasks) for model in everywhere}
     gains = {
         f"gain_over_{control}": mean["student"] - mean[f"student_{control}"] if f"student_{control}" in mean else None
         for control in ("alone", "pseudo_labels")

@@ -10,7 +10,7 @@ from understudy import __version__
 from understudy.data.in_memory import source_of
 from understudy.data.rows import labelled, read_one, say_notes
 from understudy.errors import DataError, ModelError
-from understudy.evaluation.measure import Measured, compare
+from understudy.evaluation.measure import ModelResult, compare
 from understudy.files import is_export
 from understudy.machine import find_device
 from understudy.models.origin import model_in, task_of_model
@@ -59,7 +59,7 @@ def evaluate(
         say(f"Note: {len(found) - len(rows):,} of {len(found):,} rows have no label and are left out")
     say(f"Measuring on {len(rows):,} rows")
     measured = {
-        name: Measured((one,), (Path(folders[name]),) if Path(folders[name]).is_dir() else ())
+        name: ModelResult((one,), (Path(folders[name]),) if Path(folders[name]).is_dir() else ())
         for name, one in loaded.items()
     }
     facts = compare(measured, rows, kind, metric=kind.metrics[0].name, device=device)

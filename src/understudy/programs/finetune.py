@@ -12,7 +12,7 @@ from understudy import __version__, parts
 from understudy.data.examples import by_length, examples_of
 from understudy.data.rows import Rows, hashed, labelled, read, say_notes
 from understudy.errors import RecipeError
-from understudy.evaluation.measure import Measured, compare
+from understudy.evaluation.measure import ModelResult, compare
 from understudy.exporting.model_card import write_model_card
 from understudy.machine import find_device, is_helper, main_process_first
 from understudy.models import encoder
@@ -100,7 +100,7 @@ def _finetune(
         return run
     model = TextModel.load(out)  # measured as it will be loaded
     test = labelled(rows.test)
-    models = {"teacher": Measured((model,), (out,), trained.seconds), **ngram_baseline(rows, task, settings, say)}
+    models = {"teacher": ModelResult((model,), (out,), trained.seconds), **ngram_baseline(rows, task, settings, say)}
     facts = compare(models, test, task, metric=settings.selection_metric,
                     validation=test if rows.test_is_validation else labelled(rows.validation),
                     device=device, speed=False)  # fmt: skip

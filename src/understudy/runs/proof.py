@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from understudy import __version__
 from understudy.data.rows import Rows, labelled
-from understudy.evaluation.measure import Measured, compare
+from understudy.evaluation.measure import ModelResult, compare
 from understudy.evaluation.ngrams import fit_ngrams
 from understudy.evaluation.predictions import PREDICTIONS, predictions, write_predictions
 from understudy.evaluation.reference import as_agreement
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def prove(
-    run: Run, plan: TaskPlan, models: Mapping[str, Measured], store: Store | None, shipped: Shipped, *, device: str, command: str,
+    run: Run, plan: TaskPlan, models: Mapping[str, ModelResult], store: Store | None, shipped: Shipped, *, device: str, command: str,
     tasks: int, say: Say,
 ) -> None:  # fmt: skip
     """Measure all models on the test rows and write the results: predictions, facts, model cards and page.
@@ -49,7 +49,7 @@ def prove(
     validation = test if plan.rows.test_is_validation else labelled(plan.rows.validation)
     if store is not None:
         logits = [store.logits(rows) if plan.teacher_covers(rows) else None for rows in (test, validation)]
-        teacher = Measured(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders), *logits)
+        teacher = ModelResult(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders), *logits)
         models = {"teacher": teacher, **models}
     models = {**models, **ngram_baseline(plan.rows, plan.task, recipe, say)}
     models = {
@@ -103,7 +103,7 @@ def summarise(run: Run, plan: Plan, runs: Mapping[str, Run], command: str) -> No
     write_page(run.folder)
 
 
-def ngram_baseline(rows: Rows, task: Task, settings: Recipe | FinetuneSettings, say: Say) -> dict[str, Measured]:
+def ngram_baseline(rows: Rows, task: Task, settings: Recipe | FinetuneSettings, say: Say) -> dict[str, ModelResult]:
     """The n-gram baseline as the model `ngrams`, fitted now; empty where the settings leave it out or no row has a label."""
     if not settings.baseline:
         return {}
@@ -114,7 +114,7 @@ def ngram_baseline(rows: Rows, task: Task, settings: Recipe | FinetuneSettings, 
     if model is None:
         say("No n-gram baseline: the labelled training rows have no n-grams, or only one class")
         return {}
-    return {"ngrams": Measured((model,), seconds=model.seconds)}
+    return {"ngrams": ModelResult((model,), seconds=model.seconds)}
 
 
 def _seconds_of(teachers: Sequence[Path]) -> float | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from understudy import __version__
 from understudy.data.rows import labelled
 from understudy.errors import ExportError, ModelError, UserError
-from understudy.evaluation.measure import Measured
+from understudy.evaluation.measure import ModelResult
 from understudy.exporting.folder import Exported, Precision, write_card, write_export
 from understudy.exporting.graph import need_exporter
 from understudy.exporting.parity import expected
@@ -39,7 +39,7 @@ class Shipped:
         student: the folder of the student's export, and its origin; None: it was not exported.
     """
 
-    models: dict[str, Measured] = field(default_factory=dict)
+    models: dict[str, ModelResult] = field(default_factory=dict)
     parity: dict[str, dict[str, Any]] = field(default_factory=dict)
     student: tuple[Path, Origin] | None = None
 
@@ -51,7 +51,7 @@ class Shipped:
 
 
 def ship(
-    plan: TaskPlan, student: Measured, run: Path, cache: Path, *, device: str = "cpu", say: Say = lambda line: None
+    plan: TaskPlan, student: ModelResult, run: Path, cache: Path, *, device: str = "cpu", say: Say = lambda line: None
 ) -> Shipped:
     """Export the student of a run in the forms that its recipe names, and its teacher in 8 bits. Failures are reported, not raised.
 
@@ -107,7 +107,7 @@ def _measured(exported: Exported, who: str) -> Shipped:
             figures[f"{who}_{form}"] = exported.parity[precision]
         if exported.folder is not None and precision in exported.kept:
             export = Predictor(exported.folder, threads=torch.get_num_threads(), int8=precision == "int8")
-            models[f"{who}_{form}"] = Measured((export,))
+            models[f"{who}_{form}"] = ModelResult((export,))
     return Shipped(models, figures)
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_model, save_model
 from understudy.data.examples import by_length, examples_of
 from understudy.data.masking import MaskedRows
 from understudy.data.rows import labelled
-from understudy.evaluation.measure import Measured
+from understudy.evaluation.measure import ModelResult
 from understudy.files import METRICS, read_json, whole, write_json, write_text
 from understudy.machine import is_helper, main_process_first
 from understudy.models import encoder
@@ -54,11 +54,11 @@ class Trainings:
     device: str
     say: Say
 
-    def student(self) -> dict[str, Measured]:
+    def student(self) -> dict[str, ModelResult]:
         """The student of every task, trained and saved."""
         return self._saved("student", *self._train("student", self.plan.stages))
 
-    def control(self, control: str, cache: Path) -> dict[str, Measured]:
+    def control(self, control: str, cache: Path) -> dict[str, ModelResult]:
         """A control, trained or taken from the cache."""
         name = f"student_{control}"
         starts = filter(None, map(controls.start, self.plan.tasks.values()))
@@ -141,14 +141,14 @@ class Trainings:
             kept[task] = store.logits(part.rows)
         return kept
 
-    def _saved(self, name: str, students: Students, seconds: float) -> dict[str, Measured]:
+    def _saved(self, name: str, students: Students, seconds: float) -> dict[str, ModelResult]:
         """The students, saved and loaded again for measuring; the seconds are those of their common training."""
         if is_helper():  # several processes would write one folder at once
-            return {task: Measured((student,)) for task, student in students.items()}
+            return {task: ModelResult((student,)) for task, student in students.items()}
         folders = {task: run.folder / name for task, run in self.runs.items()}
         for task, student in students.items():
             student.save(folders[task])
-        return {task: Measured((TextModel.load(folder),), (folder,), seconds) for task, folder in folders.items()}
+        return {task: ModelResult((TextModel.load(folder),), (folder,), seconds) for task, folder in folders.items()}
 
     def _writer(self, name: str, stage: str) -> Callable[[dict[str, Any]], None]:
         """A function that appends a line of numbers to the metrics of the run, and each task's share of it to those of the task."""
