@@ -1,4 +1,4 @@
-"""Whether a model and its tokenizer fit each other: found by running the model on a few tokens, not from a list of families."""
+"""Whether a model and its tokenizer fit each other: tested by running the model on a few tokens, not looked up in a list of families."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-# Longer texts are cut here unless `data.max_length` says otherwise; batches are padded to their own longest row only.
+# Longer rows are truncated to this many tokens unless `data.max_length` is set; batches are padded to their own longest row only.
 DEFAULT_MAX_LENGTH = 512
 _PROBE = (6, 7)  # tokens; beyond the first distances, where tables of positions and of distances would look alike
 _UNLIMITED = 1_000_000
@@ -31,10 +31,11 @@ def agree(model: PreTrainedModel, tokenizer: Any, *, where: str) -> None:
 
 
 def _check_tokens(model: PreTrainedModel, tokenizer: Any, where: str) -> None:
+    """Refuse token ids beyond the table of word embeddings."""
     try:
         rows = word_embeddings(model).num_embeddings
     except ModelError:
-        return  # it reads no tokens by number
+        return  # it has no table of word embeddings
     last = max(tokenizer.get_vocab().values(), default=-1)
     if last >= rows:
         raise ModelError(
@@ -52,13 +53,16 @@ def _agree_on_inputs(model: PreTrainedModel, tokenizer: Any) -> None:
 
 
 def _agree_on_padding(model: PreTrainedModel, tokenizer: Any, where: str) -> None:
+    """Make tokenizer and config pad with one token, on the right, unless the attention mask hides padding anyway."""
     config: Any = model.config
-    theirs, special = config.pad_token_id, set(tokenizer.all_special_ids)
-    if isinstance(theirs, int) and not 0 <= theirs < len(tokenizer):
-        theirs = None  # as the -1 of some generative models
+    configured, special = config.pad_token_id, set(tokenizer.all_special_ids)
+    if isinstance(configured, int) and not 0 <= configured < len(tokenizer):
+        configured = None  # as the -1 of some generative models
     if tokenizer.pad_token_id is None:
         token = (
-            tokenizer.convert_ids_to_tokens(theirs) if theirs in special else tokenizer.eos_token or tokenizer.sep_token
+            tokenizer.convert_ids_to_tokens(configured)
+            if configured in special
+            else tokenizer.eos_token or tokenizer.sep_token
         )
         if token is None:
             raise ModelError(
@@ -66,16 +70,16 @@ def _agree_on_padding(model: PreTrainedModel, tokenizer: Any, where: str) -> Non
             )
         tokenizer.pad_token = token
     pad = tokenizer.pad_token_id
-    if theirs is None:
-        config.pad_token_id = theirs = pad
+    if configured is None:
+        config.pad_token_id = configured = pad
     if _is_own(model) or _padding_is_hidden(model, tokenizer, pad, where):
         return
-    if theirs in special and theirs != pad:
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(theirs)
-        if _padding_is_hidden(model, tokenizer, theirs, where):
+    if configured in special and configured != pad:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(configured)
+        if _padding_is_hidden(model, tokenizer, configured, where):
             return
-    if theirs != pad:
-        names = [f"{tokenizer.convert_ids_to_tokens(one)!r} ({one})" for one in (pad, theirs)]
+    if configured != pad:
+        names = [f"{tokenizer.convert_ids_to_tokens(token_id)!r} ({token_id})" for token_id in (pad, configured)]
         raise ModelError(
             f"{where}: the tokenizer pads with {names[0]}, config.json says {names[1]}, and the outputs depend on which; "
             "set pad_token_id to the token that the model was trained with, in both"
@@ -104,28 +108,28 @@ def _padding_is_hidden(model: PreTrainedModel, tokenizer: Any, pad: int, where: 
 def positions_of(model: PreTrainedModel, tokenizer: Any, *, where: str) -> int | None:
     """How many tokens of a row a model has positions for; None where it counts no positions, or computes them.
 
-    A table of positions is one that a row one token longer looks up one row further; what it starts with is found on the way: some
-    families number positions from the padding token on, or leave the first two free.
+    A table of positions is recognized by a row that is one token longer and looks up one entry further. Its first entry in use is found
+    in the same way: some families number positions from the padding token on, or leave the first two free.
     """
     import torch
     from torch.nn import functional
     from torch.overrides import TorchFunctionMode
 
-    class Watching(TorchFunctionMode):
+    class WatchLookups(TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if function is functional.embedding and args[0].numel() and args[0].numel() != args[0].shape[-1] ** 2:
-                seen.append((args[1].shape[0], int(args[0].max())))
+                lookups.append((args[1].shape[0], int(args[0].max())))
             return function(*args, **(kwargs or {}))
 
     if _is_own(model):
         return None
     looked_up = []
     for count in _PROBE:
-        seen: list[tuple[int, int]] = []
+        lookups: list[tuple[int, int]] = []
         row = torch.tensor([_row(tokenizer, count, whole=True)])
-        with Watching():
+        with WatchLookups():
             _outputs(model, row, torch.ones_like(row), where)
-        looked_up.append(seen)
+        looked_up.append(lookups)
     limits = [
         rows - (first - (_PROBE[0] - 1))
         for (rows, first), (_, second) in zip(*looked_up, strict=False)
@@ -134,19 +138,19 @@ def positions_of(model: PreTrainedModel, tokenizer: Any, *, where: str) -> int |
     return min(limits, default=None)
 
 
-def resolve_max_length(model: PreTrainedModel, tokenizer: Any, asked: int | None, *, where: str) -> int:
-    """Tokens that a model can read at most; what the user asked for must not be beyond it.
+def resolve_max_length(model: PreTrainedModel, tokenizer: Any, requested: int | None, *, where: str) -> int:
+    """How many tokens of a row are kept: as requested, else as saved with the model, else as many as it can read, at most 512.
 
     Raises:
-        ModelError: asked for more than the model has positions.
+        ModelError: more are requested than the model has positions.
     """
     positions = positions_of(model, tokenizer, where=where)
-    if asked is not None:
-        if positions and asked > positions:
+    if requested is not None:
+        if positions and requested > positions:
             raise ModelError(
-                f"data.max_length is {asked}, but {where} has {positions} positions; give at most {positions}"
+                f"data.max_length is {requested}, but {where} has {positions} positions; give at most {positions}"
             )
-        return asked
+        return requested
     config: Any = model.config
     if saved := getattr(config, "understudy_max_length", None):
         return int(min(saved, positions or saved))
@@ -169,9 +173,14 @@ def _row(tokenizer: Any, count: int, *, whole: bool = False) -> list[int]:
 
 
 def _outputs(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, where: str) -> torch.Tensor:
+    """Logits of one batch, in evaluation mode; the model keeps its mode.
+
+    Raises:
+        ModelError: the model does not run, or its logits are not finite.
+    """
     import torch
 
-    was = model.training
+    was_training = model.training
     try:
         with torch.inference_mode():
             device = next(model.parameters()).device
@@ -183,7 +192,7 @@ def _outputs(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, wher
             f"{where}: the model does not run on a row of {ids.shape[1]} tokens: {first_line(error)}"
         ) from error
     finally:
-        model.train(was)
+        model.train(was_training)
     if not torch.isfinite(outputs).all():
         raise ModelError(f"{where}: its outputs are not finite numbers; the model is damaged or diverged")
     return outputs

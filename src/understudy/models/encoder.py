@@ -1,4 +1,4 @@
-"""Where the parts of an encoder classifier of `transformers` lie; the one place that knows the families apart."""
+"""Where the parts of an encoder classifier of `transformers` are; the only place that depends on its family."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert", "deberta-v2")
-# Those whose scores were found to be query · key / √width, plus what the layer is given besides; others only look alike.
+# Families whose scores were verified to be query · key / √width, plus the layer's own bias; others only look alike.
 ATTENTION_FAMILIES = (
     "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert", "ernie", "data2vec-text",
     "megatron-bert", "rembert", "roberta-prelayernorm", "xlm-roberta-xl",
@@ -41,12 +41,12 @@ def layers(model: PreTrainedModel) -> nn.ModuleList:
     """The transformer layers, first to last.
 
     Raises:
-        ModelError: layers are shared, or lie where no known family has them.
+        ModelError: layers are shared, or are where no known family has them.
     """
     for path in _LAYERS:
-        found = _module(model.base_model, path)
-        if isinstance(found, nn.ModuleList):
-            return found
+        module = _module(model.base_model, path)
+        if isinstance(module, nn.ModuleList):
+            return module
     if _module(model.base_model, "encoder.albert_layer_groups") is not None:
         reason = "all its layers share one set of weights, so there is none to pick"
     else:
@@ -55,7 +55,7 @@ def layers(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def has_layers(model: PreTrainedModel) -> bool:
-    """Whether `layers` finds any."""
+    """Whether `layers` returns any."""
     base = getattr(model, "base_model", None)  # a script's own module has none
     return base is not None and any(isinstance(_module(base, path), nn.ModuleList) for path in _LAYERS)
 
@@ -66,13 +66,13 @@ def embeddings(model: PreTrainedModel) -> nn.Module:
     Raises:
         ModelError: the model has no module `embeddings`.
     """
-    found = _module(model.base_model, "embeddings")
-    if found is None:
+    module = _module(model.base_model, "embeddings")
+    if module is None:
         raise ModelError(
             f"{_name(model)}: no module {type(model.base_model).__name__}.embeddings; "
             f"understood families are {', '.join(FAMILIES)}"
         )
-    return found
+    return module
 
 
 def word_embeddings(model: PreTrainedModel) -> nn.Embedding:
@@ -82,12 +82,12 @@ def word_embeddings(model: PreTrainedModel) -> nn.Embedding:
         ModelError: the model names none, or not as an `nn.Embedding`.
     """
     try:
-        found = model.get_input_embeddings()
+        table = model.get_input_embeddings()
     except (AttributeError, NotImplementedError):
-        found = None
-    if not isinstance(found, nn.Embedding):
+        table = None
+    if not isinstance(table, nn.Embedding):
         raise ModelError(f"{_name(model)}: get_input_embeddings() gives no nn.Embedding")
-    return found
+    return table
 
 
 def pooler(model: PreTrainedModel) -> nn.Module | None:
@@ -97,13 +97,13 @@ def pooler(model: PreTrainedModel) -> nn.Module | None:
 
 def head_modules(model: PreTrainedModel) -> dict[str, nn.Module]:
     """What turns the last hidden states into logits, by name: the pooler, and what has weights beside the base."""
-    own = {
+    heads = {
         name: module
         for name, module in model.named_children()
         if module is not model.base_model and any(True for _ in module.parameters())
     }
-    found = pooler(model)
-    return own if found is None else {name_of(model, found): found, **own}
+    pooling = pooler(model)
+    return heads if pooling is None else {name_of(model, pooling): pooling, **heads}
 
 
 def name_of(model: PreTrainedModel, module: nn.Module) -> str:
@@ -134,10 +134,10 @@ def projections(model: PreTrainedModel, layer: int) -> Projections:
     """Where one layer makes queries, keys and values; 1 is the first layer.
 
     Raises:
-        ModelError: they lie where no known family has them, or the family's scores are more than their products.
+        ModelError: they are where no known family has them, or the family's scores are more than their products.
     """
-    found = layers(model)[layer - 1]
-    known = _projections(found, model.config.num_attention_heads)
+    module = layers(model)[layer - 1]
+    known = _projections(module, model.config.num_attention_heads)
     if known is not None and model.config.model_type in ATTENTION_FAMILIES:
         limit = getattr(known.attention, "sliding_window", None)  # modernbert, which counts the token itself
         return known if limit is None else replace(known, window=limit - 1)
@@ -145,7 +145,7 @@ def projections(model: PreTrainedModel, layer: int) -> Projections:
         reason = f"{type(known.attention).__name__} has queries and keys, but its attention scores may be more than their products"
     else:
         looked = " or ".join(f"{path}.{names[0]}" for path, names in _ATTENTION.items())
-        reason = f"no queries and keys found in {type(found).__name__}: looked for {looked}"
+        reason = f"no queries and keys found in {type(module).__name__}: looked for {looked}"
     raise ModelError(
         f"{_name(model)}: {reason}. Objectives that compare attention know the families {', '.join(ATTENTION_FAMILIES)}; "
         "hidden_states needs none"
@@ -178,31 +178,35 @@ def block(model: PreTrainedModel, layer: int) -> Block:
     Raises:
         ModelError: a family that joins maps, takes the norms before the sums, or computes something more.
     """
-    found = layers(model)[layer - 1]
-    attention = _projections(found, model.config.num_attention_heads)
+    module = layers(model)[layer - 1]
+    attention = _projections(module, model.config.num_attention_heads)
     for names in _BLOCKS:
-        parts: list[Any] = [_module(found, name) for name in names]
+        parts: list[Any] = [_module(module, name) for name in names]
         if attention is None or not all(parts):
             continue
         known = {
             weight for part in (attention.query, attention.key, attention.value, *parts) for weight in part.parameters()
         }
-        if known == set(found.parameters()):  # else it computes something more
+        if known == set(module.parameters()):  # else it computes something more
             return Block(attention, *parts)
     raise ModelError(
-        f"{_name(model)}: {type(found).__name__} is not made as the layers of bert, roberta, xlm-roberta, camembert, distilbert, electra "
+        f"{_name(model)}: {type(module).__name__} is not made as the layers of bert, roberta, xlm-roberta, camembert, distilbert, electra "
         "and mpnet are, and only these can be projected"
     )
 
 
 def distance_bias(model: PreTrainedModel) -> nn.Embedding | None:
     """What a head adds to its scores by the distance of two tokens, a column a head; None where the family adds nothing."""
-    found = _module(model.base_model, "encoder.relative_attention_bias")  # mpnet
-    return found if isinstance(found, nn.Embedding) else None
+    table = _module(model.base_model, "encoder.relative_attention_bias")  # mpnet
+    return table if isinstance(table, nn.Embedding) else None
 
 
 def shape(model: PreTrainedModel, name: str) -> Shape:
-    """What objectives are told of a model."""
+    """The sizes of a model, as objectives need them: outputs, layers, width and heads.
+
+    Args:
+        name: of the model, for messages.
+    """
     config = getattr(model, "config", None)
     outputs = getattr(config, "num_labels", None) or 0
     language_head = getattr(model, "get_output_embeddings", lambda: None)()
@@ -221,13 +225,13 @@ def weights_of_layers(model: PreTrainedModel, chosen: Sequence[int]) -> dict[str
     """All weights of the model with only the chosen layers, which are numbered anew from 0."""
     prefix = name_of(model, layers(model)) + "."
     weights = model.state_dict()
-    found = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
     for new, old in enumerate(chosen):
         start = f"{prefix}{old}."
-        found |= {
+        kept |= {
             f"{prefix}{new}.{name[len(start) :]}": tensor for name, tensor in weights.items() if name.startswith(start)
         }
-    return found
+    return kept
 
 
 def _projections(layer: nn.Module, heads: int) -> Projections | None:

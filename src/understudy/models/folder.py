@@ -1,4 +1,4 @@
-"""A folder of `transformers`, found and checked: what may be read of it, and what it cannot be."""
+"""A folder of `transformers`, located and checked: which files are read, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import json
 import re
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from understudy.errors import ModelError, near_folder
 from understudy.files import is_export, read_json
-
-if TYPE_CHECKING:
-    pass
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _POINTER = b"version https://git-lfs"
@@ -26,22 +23,22 @@ _OTHER_WEIGHTS = {
 
 
 def find_folder(name: str | Path) -> Path:
-    """The folder of a model: as given, or fetched from the hub (weights as safetensors, no code).
+    """The folder of a model: this folder, or one fetched from the hub (weights as safetensors, no code).
 
     Raises:
         ModelError: no such folder, or one that cannot hold a model.
     """
-    folder, asked = Path(name), str(name)
+    folder, text = Path(name), str(name)
     if folder.is_file():
         raise ModelError(f"{name}: is a file; the folder of a model is needed here")
     if not folder.is_dir():
-        local = asked.startswith((".", "/", "~")) or (len(folder.parts) > 1 and Path(folder.parts[0]).exists())
-        if local or not _HUB_NAME.fullmatch(asked):
+        local = text.startswith((".", "/", "~")) or (len(folder.parts) > 1 and Path(folder.parts[0]).exists())
+        if local or not _HUB_NAME.fullmatch(text):
             raise ModelError(f"{name}: no such model folder{near_folder(folder)}")
         from huggingface_hub import snapshot_download
 
         try:
-            folder = Path(snapshot_download(asked, allow_patterns=list(READ)))
+            folder = Path(snapshot_download(text, allow_patterns=list(READ)))
         except Exception as error:
             raise ModelError(
                 f"{name}: no such folder{near_folder(folder)}, and no model of that name could be loaded from the hub: {first_line(error)}"
@@ -51,7 +48,7 @@ def find_folder(name: str | Path) -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a model whose weights are safetensors.
+    """Refuse a folder that holds anything but a model whose weights are safetensors.
 
     Raises:
         ModelError: with what it holds.
@@ -82,8 +79,8 @@ def _instead(folder: Path) -> str:
     if (folder / "student" / "config.json").is_file():
         return f"it is a run folder; its model is {folder / 'student'}"
     for pattern, what in _OTHER_WEIGHTS.items():
-        if found := next(iter(sorted(folder.rglob(pattern))), None):
-            return f"{found.name} in it: {what}"
+        if path := next(iter(sorted(folder.rglob(pattern))), None):
+            return f"{path.name} in it: {what}"
     if inner:
         return f"a `transformers` model folder is needed: is it {inner[0]}?"
     return "a `transformers` model folder is needed"
@@ -111,14 +108,18 @@ def _check_weights(folder: Path) -> None:
             "read. Convert them where you trust the file: model.save_pretrained(folder)."
         )
     for pattern, what in _OTHER_WEIGHTS.items():
-        if found := next(iter(sorted(folder.rglob(pattern))), None):
-            raise ModelError(f"{folder}: no model.safetensors in it, but {found.name}: {what}")
-    there = sorted(path.name for path in folder.glob("*.safetensors"))
-    raise ModelError(f"{folder}: no model.safetensors in it" + (f", only {', '.join(there[:3])}" if there else ""))
+        if path := next(iter(sorted(folder.rglob(pattern))), None):
+            raise ModelError(f"{folder}: no model.safetensors in it, but {path.name}: {what}")
+    files = sorted(path.name for path in folder.glob("*.safetensors"))
+    raise ModelError(f"{folder}: no model.safetensors in it" + (f", only {', '.join(files[:3])}" if files else ""))
 
 
 def _check_safetensors(path: Path) -> None:
-    """The header of a file, and whether all of it is there; safetensors itself says less of what is wrong."""
+    """Check a file's header and that the file is complete; messages of safetensors itself are less specific.
+
+    Raises:
+        ModelError: damaged, truncated, or without weights.
+    """
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
@@ -126,7 +127,7 @@ def _check_safetensors(path: Path) -> None:
             if length > size:
                 raise ValueError("its header is longer than the file")
             header = json.loads(file.read(length))
-        ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ModelError(
             f"{path}: cannot be loaded: not a safetensors file, or damaged ({first_line(error)}); copy it again"
@@ -140,7 +141,7 @@ def _check_safetensors(path: Path) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of another library says, in one line; its kind where it says nothing.
+    """The message of another library's exception, in one line; its class where it has none.
 
     Those of configs put the cause after a colon, on a line of its own.
     """
@@ -159,9 +160,9 @@ def json_of(path: Path) -> dict[str, Any]:
         ModelError: it is none.
     """
     try:
-        found = read_json(path)
+        content = read_json(path)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ModelError(f'{path}: holds a {type(found).__name__}; an object is needed: {{"…": …}}')
-    return found
+    if not isinstance(content, dict):
+        raise ModelError(f'{path}: holds a {type(content).__name__}; an object is needed: {{"…": …}}')
+    return content

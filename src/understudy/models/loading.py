@@ -1,4 +1,4 @@
-"""What a folder of `transformers` holds, loaded: no code of the folder runs, no question is asked, and what does not fit is named."""
+"""Loads a folder of `transformers`: no code of the folder runs, nothing is prompted for, and what does not fit is named."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def read_config(folder: Path, *, head: bool) -> Any:
 
 
 def _check_inverse(label2id: Any, names: dict[int, str], where: Path) -> None:
-    """Refuse a label2id that gives a class another number than id2label: nobody can tell which of them the head was trained with.
+    """Refuse a label2id that gives a class another number than id2label: which of them the head was trained with is unknown.
 
     One that names other classes only is left over from another model, as `transformers` writes it where only id2label is set.
     """
@@ -113,45 +113,49 @@ def _note_code(folder: Path, family: str) -> None:
 
 
 def _labels(described: dict[str, Any], where: Path) -> dict[int, str]:
-    """The label map as text; one that the folder does not hold has the names LABEL_0, LABEL_1, … that `transformers` gives."""
-    given: Any = described.get("id2label")
+    """The label map, id → name; where the folder has none, the names are LABEL_0, LABEL_1, … as `transformers` gives them.
+
+    Raises:
+        ModelError: a map that is not one name for each output.
+    """
+    declared: Any = described.get("id2label")
     problem = described.get("problem_type")
     count = described.pop("num_labels", None)
     if problem not in (None, *_PROBLEMS):
         raise ModelError(f"{where}: problem_type is {problem!r}; allowed are {', '.join(_PROBLEMS)}")
-    if given is None:
+    if declared is None:
         count = 2 if count is None else count
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise ModelError(f"{where}: num_labels is {count!r}; a number of classes is needed")
-        given = {str(number): f"LABEL_{number}" for number in range(count)}
+        declared = {str(number): f"LABEL_{number}" for number in range(count)}
     how = '; correct id2label: {"0": "NAME", …}, a name for each output of the head'
-    if isinstance(given, list):
-        given = {str(number): name for number, name in enumerate(given)}
-    if not isinstance(given, dict) or not given:
-        raise ModelError(f"{where}: id2label is {given!r:.60}{how}")
+    if isinstance(declared, list):
+        declared = {str(number): name for number, name in enumerate(declared)}
+    if not isinstance(declared, dict) or not declared:
+        raise ModelError(f"{where}: id2label is {declared!r:.60}{how}")
     try:
-        found = {int(number): name for number, name in given.items()}
+        numbered = {int(number): name for number, name in declared.items()}
     except (TypeError, ValueError):
         raise ModelError(
-            f"{where}: id2label has {', '.join(map(repr, given))[:80]} where the numbers 0, 1, … are needed{how}"
+            f"{where}: id2label has {', '.join(map(repr, declared))[:80]} where the numbers 0, 1, … are needed{how}"
         ) from None
-    if sorted(found) != list(range(len(given))) or (isinstance(count, int) and count != len(given)):
+    if sorted(numbered) != list(range(len(declared))) or (isinstance(count, int) and count != len(declared)):
         wanted = (
             f"{count} classes"
-            if isinstance(count, int) and count != len(given)
+            if isinstance(count, int) and count != len(declared)
             else "the numbers 0, 1, … without a gap"
         )
         raise ModelError(
-            f"{where}: id2label names {', '.join(map(str, sorted(found)))[:80]}, but {wanted} are needed{how}"
+            f"{where}: id2label names {', '.join(map(str, sorted(numbered)))[:80]}, but {wanted} are needed{how}"
         )
     bad = [
         number
-        for number, name in found.items()
+        for number, name in numbered.items()
         if name is None or isinstance(name, list | dict) or not str(name).strip()
     ]
     if bad:
-        raise ModelError(f"{where}: id2label of {bad[0]} is {found[bad[0]]!r}, which is not a name{how}")
-    names = {number: str(name) for number, name in sorted(found.items())}
+        raise ModelError(f"{where}: id2label of {bad[0]} is {numbered[bad[0]]!r}, which is not a name{how}")
+    names = {number: str(name) for number, name in sorted(numbered.items())}
     twice = next((name for name in names.values() if list(names.values()).count(name) > 1), None)
     if twice is not None:
         raise ModelError(f"{where}: id2label has the name '{twice}' twice{how}")
@@ -166,7 +170,7 @@ def _labels(described: dict[str, Any], where: Path) -> dict[int, str]:
 
 @contextmanager
 def _without_load_report() -> Iterator[None]:
-    """`transformers` prints a table of the weights that did not fit; here they are told, or refused, in one line."""
+    """Silence the table that `transformers` prints of weights that do not fit; here they are reported, or refused, in one line."""
     log = logging.getLogger("transformers.modeling_utils")
 
     def keep(record: logging.LogRecord) -> bool:
@@ -214,11 +218,11 @@ def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: b
             f"{folder}: {what}: its head would be initialized at random ({', '.join(missing[:3])} missing). "
             f"Run `understudy {command}` on it first."
         )
-    encoder = [name for name in missing if base and name.startswith(base) and "pooler" not in name]
-    if encoder:
+    drawn = [name for name in missing if base and name.startswith(base) and "pooler" not in name]
+    if drawn:
         raise ModelError(
-            f"{folder}: {len(encoder)} weights of its {config.model_type} encoder would start at random "
-            f"({', '.join(encoder[:2])} missing); is config.json of another model than the weights?"
+            f"{folder}: {len(drawn)} weights of its {config.model_type} encoder would start at random "
+            f"({', '.join(drawn[:2])} missing); is config.json of another model than the weights?"
         )
     strange = [
         name
@@ -231,15 +235,15 @@ def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: b
             f"{folder}: the model is code in its folder (auto_map), which is never run: the {config.model_type!r} of `transformers` "
             f"has no place for {len(strange)} of its weights ({', '.join(strange[:2])})"
         )
-    for name, there, wanted in sorted(map(tuple, report["mismatched_keys"])):
+    for name, saved, configured in sorted(map(tuple, report["mismatched_keys"])):
         if new_head and not (base and name.startswith(base)):
             continue
-        if name.startswith(base or "\0") or there[1:] != wanted[1:]:
+        if name.startswith(base or "\0") or saved[1:] != configured[1:]:
             raise ModelError(
-                f"{folder}: {name} is {_shape(there)} in the weights, but config.json makes it {_shape(wanted)}"
+                f"{folder}: {name} is {_shape(saved)} in the weights, but config.json makes it {_shape(configured)}"
             )
         raise ModelError(
-            f"{folder}: its head has {there[0]} outputs ({name}), but config.json names {wanted[0]} labels "
+            f"{folder}: its head has {saved[0]} outputs ({name}), but config.json names {configured[0]} labels "
             f"({', '.join(map(str, config.id2label.values()))[:60]}); correct id2label, a name for each output"
         )
     for name, weight in model.named_parameters():
@@ -251,7 +255,7 @@ def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: b
 
 
 def load_tokenizer(folder: Path, config: Any) -> Any:
-    """The tokenizer of a model with this checked config, which cuts and pads nothing by itself.
+    """The tokenizer of a model with this checked config, which truncates and pads nothing by itself.
 
     Raises:
         ModelError: none, one without a vocabulary, or one that is code in the folder.

@@ -1,4 +1,4 @@
-"""Where a model comes from: its folder, and what the run folder around it says."""
+"""Where a model comes from: its folder, and the settings and facts of the run folder around it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def model_in(name: str, *, export: bool = False, say: Callable[[str], None] = la
 
     Args:
         export: take the student's export where the run has one.
-        say: is told which was taken.
+        say: is called with a line on which model was taken.
 
     Raises:
         ModelError: a file, or a run folder without a single model.
@@ -81,37 +81,39 @@ def model_in(name: str, *, export: bool = False, say: Callable[[str], None] = la
     raise ModelError(f"{name}: a run without a student yet; continue it: the command that started it, with --resume")
 
 
-def task_of_model(folder: str, model: TextModel, asked: str | None = None) -> Task:
-    """What a loaded model is for: as asked, else as the run folder around it says, else as its head says.
+def task_of_model(folder: str, model: TextModel, requested: str | None = None) -> Task:
+    """The task of a loaded model: the requested one, else that of the run folder around it, else that of its head.
 
     Raises:
-        ModelError: a task in a file that was not asked for, or a head that is for another kind of task.
+        ModelError: the run's task is in a file that was not requested, or the head is for another kind of task.
     """
     recorded = Origin.find(folder).settings.get("task")
-    if asked is None and recorded and ":" in recorded:
+    if requested is None and recorded and ":" in recorded:
         raise ModelError(own_task(folder, recorded))
-    task = task_of(model.label_names, asked or recorded, model.problem_type)
+    task = task_of(model.label_names, requested or recorded, model.problem_type)
     check_head(task, model.problem_type, folder)
     return task
 
 
 def _settings(run: Path) -> dict[str, Any]:
     """The resolved recipe; of a run of several tasks, as it is for the task whose folder this is."""
-    found = _yaml(run / RECIPE)
-    own: dict[str, Any] = next((one for one in found.get("tasks") or () if one.get("name") == run.resolve().name), {})
-    return found | {name: own[name] for name in ("task", "data", "teacher", "metric") if name in own}
+    recipe = _yaml(run / RECIPE)
+    task_recipe: dict[str, Any] = next(
+        (task for task in recipe.get("tasks") or () if task.get("name") == run.resolve().name), {}
+    )
+    return recipe | {name: task_recipe[name] for name in ("task", "data", "teacher", "metric") if name in task_recipe}
 
 
 def _yaml(path: Path) -> dict[str, Any]:
     import yaml  # an export is served without it
 
     try:
-        found = yaml.safe_load(path.read_text("utf-8"))
+        recipe = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: damaged ({str(error).partition(chr(10))[0]})") from error
-    if not isinstance(found, dict):
+    if not isinstance(recipe, dict):
         raise ModelError(f"{path}: damaged: not a recipe")
-    return found
+    return recipe
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def rate_for(width: int | None) -> float:
 
 
 def width_of(model: str) -> int | None:
-    """The width of an encoder in a folder or on the hub; None where it is not told, or nothing can be read (loading says why)."""
+    """The width of an encoder in a folder or on the hub; None where the config has none, or cannot be read (loading reports why)."""
     try:
         width = getattr(read_config(find_folder(model), head=False), "hidden_size", None)
     except ModelError:

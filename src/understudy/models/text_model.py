@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from understudy.tasks import Fitted, Task
 
 _VIEWS: WeakValueDictionary[tuple[Any, ...], View] = WeakValueDictionary()
-# Of a config, what changes no output: where it comes from, how it was written down, what a call may ask for; labels are kept by name.
+# Keys of a config that change no output: its origin, its format, defaults of a call; labels are kept by name.
 _NEUTRAL = {
     "_name_or_path", "architectures", "dtype", "finetuning_task", "id2label", "label2id", "output_attentions",
     "output_hidden_states", "problem_type", "return_dict", "task_specific_params", "torch_dtype", "transformers_version",
@@ -37,7 +37,7 @@ _NEUTRAL = {
 
 @dataclass(frozen=True)
 class TextModel:
-    """A sequence classifier (or regressor) of `transformers` with the tokenizer that feeds it.
+    """A sequence classifier (or regressor) of `transformers` with its tokenizer.
 
     Args:
         model: anything that `AutoModelForSequenceClassification` loads.
@@ -56,7 +56,7 @@ class TextModel:
 
     @cached_property
     def view(self) -> View:
-        """How it reads a row. Models that read alike have one view, so that what the one has tokenized serves the other."""
+        """How it reads a row. Models that read alike share a view, so that rows are tokenized once for all of them."""
         tokenizer = self.tokenizer
         unknown, inputs = tokenizer.unk_token_id, tuple(tokenizer.model_input_names)
         special = () if unknown is None else tuple(sorted({*tokenizer.all_special_ids} - {unknown}))
@@ -70,10 +70,10 @@ class TextModel:
         return hashlib.sha256(plain(self.tokenizer.backend_tokenizer).encode()).hexdigest()
 
     def around(self, model: PreTrainedModel) -> TextModel:
-        """Another network that reads as this one does; what the one has tokenized is kept as long as either is."""
-        other = TextModel(model, self.tokenizer, self.max_length)
-        other.__dict__["view"] = self.view
-        return other
+        """Another network with this tokenizer and view; tokenized rows are kept as long as either model is."""
+        sibling = TextModel(model, self.tokenizer, self.max_length)
+        sibling.__dict__["view"] = self.view
+        return sibling
 
     @classmethod
     def load(cls, folder: str | Path, *, max_length: int | None = None, label_names: Sequence[str] | None = None,
@@ -86,7 +86,7 @@ class TextModel:
             label_names: names for a new head; None for a number.
             problem_type: what a new head is for (then the head may be missing in the folder); None wants a fine-tuned model.
             masked_lm: with a masked-language head, and no labels, in place of a classifier's.
-            new_head: a head may be missing in the folder; `problem_type` says so too.
+            new_head: a head may be missing in the folder; `problem_type` implies it.
 
         Raises:
             ModelError: no such folder, pickle weights, no tokenizer, a head never trained, a model and a tokenizer that do not fit each
@@ -113,7 +113,7 @@ class TextModel:
 
     @property
     def problem_type(self) -> str:
-        """What its head is for, as `transformers` calls it; of a config that does not say, its width tells."""
+        """What its head is for, as `transformers` calls it; where the config has none, it follows from the width."""
         config: Any = self.model.config
         return config.problem_type or ("regression" if self.outputs == 1 else "single_label_classification")
 
@@ -122,7 +122,8 @@ class TextModel:
         """Names of the classes in the order of the outputs; None for a regressor."""
         if self.problem_type == "regression":
             return None
-        return tuple(self.model.config.id2label[index] for index in range(self.outputs))
+        config: Any = self.model.config
+        return tuple(config.id2label[index] for index in range(self.outputs))
 
     @property
     def fitted(self) -> Fitted:
@@ -130,9 +131,9 @@ class TextModel:
         return getattr(self.model.config, "understudy_fitted", None) or {}
 
     def fit(self, task: Task, outputs: np.ndarray, targets: np.ndarray) -> None:
-        """Keep in its config what its outputs of validation rows say of how they are best decided upon."""
-        if found := dict(task.fit(outputs, targets)):
-            self.model.config.understudy_fitted = found
+        """Keep in its config what the task fits on validation rows: outputs (rows, …), targets (rows, …)."""
+        if fitted := dict(task.fit(outputs, targets)):
+            self.model.config.understudy_fitted = fitted
 
     @property
     def outputs(self) -> int:
@@ -146,7 +147,7 @@ class TextModel:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What decides the outputs: hashes of weights, config and tokenizer, the labels, the length, how rows are cut and padded."""
+        """What decides the outputs: hashes of weights, config and tokenizer, the labels, how rows are truncated and padded."""
         weights = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             weights.update(name.encode())
@@ -168,11 +169,11 @@ class TextModel:
         folder = Path(folder)
         self.model.config.understudy_max_length = self.max_length  # also beyond what is the default for other folders
         self.tokenizer.model_max_length = self.max_length
-        with whole(folder, writer=str(os.getpid())) as new:  # runs side by side may keep one control
-            self.model.save_pretrained(new)
-            self.tokenizer.save_pretrained(new)
-            for weights in new.glob("*.safetensors"):  # which writes them for nobody but their owner
-                shutil.copymode(new / "config.json", weights)
+        with whole(folder, writer=str(os.getpid())) as unfinished:  # concurrent runs may keep one control
+            self.model.save_pretrained(unfinished)
+            self.tokenizer.save_pretrained(unfinished)
+            for weights in unfinished.glob("*.safetensors"):  # safetensors lets only the owner read them
+                shutil.copymode(unfinished / "config.json", weights)
 
     def save_into(self, folder: str | Path) -> None:
         """Save into a folder that holds other things too: complete beside it, then moved in file by file."""

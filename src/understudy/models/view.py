@@ -1,4 +1,4 @@
-"""How a model reads a row: texts → token ids → padded batches; the same for training, measuring, an export and the server. No torch."""
+"""How a model reads a row: texts → token ids → padded batches; the same in training, evaluation, an export and the server. No torch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BATCH_TOKENS = 8192  # padded: long rows come in small batches, short ones in la
 
 @dataclass(frozen=True)
 class Ragged:
-    """Any number of positions a row, flat in memory: a million rows are two arrays and no million lists.
+    """Rows of any number of positions each, flat in memory: a million rows are two arrays, not a million lists.
 
     Args:
-        flat: the positions of all rows, one row after the other.
-        lengths: of the rows.
-        fill: what padding holds.
+        flat: the positions of all rows, row after row: (sum of lengths,).
+        lengths: positions of each row: (rows,).
+        fill: the value of padding.
     """
 
     flat: np.ndarray
@@ -36,7 +36,8 @@ class Ragged:
 
     @classmethod
     def of(cls, rows: Sequence[Any], fill: int = 0, dtype: Any = np.int32) -> Ragged:
-        """
+        """From a sequence of sequences.
+
         >>> Ragged.of([[5, 6, 7], [8]], fill=9).padded([1, 0]).tolist()
         [[8, 9, 9], [5, 6, 7]]
         """
@@ -56,20 +57,20 @@ class Ragged:
         return self.flat[start : start + self.lengths[row]]
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Ragged:
-        """Some rows, in their order."""
+        """These rows, in this order."""
         lengths = self.lengths[rows]
         shifts = self._starts[rows] - (np.cumsum(lengths) - lengths)
         return Ragged(self.flat[np.repeat(shifts, lengths) + np.arange(lengths.sum())], lengths, self.fill)
 
     def padded(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """(rows, the longest of them), int64."""
-        some = self.take(rows)
-        padded = np.full((len(rows), int(some.lengths.max())), self.fill, dtype=np.int64)
-        padded[np.arange(padded.shape[1]) < some.lengths[:, None]] = some.flat
+        taken = self.take(rows)
+        padded = np.full((len(rows), int(taken.lengths.max())), self.fill, dtype=np.int64)
+        padded[np.arange(padded.shape[1]) < taken.lengths[:, None]] = taken.flat
         return padded
 
 
-Fields = Mapping[str, Ragged]  # what a model is given of rows, by the names of its inputs
+Fields = Mapping[str, Ragged]  # the inputs of a model for some rows, by name
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +82,10 @@ class View:
         max_length: tokens kept of a row.
         truncation_side: where a longer one loses tokens.
         pad_token_id: what fills up the shorter rows of a batch, on the right.
-        inputs: names of the model's; token types are given for pairs only.
-        special_ids: tokens that no text can hold; where a vocabulary makes one of the words of a text, it becomes the unknown one.
+        inputs: names of the model's inputs; token types are used for pairs only.
+        special_ids: tokens that no text can hold; where a text's words are tokenized to one of them, it becomes the unknown token.
         unknown_id: of the unknown token, where there is one.
-        mask: what is read where an augmented text is masked; None reads such a text as any other.
+        mask: the token that replaces `MASKED` in augmented texts; None: such a text is read as any other.
     """
 
     tokenizer: Tokenizer
@@ -98,13 +99,13 @@ class View:
 
     @property
     def stand_in(self) -> int:
-        """The one token of a row in which the tokenizer finds none: the unknown one, else padding, but read as a token."""
+        """The token of a row in which the tokenizer finds none: the unknown token, else padding, counted as a token."""
         return self.pad_token_id if self.unknown_id is None else self.unknown_id
 
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, before: int = 0
     ) -> tuple[Fields, int]:
-        """Token ids, and token types of pairs; and how many rows have none, which are given one unknown token each.
+        """Token ids, and token types of pairs; and how many rows have no tokens: these get one unknown token each.
 
         Args:
             before: rows that came earlier, for the numbers in messages.
@@ -112,17 +113,17 @@ class View:
         Raises:
             DataError: a text that is not UTF-8.
         """
-        given: list[Any] = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        encodings = self._encoded(given, before)
-        masked = self._masked(given, encodings)
-        ids = Ragged.of([one.ids or (self.stand_in,) for one in encodings], self.pad_token_id)
+        rows: list[Any] = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        encodings = self._encoded(rows, before)
+        masked = self._masked(rows, encodings)
+        ids = Ragged.of([encoding.ids or (self.stand_in,) for encoding in encodings], self.pad_token_id)
         self._unspell(ids, encodings, masked, self.tokenizer.num_special_tokens_to_add(pairs is not None))
         fields = {"input_ids": ids}
         if pairs is not None and "token_type_ids" in self.inputs:
-            fields["token_type_ids"] = Ragged.of([one.type_ids or (0,) for one in encodings], dtype=np.int8)
-        return fields, sum(not len(one) for one in encodings)
+            fields["token_type_ids"] = Ragged.of([encoding.type_ids or (0,) for encoding in encodings], dtype=np.int8)
+        return fields, sum(not len(encoding) for encoding in encodings)
 
-    def _encoded(self, given: list[Any], before: int) -> list[Encoding]:
+    def _encoded(self, rows: list[Any], before: int) -> list[Encoding]:
         wanted = {
             "max_length": self.max_length,
             "stride": 0,
@@ -136,9 +137,9 @@ class View:
         if not self.tokenizer.encode_special_tokens:
             self.tokenizer.encode_special_tokens = True  # one that a text spells out is text
         try:
-            return self.tokenizer.encode_batch_fast(given)
+            return self.tokenizer.encode_batch_fast(rows)
         except Exception:
-            for row, texts in enumerate(given, before + 1):
+            for row, texts in enumerate(rows, before + 1):
                 try:
                     "".join(texts).encode()
                 except UnicodeEncodeError as error:
@@ -147,20 +148,18 @@ class View:
                     ) from None
             raise
 
-    def _masked(self, given: list[Any], encodings: list[Encoding]) -> set[int]:
+    def _masked(self, rows: list[Any], encodings: list[Encoding]) -> set[int]:
         """The rows that masking wrote into, encoded with the mask token."""
-        masked = (
-            {row for row, texts in enumerate(given) if MASKED in "".join(texts)} if self.mask is not None else set()
-        )
+        masked = {row for row, texts in enumerate(rows) if MASKED in "".join(texts)} if self.mask is not None else set()
         if masked:
             self.tokenizer.encode_special_tokens = False
             for row in masked:
-                texts = [given[row]] if isinstance(given[row], str) else given[row]
+                texts = [rows[row]] if isinstance(rows[row], str) else rows[row]
                 encodings[row] = self.tokenizer.encode(*(text.replace(MASKED, self.mask) for text in texts))
         return masked
 
     def _unspell(self, ids: Ragged, encodings: list[Encoding], masked: set[int], around: int) -> None:
-        """Make unknown words of the special tokens that a text itself spells: a row holds more than the tokenizer puts around texts."""
+        """Replace special tokens that a text itself spells by the unknown token: rows with more of them than the tokenizer adds."""
         if not self.special_ids:
             return
         special = np.isin(ids.flat, self.special_ids)
@@ -172,14 +171,14 @@ class View:
 
 
 def padded(fields: Fields, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-    """What a model is given of some rows, padded on the right to the longest of them, with the mask of what is no padding."""
+    """A model's inputs for these rows, (rows, longest) each, padded on the right, with `attention_mask`, 0 at padding."""
     lengths = fields["input_ids"].lengths[rows]
     mask = np.arange(lengths.max()) < lengths[:, None]
     return {name: field.padded(rows) for name, field in fields.items()} | {"attention_mask": mask.astype(np.int64)}
 
 
 def batches_by_length(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Rows in order of length, so that a batch has next to no padding; of long rows there are fewer in one.
+    """Row numbers in order of length, so that a batch has next to no padding; batches of long rows are smaller.
 
     >>> [rows.tolist() for rows in batches_by_length(np.array([3, 5000, 4]), 2)]
     [[1], [2, 0]]

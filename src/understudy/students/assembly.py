@@ -50,10 +50,10 @@ def copy_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFas
 def assemble(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, blueprint: Blueprint) -> TextModel:
     """The finished student, float32 and in evaluation mode.
 
-    It keeps as many tokens of a row as the blueprint says, else as many as the teacher, or as it can read itself where that is less.
+    It keeps `blueprint.max_length` tokens of a row, else as many as the teacher, or as it can read itself where that is less.
 
     Raises:
-        ModelError: the blueprint asks for more tokens than the student has positions.
+        ModelError: the blueprint's length is more than the student has positions.
     """
     where = f"the student ({model.config.model_type})"
     max_length = resolve_max_length(model, tokenizer, blueprint.max_length, where=where)

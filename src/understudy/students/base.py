@@ -72,7 +72,7 @@ class Student(ABC):
 
     @property
     def copied(self) -> str:
-        """What its first weights hold of a teacher model's, for the reader of a report; empty: nothing."""
+        """Which of its initial weights are copied from a teacher model, in words for the report; empty: none."""
         return ""
 
     @abstractmethod

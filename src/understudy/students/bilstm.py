@@ -18,7 +18,7 @@ from understudy.students.token_table import TableSettings
 if TYPE_CHECKING:
     from understudy.models.text_model import TextModel
 
-_EMBEDDING = 300  # where neither the settings nor a file say otherwise
+_EMBEDDING = 300  # where neither the settings nor a file give a width
 
 
 class BiLSTM(Student):

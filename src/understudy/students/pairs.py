@@ -21,7 +21,7 @@ def texts_of(
     With `pair`, token type 0 is the first text and 1 the second; all first texts come before all second ones.
 
     Raises:
-        ModelError: a pair without token types, which alone tell where the second text starts.
+        ModelError: a pair without token types, which alone show where the second text starts.
 
     >>> ids = torch.tensor([[5, 6, 7, 8, 0]])
     >>> types, mask = torch.tensor([[0, 0, 1, 1, 0]]), torch.tensor([[1, 1, 1, 1, 0]])

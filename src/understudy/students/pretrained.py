@@ -1,4 +1,4 @@
-"""A smaller model that somebody pretrained."""
+"""A smaller pretrained model."""
 
 from __future__ import annotations
 

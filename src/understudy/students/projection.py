@@ -52,19 +52,19 @@ class Directions:
         self.scale = float((width / whole / captured).sqrt())
 
     def states(self, vectors: Tensor) -> Tensor:
-        """Hidden states, or what is added to them."""
+        """Hidden states, or vectors added to them: (…, teacher width) → (…, student width)."""
         return self.scale * vectors.double() @ self.kept
 
     def reading(self, weight: Tensor) -> Tensor:
-        """A map from hidden states to something else."""
+        """The weight of a map from hidden states: (outputs, teacher width) → (outputs, student width)."""
         return weight.double() @ self.kept / self.scale
 
     def writing(self, weight: Tensor) -> Tensor:
-        """A map from something else to hidden states."""
+        """The weight of a map to hidden states: (teacher width, inputs) → (student width, inputs)."""
         return self.scale * self.kept.T @ weight.double()
 
     def gains(self, weight: Tensor) -> Tensor:
-        """Gains of a layer norm. Turned they are no diagonal, unless they are all alike; what is on it is taken."""
+        """Gains of a layer norm: (teacher width,) → (student width,). Projected they form a matrix, of which the diagonal is kept."""
         return self.kept.square().T @ weight.double()
 
 
@@ -110,20 +110,28 @@ def project(student: PreTrainedModel, teacher: TextModel, rows: Sequence[int], t
     directions = Directions(_moment(teacher, texts), width)
     groups = _groups(student.config.num_attention_heads, whole.config.num_attention_heads)
     _embeddings(student, whole, rows, directions)
-    for own, other in blocks:
-        _attention(own, other, groups, directions)
-        _norm(own.attention_norm, other.attention_norm, directions)
-        _neurons(own.up, own.down, other.up, directions.writing(other.down.weight), directions)
-        own.down.bias.copy_(directions.states(other.down.bias))
-        _norm(own.norm, other.norm, directions)
-    bias, own_bias = encoder.distance_bias(whole), encoder.distance_bias(student)
-    if bias is not None and own_bias is not None:
-        own_bias.weight.copy_(torch.stack([bias.weight[:, members].mean(1) for members, _ in groups], dim=1))
+    for student_block, teacher_block in blocks:
+        _attention(student_block, teacher_block, groups, directions)
+        _norm(student_block.attention_norm, teacher_block.attention_norm, directions)
+        _neurons(
+            student_block.up,
+            student_block.down,
+            teacher_block.up,
+            directions.writing(teacher_block.down.weight),
+            directions,
+        )
+        student_block.down.bias.copy_(directions.states(teacher_block.down.bias))
+        _norm(student_block.norm, teacher_block.norm, directions)
+    teacher_bias, student_bias = encoder.distance_bias(whole), encoder.distance_bias(student)
+    if teacher_bias is not None and student_bias is not None:
+        student_bias.weight.copy_(
+            torch.stack([teacher_bias.weight[:, members].mean(1) for members, _ in groups], dim=1)
+        )
     _head(student, whole, directions)
 
 
 def _moment(teacher: TextModel, texts: Sequence[str]) -> Tensor:
-    """Second moment of the hidden states of all layers for texts spread over the data."""
+    """Second moment of the hidden states of all layers, (width, width), for texts spread over the data."""
     total: Any = 0
     chosen = texts[:: max(1, len(texts) // TEXTS)][:TEXTS]
     length = min(teacher.max_length, TOKENS)
@@ -137,15 +145,18 @@ def _moment(teacher: TextModel, texts: Sequence[str]) -> Tensor:
     return total
 
 
-def _groups(own: int, other: int) -> list[tuple[list[int], int]]:
+def _groups(heads: int, teacher_heads: int) -> list[tuple[list[int], int]]:
     """For each head the teacher's heads that it stands for, and its place among those that share one.
 
     >>> _groups(2, 4), _groups(4, 2)
     ([([0, 1], 0), ([2, 3], 0)], [([0], 0), ([0], 1), ([1], 0), ([1], 1)])
     """
-    if own <= other:
-        return [([head for head in range(other) if head * own // other == number], 0) for number in range(own)]
-    stands_for = [number * other // own for number in range(own)]
+    if heads <= teacher_heads:
+        return [
+            ([head for head in range(teacher_heads) if head * heads // teacher_heads == number], 0)
+            for number in range(heads)
+        ]
+    stands_for = [number * teacher_heads // heads for number in range(heads)]
     return [([head], stands_for[:number].count(head)) for number, head in enumerate(stands_for)]
 
 
@@ -153,33 +164,47 @@ def _embeddings(
     student: PreTrainedModel, teacher: PreTrainedModel, rows: Sequence[int], directions: Directions
 ) -> None:
     words = encoder.word_embeddings(teacher)
-    own: dict[str, Any] = dict(encoder.embeddings(student).named_modules())
+    student_modules: dict[str, Any] = dict(encoder.embeddings(student).named_modules())
     for name, module in encoder.embeddings(teacher).named_modules():
         if isinstance(module, nn.Embedding):
-            own[name].weight.copy_(directions.states(module.weight[list(rows)] if module is words else module.weight))
+            student_modules[name].weight.copy_(
+                directions.states(module.weight[list(rows)] if module is words else module.weight)
+            )
         elif isinstance(module, nn.LayerNorm):
-            _norm(own[name], module, directions)
+            _norm(student_modules[name], module, directions)
 
 
-def _norm(own: nn.LayerNorm, other: nn.LayerNorm, directions: Directions) -> None:
-    own.weight.copy_(directions.gains(other.weight))
-    own.bias.copy_(directions.states(other.bias))
+def _norm(student_norm: nn.LayerNorm, teacher_norm: nn.LayerNorm, directions: Directions) -> None:
+    student_norm.weight.copy_(directions.gains(teacher_norm.weight))
+    student_norm.bias.copy_(directions.states(teacher_norm.bias))
 
 
 def _attention(
-    own: encoder.Block, other: encoder.Block, groups: list[tuple[list[int], int]], directions: Directions
+    student_block: encoder.Block,
+    teacher_block: encoder.Block,
+    groups: list[tuple[list[int], int]],
+    directions: Directions,
 ) -> None:
-    maps: list[Any] = [own.attention.query, own.attention.key, own.attention.value]
+    maps: list[Any] = [student_block.attention.query, student_block.attention.key, student_block.attention.value]
     query, key, value = maps
-    theirs: list[Any] = [other.attention.query, other.attention.key, other.attention.value]
+    teacher_maps: list[Any] = [
+        teacher_block.attention.query,
+        teacher_block.attention.key,
+        teacher_block.attention.value,
+    ]
     # A bias is one more column: the product of queries and keys is then whole.
     queries, keys = (
-        torch.cat([directions.reading(one.weight), one.bias.double()[:, None]], dim=1).chunk(other.attention.heads)
-        for one in theirs[:2]
+        torch.cat([directions.reading(linear.weight), linear.bias.double()[:, None]], dim=1).chunk(
+            teacher_block.attention.heads
+        )
+        for linear in teacher_maps[:2]
     )
-    values = directions.reading(theirs[2].weight).chunk(other.attention.heads)
-    outputs = directions.writing(other.output.weight).chunk(other.attention.heads, dim=1)
-    size, whole = query.out_features // own.attention.heads, theirs[0].out_features // other.attention.heads
+    values = directions.reading(teacher_maps[2].weight).chunk(teacher_block.attention.heads)
+    outputs = directions.writing(teacher_block.output.weight).chunk(teacher_block.attention.heads, dim=1)
+    size, whole = (
+        query.out_features // student_block.attention.heads,
+        teacher_maps[0].out_features // teacher_block.attention.heads,
+    )
     for number, (members, place) in enumerate(groups):
         here = slice(number * size, (number + 1) * size)
         # Scores are divided by the root of a head's width, which is another one now.
@@ -190,10 +215,12 @@ def _attention(
         # Heads that share one of the teacher's each write a part of what it writes.
         written = torch.stack([outputs[head] @ values[head] for head in members]).sum(0)
         left, right = factors(written, size, first=place * size, drawn=value.weight[here])
-        own.output.weight[:, here], value.weight[here] = left.float(), right.float()
-    # A row's attention sums to 1, so that the values' bias is written whatever is looked at.
+        student_block.output.weight[:, here], value.weight[here] = left.float(), right.float()
+    # A row's attention sums to 1, so that the values' bias is always added in full.
     value.bias.zero_()
-    own.output.bias.copy_(directions.states(other.output.bias + other.output.weight @ theirs[2].bias))
+    student_block.output.bias.copy_(
+        directions.states(teacher_block.output.bias + teacher_block.output.weight @ teacher_maps[2].bias)
+    )
 
 
 def factors(product: Tensor, rank: int, *, first: int = 0, drawn: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,33 +236,31 @@ def factors(product: Tensor, rank: int, *, first: int = 0, drawn: Tensor) -> tup
     """
     left, sizes, right = torch.linalg.svd(product)
     chosen = slice(first, first + rank)
-    there, roots = sizes[chosen] > 1e-9 * sizes[0], sizes[chosen].sqrt()
-    return left[:, chosen] * (roots * there), torch.where(
-        there[:, None], roots[:, None] * right[chosen], drawn.double()
-    )
+    kept, roots = sizes[chosen] > 1e-9 * sizes[0], sizes[chosen].sqrt()
+    return left[:, chosen] * (roots * kept), torch.where(kept[:, None], roots[:, None] * right[chosen], drawn.double())
 
 
-def _neurons(own_up: Any, own_down: Any, up: Any, writing: Tensor, directions: Directions) -> None:
+def _neurons(student_up: Any, student_down: Any, teacher_up: Any, writing: Tensor, directions: Directions) -> None:
     """Neurons between two maps, in the teacher's order: those that are read and write with the longest weights."""
-    reading = directions.reading(up.weight)
+    reading = directions.reading(teacher_up.weight)
     strength = reading.norm(dim=1) * writing.norm(dim=0)
-    chosen = strength.argsort(descending=True, stable=True)[: own_up.out_features].sort().values
-    own_up.weight[: len(chosen)], own_up.bias[: len(chosen)] = reading[chosen].float(), up.bias[chosen]
-    own_down.weight.zero_()
-    own_down.weight[:, : len(chosen)] = writing[:, chosen].float()
+    chosen = strength.argsort(descending=True, stable=True)[: student_up.out_features].sort().values
+    student_up.weight[: len(chosen)], student_up.bias[: len(chosen)] = reading[chosen].float(), teacher_up.bias[chosen]
+    student_down.weight.zero_()
+    student_down.weight[:, : len(chosen)] = writing[:, chosen].float()
 
 
 def _head(student: PreTrainedModel, teacher: PreTrainedModel, directions: Directions) -> None:
     """The dense layer and the logits; as drawn where the classes are others."""
-    (own_dense, own_out), (dense, out) = (
+    (student_dense, student_out), (teacher_dense, teacher_out) = (
         [
-            one
+            linear
             for module in encoder.head_modules(model).values()
-            for one in module.modules()
-            if isinstance(one, nn.Linear)
+            for linear in module.modules()
+            if isinstance(linear, nn.Linear)
         ]
         for model in (student, teacher)
     )
-    if own_out.out_features == out.out_features:
-        _neurons(own_dense, own_out, dense, out.weight.double(), directions)
-        own_out.bias.copy_(out.bias)
+    if student_out.out_features == teacher_out.out_features:
+        _neurons(student_dense, student_out, teacher_dense, teacher_out.weight.double(), directions)
+        student_out.bias.copy_(teacher_out.bias)

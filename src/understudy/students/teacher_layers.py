@@ -28,7 +28,7 @@ class TeacherLayers(Student):
             `distilbert`, its 0, 2, 4, 7, 9, 11 of twelve; `all` keeps the teacher's shape, for generations of students.
         count: how many, where `layers` is a word; None keeps half.
         token_types: False keeps only type 0, which is then added to every token: outputs of single texts stay the same,
-            the two sides of a pair are told apart by the separator alone.
+            the two sides of a pair are distinguished by the separator alone.
         pooler: False draws the pooler and the head anew.
         vocabulary: `data` drops the embedding rows of tokens that the data never uses.
 

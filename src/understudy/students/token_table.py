@@ -1,4 +1,4 @@
-"""The table of token vectors of the own networks: which tokens it has, how wide it is, and what it starts from."""
+"""The table of token vectors of this package's networks: its tokens, its width, and the vectors that it starts from."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TokenTable:
     vectors: dict[str, np.ndarray]
 
     def fill(self, embedding: nn.Embedding, blueprint: Blueprint, *, scale: float) -> None:
-        """Put the teacher's principal components, or the file's vectors, over what was drawn."""
+        """Replace the random vectors by the teacher's principal components, or by the file's vectors."""
         if self.teacher_rows is not None:
             start_from_teacher(embedding, blueprint, self.teacher_rows, scale=scale)
         with torch.no_grad():
@@ -46,7 +46,7 @@ class TokenTable:
 
 @dataclass(frozen=True)
 class TableSettings:
-    """What a recipe may say of the table.
+    """The settings of the table in a recipe.
 
     Args:
         vocabulary: `words` or `characters` of the data; `teacher`, the teacher's subwords; `data`, those the data uses;
@@ -86,7 +86,7 @@ class TableSettings:
         Args:
             student: its kind, for messages.
             setting: what the kind calls the width.
-            width: as the recipe asks; None takes that of the file.
+            width: as in the recipe; None takes that of the file.
             otherwise: where there is no file either.
 
         Raises:
@@ -96,10 +96,10 @@ class TableSettings:
         kind = self.vocabulary or ("words" if self.vectors else None)
         chosen = choose(blueprint, kind, student=student, min_count=self.min_count, max_words=self.max_words)
         tokenizer = without_ends(chosen.tokenizer, pair=blueprint.pair)
-        found = read_vectors(self.vectors, tokenizer.get_vocab(), setting="student.vectors") if self.vectors else {}
-        there = next((len(vector) for vector in found.values()), width or otherwise)
-        if width not in (None, there):
+        vectors = read_vectors(self.vectors, tokenizer.get_vocab(), setting="student.vectors") if self.vectors else {}
+        actual = next((len(vector) for vector in vectors.values()), width or otherwise)
+        if width not in (None, actual):
             raise ModelError(
-                f"student.{setting} is {width}, but {self.vectors} has vectors of width {there}; leave it out"
+                f"student.{setting} is {width}, but {self.vectors} has vectors of width {actual}; leave it out"
             )
-        return TokenTable(tokenizer, there, chosen.teacher_rows, found)
+        return TokenTable(tokenizer, actual, chosen.teacher_rows, vectors)

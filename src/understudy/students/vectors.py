@@ -33,28 +33,28 @@ def read_vectors(path: str | Path, words: Iterable[str] | None, *, setting: str)
         raise DataError(
             f"{where}: no such file; give GloVe or word2vec text, or .npz with the arrays words and vectors"
         )
-    every = _npz(path, where) if path.suffix == ".npz" else _text(path, where)
-    if (first := next(every, None)) is None:
+    entries = _npz(path, where) if path.suffix == ".npz" else _text(path, where)
+    if (first := next(entries, None)) is None:
         raise DataError(f"{where}: holds no vectors")
-    every = chain([first], every)
-    found: dict[str, np.ndarray] = {}
+    entries = chain([first], entries)
+    vectors: dict[str, np.ndarray] = {}
     if words is None:
-        found = dict(islice(every, FIRST))
+        vectors = dict(islice(entries, FIRST))
     else:
         wanted = set(words)
-        for word, vector in every:
+        for word, vector in entries:
             if word in wanted:
-                found[word] = vector
+                vectors[word] = vector
             elif word.lower() in wanted:
-                found.setdefault(word.lower(), vector)
-        if not found:
+                vectors.setdefault(word.lower(), vector)
+        if not vectors:
             raise DataError(f"{where}: has none of the {len(wanted)} words of the data; is it for another language?")
-    for word, vector in found.items():
+    for word, vector in vectors.items():
         if not np.isfinite(vector).all():
             raise DataError(
                 f"{where}: the vector of '{word}' has a number that is not finite; fix it, or remove that word"
             )
-    return found
+    return vectors
 
 
 def _npz(path: Path, where: str) -> Iterator[tuple[str, np.ndarray]]:

@@ -29,13 +29,13 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
 # Words as files of word vectors have them: "do n't", "it 's"; a run of one sign ("...", "--") is one token.
 _WORD = r"\w+(?=n't\b)|n't\b|'(?:s|t|re|ve|m|ll|d)\b|\w+|([^\w\s])\1*"
-# Han, kana and Hangul: written with no spaces, or with spaces that say little.
+# Han, kana and Hangul: written without spaces, or with spaces that seldom separate words.
 _CJK = re.compile(r"[぀-ヿ㐀-䶿一-鿿가-힯豈-﫿]")
 
 
 @dataclass(frozen=True)
 class ChosenTokens:
-    """A tokenizer, and where its tokens stand in the teacher's embedding table.
+    """A tokenizer, and where its tokens are in the teacher's embedding table.
 
     Args:
         tokenizer: a copy, free to change.
@@ -129,7 +129,7 @@ def word_tokenizer(
 
 
 def without_ends(tokenizer: PreTrainedTokenizerFast, *, pair: bool) -> PreTrainedTokenizerFast:
-    """The same tokens with nothing put before, between or after the texts; token types tell a second text apart.
+    """The same tokens with nothing put before, between or after the texts; token types mark a second text.
 
     For students that read tokens one by one or take their mean: they have no use for [CLS] and [SEP].
 
@@ -157,7 +157,7 @@ def reduce_vocabulary(
 ) -> tuple[PreTrainedTokenizerFast, list[int]]:
     """A tokenizer with only the tokens that the texts use, and the old id of each new one (ascending).
 
-    Every given text is cut into the same tokens as before. Special tokens stay, and so do single characters that are
+    Each of these texts is tokenized as before. Special tokens stay, and so do single characters that are
     Latin or in the texts, so that unseen words still have a spelling. For WordPiece, BPE, Unigram and WordLevel.
 
     Raises:
