@@ -43,7 +43,7 @@ def test_a_little_at_a_time(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"text": f"row {row} " * 20}) + "\n" for row in range(10_000)))
     read: list[int] = []
-    rows = stream_records(str(path), {}, tell=read.append)
+    rows = stream_records(str(path), {}, progress=read.append)
     next(rows)
     assert read[0] < path.stat().st_size / 10
     assert len(list(rows)) == 9_999 and read[-1] == path.stat().st_size

@@ -118,8 +118,10 @@ def _without_near_duplicates(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[
             continue
         seen.add(" ".join(words))
         shingles = {tuple(words[start : start + 3]) for start in range(len(words) - 2)}
-        shared = Counter(other for shingle in shingles for other in having[shingle])
-        if any(count >= NEAR_DUPLICATE * (len(shingles) + len(kept[other]) - count) for other, count in shared.items()):
+        shared = Counter(earlier for shingle in shingles for earlier in having[shingle])
+        if any(
+            count >= NEAR_DUPLICATE * (len(shingles) + len(kept[earlier]) - count) for earlier, count in shared.items()
+        ):
             continue
         for shingle in shingles:
             having[shingle].append(len(kept))

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from understudy.data.text_files import Tell, ending_of, lines_of
+from understudy.data.text_files import Progress, ending_of, lines_of
 from understudy.errors import DataError
 
 MARKS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "|"}
@@ -55,7 +55,7 @@ class _Shape:
         """Whether it is an empty row, as spreadsheets leave at the end; where there is one column only, it may be an empty text."""
         return not any(map(str.strip, row)) and not (len(row) == 1 == self.fields)
 
-    def taken(self, row: Sequence[str]) -> list[str] | None:
+    def named_fields(self, row: Sequence[str]) -> list[str] | None:
         """The named fields of a row; None where it has more or less than it should."""
         count, named = len(row), len(self.names)
         fits = count == self.all_fields or (named <= count < self.fields)
@@ -67,35 +67,37 @@ def _name(field: str) -> str:
     return re.sub(r"\s*[\r\n]+\s*", " ", re.sub(r"^[\s\ufeff\u200b]+|[\s\ufeff\u200b]+$", "", field))
 
 
-def read(path: Path, wanted: Collection[str], tell: Tell = lambda read: None) -> Iterator[list[str]]:
+def read(path: Path, wanted: Collection[str], progress: Progress = lambda read: None) -> Iterator[list[str]]:
     """The names of the columns, then the rows, as they are read.
 
     Args:
-        wanted: names that the header may hold; they help to tell which mark separates.
+        wanted: names that the header may hold; they help to decide which mark separates.
 
     Raises:
         DataError: not to be decided, ragged, broken quotes, or a header that cannot be used.
     """
     lines = lines_of(path)
     sample = list(islice(lines, _SAMPLE))
-    cut = next(lines, None) is not None
+    truncated = next(lines, None) is not None
     if any(line.lstrip().startswith('{"') for line in sample[:1]):
         raise DataError(f"{path}: line 1 is a JSON object; name the file .jsonl")
-    dialect = dialect_of(str(path), sample, wanted, default="\t" if ending_of(path) == ".tsv" else ",", cut=cut)
+    dialect = dialect_of(
+        str(path), sample, wanted, default="\t" if ending_of(path) == ".tsv" else ",", truncated=truncated
+    )
     if dialect.mark == "\t" and not _parses(rows(str(path), lines_of(path), dialect)):
         dialect = replace(dialect, quoted=False)  # as GLUE writes it
-    return rows(str(path), lines_of(path, tell), dialect, wanted)
+    return rows(str(path), lines_of(path, progress), dialect, wanted)
 
 
 def dialect_of(
-    where: str, sample: Sequence[str], wanted: Collection[str], *, default: str, cut: bool = False
+    where: str, sample: Sequence[str], wanted: Collection[str], *, default: str, truncated: bool = False
 ) -> Dialect:
     """Which mark separates the fields: one that gives the header a wanted name and more than one, and rows as many fields as it.
 
     Args:
         sample: the first lines.
         default: mark that the file's name promises; it is taken where another is no better.
-        cut: the file goes on after the sample.
+        truncated: the file goes on after the sample.
 
     Raises:
         DataError: two marks are equally good, and neither is the default.
@@ -103,15 +105,15 @@ def dialect_of(
     skip = 0
     if sample and (declared := _SEPARATOR.fullmatch(sample[0])):
         default, sample, skip = declared[1].replace("\\t", "\t"), sample[1:], 1
-    found: dict[str, tuple[bool, bool, bool]] = {}
-    for mark in (default, *(other for other in MARKS if other != default)):
-        there, whole = _sampled(sample, mark, cut=cut)
-        shape = _Shape(1, there[0], there[1] if there[1:] else ()) if there else _Shape(1, (), ())
+    ranks: dict[str, tuple[bool, bool, bool]] = {}
+    for mark in (default, *(candidate for candidate in MARKS if candidate != default)):
+        sampled, whole = _sampled(sample, mark, truncated=truncated)
+        shape = _Shape(1, sampled[0], sampled[1] if sampled[1:] else ()) if sampled else _Shape(1, (), ())
         if mark == default or sum(map(bool, shape.names)) > 1:
-            fits = whole and all(shape.taken(row) is not None or shape.blank(row) for row in there[1:])
-            found[mark] = (any(name in wanted for name in shape.names), len(shape.names) > 1, fits)
-    best = max(found.values())
-    alike = [mark for mark, rank in found.items() if rank == best]
+            fits = whole and all(shape.named_fields(row) is not None or shape.blank(row) for row in sampled[1:])
+            ranks[mark] = (any(name in wanted for name in shape.names), len(shape.names) > 1, fits)
+    best = max(ranks.values())
+    alike = [mark for mark, rank in ranks.items() if rank == best]
     if len(alike) > 1 and default not in alike:
         raise DataError(
             f"{where}: line 1: the fields may be separated by {' or by '.join(MARKS[mark] for mark in alike)}, both fit; "
@@ -125,7 +127,7 @@ def rows(where: str, lines: Iterable[str], dialect: Dialect, wanted: Collection[
     """The names of the columns, then the rows. Empty rows are skipped.
 
     Args:
-        wanted: names that the header may hold; a later row that has one is said to be the header.
+        wanted: names that the header may hold; a later row that has one is reported as the header.
 
     Raises:
         DataError: as `read`.
@@ -139,10 +141,10 @@ def rows(where: str, lines: Iterable[str], dialect: Dialect, wanted: Collection[
         yield shape.names
     for line, row in chain([] if first is None else [first], numbered):
         if not shape.blank(row):
-            taken = shape.taken(row)
-            if taken is None:
+            fields = shape.named_fields(row)
+            if fields is None:
                 raise DataError(f"{where}: line {line}: {_misfit(row, shape, dialect.mark, wanted)}")
-            yield taken
+            yield fields
 
 
 @contextmanager
@@ -212,22 +214,22 @@ def _reader(lines: Iterable[str], mark: str, *, quoted: bool = True, spaced: boo
     return csv.reader(single, delimiter=mark, quoting=quoting, strict=True, skipinitialspace=spaced)
 
 
-def _sampled(sample: Sequence[str], mark: str, *, cut: bool) -> tuple[list[list[str]], bool]:
+def _sampled(sample: Sequence[str], mark: str, *, truncated: bool) -> tuple[list[list[str]], bool]:
     """The rows of a sample under a mark, and whether they can be read to its end."""
-    found: list[list[str]] = []
+    rows: list[list[str]] = []
     for quoted in (True, False) if mark == "\t" else (True,):
         reader = _reader(sample, mark, quoted=quoted)
         try:
-            found = [row for row in reader if row and (any(row) or len(row) == 1)]
-            return (found[:-1] if cut and len(found) > 1 else found), True
+            rows = [row for row in reader if row and (any(row) or len(row) == 1)]
+            return (rows[:-1] if truncated and len(rows) > 1 else rows), True
         except csv.Error:
-            if cut and reader.line_num >= len(sample):  # it goes on where the sample ends
+            if truncated and reader.line_num >= len(sample):  # it goes on where the sample ends
                 return next(_reader(sample, mark, quoted=False)), True
     return [sample[0].strip().split(mark)] if sample else [], False
 
 
-def _parses(found: Iterator[list[str]]) -> bool:
+def _parses(rows: Iterator[list[str]]) -> bool:
     try:
-        return all(True for _ in found)
+        return all(True for _ in rows)
     except DataError:
         return False

@@ -31,15 +31,15 @@ def make_missing(tables: dict[str, Table], source: Source, settings: DataSetting
     groups = _groups(source, settings)
     if groups is not None:
         tables["train"] = replace(tables["train"], groups=groups)
-    left = 1.0
+    remaining = 1.0
     for name, fraction in wanted.items():
         train = tables["train"]
         without = train.unlabelled.all()  # the teacher is to label them
         labelled = np.arange(len(train)) if without else np.flatnonzero(~train.unlabelled)
         units = train.identities if train.groups is None else splits.joined_units(train.identities, train.groups)
         strata = [0] * len(labelled) if without else train.take(~train.unlabelled).strata
-        mask = splits.held_out([units[row] for row in labelled], strata, fraction / left, seed=seed)
-        left -= fraction
+        mask = splits.held_out([units[row] for row in labelled], strata, fraction / remaining, seed=seed)
+        remaining -= fraction
         out = np.zeros(len(train), dtype=bool)
         out[labelled[mask]] = True
         if not out.any():
@@ -64,9 +64,9 @@ def _groups(source: Source, settings: DataSettings) -> list[Any] | None:
         return None
     renamed = {theirs: our for our, theirs in settings.columns.items()}
     name = renamed.get(settings.group_column, settings.group_column)
-    there = source.dataset.column_names
-    if name not in there:
-        raise DataError(f"{source.where}: no column '{name}' (data.group_column); {did_you_mean(name, there)}")
+    names = source.dataset.column_names
+    if name not in names:
+        raise DataError(f"{source.where}: no column '{name}' (data.group_column); {did_you_mean(name, names)}")
     groups = [str(value) if value is not None else None for value in source.dataset[name][:]]
     missing = [row for row, value in enumerate(groups) if not value]
     if missing:
@@ -96,14 +96,16 @@ def fewer(train: Table, rows: int, seed: int, notes: list[str]) -> Table:
     return train.take(keep)
 
 
-def tell_duplicates(tables: Mapping[str, Table], notes: list[str]) -> None:
+def note_duplicates(tables: Mapping[str, Table], notes: list[str]) -> None:
     """Note rows that are in two splits."""
-    for name, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        if name in tables and other in tables:
-            there = set(tables[other].identities)
-            count = sum(one in there for one in tables[name].identities)
+    for name, reference in (("validation", "train"), ("test", "train"), ("test", "validation")):
+        if name in tables and reference in tables:
+            identities = set(tables[reference].identities)
+            count = sum(identity in identities for identity in tables[name].identities)
             if count:
-                notes.append(f"{count} of {len(tables[name])} {name} rows are also {other} rows; they were left in.")
+                notes.append(
+                    f"{count} of {len(tables[name])} {name} rows are also {reference} rows; they were left in."
+                )
 
 
 def without_peeking(tables: Mapping[str, Table], name: str, notes: list[str]) -> Table:
@@ -117,11 +119,11 @@ def without_peeking(tables: Mapping[str, Table], name: str, notes: list[str]) ->
         held_out: set[Any] = as_plain_text(
             text for split in splits for text in itertools.chain(split.texts, split.pairs or ())
         )
-        found = list(map(plain, table.texts))
+        keys = list(map(plain, table.texts))
     else:
         held_out = {key for split in splits for key in _sides(split)}
-        found = _sides(table)
-    keep = np.array([one not in held_out for one in found], dtype=bool)
+        keys = _sides(table)
+    keep = np.array([key not in held_out for key in keys], dtype=bool)
     if not keep.any():
         raise DataError(f"{table.where}: every {name} row is also a validation or test row; give other text")
     if not keep.all():
@@ -130,7 +132,7 @@ def without_peeking(tables: Mapping[str, Table], name: str, notes: list[str]) ->
 
 
 def _sides(table: Table) -> list[Any]:
-    """What each row says, whatever the blanks and the order of its sides."""
+    """The texts of each row, whatever the blanks and the order of its sides."""
     texts = list(map(plain, table.texts))
     return texts if table.pairs is None else list(map(frozenset, zip(texts, map(plain, table.pairs), strict=True)))
 

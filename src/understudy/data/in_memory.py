@@ -66,11 +66,11 @@ class InMemory:
         names = [str(name) for name in self._rows.columns]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise DataError(f"{self}: column '{twice[0]}' appears twice; every column needs its own name")
-        found = {}
+        columns = {}
         for place, name in enumerate(names):
             column = self._rows.iloc[:, place]
-            found[name] = column.astype(object).where(column.notna(), None).tolist()
-        return found
+            columns[name] = column.astype(object).where(column.notna(), None).tolist()
+        return columns
 
 
 def source_of(value: Any) -> str | InMemory | None:

@@ -27,9 +27,9 @@ def columns_of(settings: DataSettings, task: Task, *, answer: bool = True) -> di
         DataError: a name that is none of a column of the task.
     """
     label, ours = task.answer().name, [column.name for column in task.columns]
-    found = {label if our == "label" else our: theirs for our, theirs in settings.columns.items()}
-    check_roles(found, ours)
-    return {our: theirs for our, theirs in found.items() if answer or our != label}
+    renamed = {label if our == "label" else our: theirs for our, theirs in settings.columns.items()}
+    check_roles(renamed, ours)
+    return {our: theirs for our, theirs in renamed.items() if answer or our != label}
 
 
 def check_roles(columns: Mapping[str, str], ours: Sequence[str]) -> None:
@@ -60,42 +60,42 @@ def opened(settings: DataSettings, task: Task, notes: list[str]) -> dict[str, So
     """
     if settings.train is None and settings.transfer is None:
         raise DataError("data.train is not given; name a file, a folder or a hub data set, as in --train train.jsonl")
-    found: dict[str, Source] = {}
+    splits: dict[str, Source] = {}
     columns = columns_of(settings, task)
     if settings.train is None:
         pass
     elif sources.is_table(settings.train):
         table = sources.read_table(settings.train, columns, notes)
-        found["train"] = as_read(str(settings.train), table, columns, task)
+        splits["train"] = as_read(str(settings.train), table, columns, task)
     else:
         for name, dataset in sources.read_folder_or_hub(str(settings.train), columns, notes).items():
-            found[name] = as_read(f"{settings.train}, {name}", dataset, columns, task)
-        if "train" not in found:
-            raise DataError(f"{settings.train}: no train split; it has {', '.join(found)}")
-        if "test" in found and _no_labels_at_all(found["test"], task):  # as the test sets of GLUE on the hub
-            del found["test"]
+            splits[name] = as_read(f"{settings.train}, {name}", dataset, columns, task)
+        if "train" not in splits:
+            raise DataError(f"{settings.train}: no train split; it has {', '.join(splits)}")
+        if "test" in splits and _no_labels_at_all(splits["test"], task):  # as the test sets of GLUE on the hub
+            del splits["test"]
             notes.append(f"The test rows of {settings.train} have no labels and were left out.")
-    for name, given in (("validation", settings.validation), ("test", settings.test), ("transfer", settings.transfer)):
-        if given is None:
+    for name, source in (("validation", settings.validation), ("test", settings.test), ("transfer", settings.transfer)):
+        if source is None:
             continue
         columns = columns_of(settings, task, answer=name != "transfer")
-        if sources.is_table(given):
-            found[name] = as_read(str(given), sources.read_table(given, columns, notes), columns, task)
+        if sources.is_table(source):
+            splits[name] = as_read(str(source), sources.read_table(source, columns, notes), columns, task)
             continue
-        splits_there = sources.read_folder_or_hub(str(given), columns, notes)
+        available = sources.read_folder_or_hub(str(source), columns, notes)
         wanted = "train" if name == "transfer" else name
-        if wanted not in splits_there:
-            raise DataError(f"{given}: no {wanted} split; it has {', '.join(splits_there)}")
-        found[name] = as_read(f"{given}, {wanted}", splits_there[wanted], columns, task)
-    return found
+        if wanted not in available:
+            raise DataError(f"{source}: no {wanted} split; it has {', '.join(available)}")
+        splits[name] = as_read(f"{source}, {wanted}", available[wanted], columns, task)
+    return splits
 
 
 def no_labels(source: Source) -> DataError:
-    """What to say of training rows without the column of the labels."""
+    """The error for training rows without the column of the labels."""
     if "text" not in source.dataset.column_names:
         need_columns(source, ("text", source.answer))
-    there = [source.columns.get(name, name) for name in source.dataset.column_names]
-    missing = str(sources.no_column(source.where, source.answer, there)).rstrip(".")
+    names = [source.columns.get(name, name) for name in source.dataset.column_names]
+    missing = str(sources.no_column(source.where, source.answer, names)).rstrip(".")
     end = "" if missing.endswith("?") else "."
     return DataError(
         f"{missing}{end} If its rows have no labels, give the file to `distill` with --transfer instead of --train"

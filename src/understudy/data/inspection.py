@@ -45,28 +45,28 @@ def described(train: Table, classes: Classes | None) -> str:
         spread = f"from {labels.min():g} to {labels.max():g}, {labels.mean():.3g} on average"
         return f"Labels of the train rows: {len(labels):,} numbers {spread}."
     names, counts = classes.names, classes.counts(labels)
-    order = sorted(range(len(names)), key=lambda one: -counts[one])
-    each = ""
+    order = sorted(range(len(names)), key=lambda index: -counts[index])
+    average = ""
     if classes.several:
         without = int((~labels.any(axis=1)).sum())
-        each = f" Each row has {counts.sum() / len(labels):.2f} of them on average; {without:,} have none."
+        average = f" Each row has {counts.sum() / len(labels):.2f} of them on average; {without:,} have none."
     if len(names) <= _SHOWN:
-        return f"Classes of the train rows: {_counted([(names[one], counts[one]) for one in order])}.{each}"
-    largest, smallest = ([(names[one], counts[one]) for one in part] for part in (order[:3], order[-3:]))
-    return f"{len(names)} classes in the train rows; the largest are {_counted(largest)}, the smallest {_counted(smallest)}.{each}"
+        return f"Classes of the train rows: {_counted([(names[index], counts[index]) for index in order])}.{average}"
+    largest, smallest = ([(names[index], counts[index]) for index in part] for part in (order[:3], order[-3:]))
+    return f"{len(names)} classes in the train rows; the largest are {_counted(largest)}, the smallest {_counted(smallest)}.{average}"
 
 
 def doubts(
-    given: Mapping[str, Table], classes: Classes | None, *, splits: int = 0, declared: bool = False
+    tables: Mapping[str, Table], classes: Classes | None, *, splits: int = 0, declared: bool = False
 ) -> list[str]:
     """Warnings of rows as they were given, before splits are made.
 
     Args:
-        given: split → its rows.
+        tables: split → its rows.
         splits: how many are to be split off the training rows.
         declared: the user said what the classes are, so that none of them is doubtful.
     """
-    labelled = {name: table for name, table in given.items() if not table.unlabelled.all()}
+    labelled = {name: table for name, table in tables.items() if not table.unlabelled.all()}
     repeated = [warning for name, table in labelled.items() for warning in _repeated(name, table)]
     if classes is None:
         return repeated
@@ -83,9 +83,9 @@ def doubts(
 
 
 def _names(counts: Counter[str], *, several: bool) -> list[str]:
-    found = []
+    warnings = []
     if missing := [name for name in counts if name.strip().lower() in MISSING]:
-        found.append(
+        warnings.append(
             f"Warning: {_rows([(name, counts[name]) for name in missing])}, which is read as a class. If it means that there is no "
             "label, leave the field empty (such rows are read as unlabelled text), or remove the rows."
         )
@@ -96,25 +96,25 @@ def _names(counts: Counter[str], *, several: bool) -> list[str]:
     if pairs:
         shown = "; ".join(_counted([(f"'{name}'", counts[name]) for name in names]) for names in pairs[:5])
         more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
-        found.append(
+        warnings.append(
             f"Warning: labels that differ only in case, blanks or Unicode form are different classes: {shown}{more}. "
             "Use one spelling for each class."
         )
     if slips := [(slip, name) for slip, name in misspelt(counts) if _bare(slip) != _bare(name)]:
         shown = "; ".join(f"'{slip}' {counts[slip]:,} beside '{name}' {counts[name]:,}" for slip, name in slips[:5])
         more = f" and {len(slips) - 5} more" if len(slips) > 5 else ""
-        found.append(
+        warnings.append(
             f"Warning: labels that are nearly another are different classes: {shown}{more}. A misspelling? Then correct it; else name all "
             "classes with data.label_names."
         )
     joined = [] if several else [name for name in counts if _looks_like_several(name, counts)]
     if joined:
         shown = ", ".join(f"'{name}'" for name in joined[:3])
-        found.append(
+        warnings.append(
             f"Warning: {sum(counts[name] for name in joined)} rows have a label that looks like several ({shown}); each is read as a "
             "class of its own. Where a row may have several labels, give --task multilabel; else keep one."
         )
-    return found
+    return warnings
 
 
 def _bare(name: str) -> str:
@@ -136,7 +136,9 @@ def _rare(train: Table, classes: Classes, splits: int) -> list[str]:
     counts = classes.counts(train.labels[~train.unlabelled])
     least = 1 + max(1, splits)
     rare = [
-        (classes.names[one], int(counts[one])) for one in np.argsort(counts, kind="stable") if 0 < counts[one] < least
+        (classes.names[index], int(counts[index]))
+        for index in np.argsort(counts, kind="stable")
+        if 0 < counts[index] < least
     ]
     if not rare:
         return []
@@ -150,7 +152,7 @@ def _rare(train: Table, classes: Classes, splits: int) -> list[str]:
 def several_labels(tables: Mapping[str, Table]) -> dict[str, int]:
     """How many labelled texts there are (`of`), and how many of them have more than one label, in one file or between files (`texts`)."""
     labels, _ = _labels_of(tables)
-    return {"texts": sum(len(found) > 1 for found in labels.values()), "of": len(labels)}
+    return {"texts": sum(len(distinct) > 1 for distinct in labels.values()), "of": len(labels)}
 
 
 def _labels_of(tables: Mapping[str, Table]) -> tuple[dict[str, dict[Any, str]], dict[str, str]]:
@@ -169,7 +171,7 @@ def _labels_of(tables: Mapping[str, Table]) -> tuple[dict[str, dict[Any, str]], 
 def _contradictions(tables: Mapping[str, Table], classes: Classes) -> list[str]:
     """Texts that have more than one label, in one file or between files."""
     labels, example = _labels_of(tables)
-    several = [identity for identity, found in labels.items() if len(found) > 1]
+    several = [identity for identity, distinct in labels.items() if len(distinct) > 1]
     if not several:
         return []
     where = sorted({name for identity in several for name in labels[identity].values()}, key=list(tables).index)
@@ -183,11 +185,11 @@ def _contradictions(tables: Mapping[str, Table], classes: Classes) -> list[str]:
 
 
 def _repeated(name: str, table: Table) -> list[str]:
-    there = {(identity, label.tobytes()) for identity, label in zip(table.identities, table.labels, strict=True)}
-    more = len(table) - len(there)
+    distinct = {(identity, label.tobytes()) for identity, label in zip(table.identities, table.labels, strict=True)}
+    repeats = len(table) - len(distinct)
     return (
-        [f"{more:,} of {len(table):,} {name} rows repeat another of them, with the same label; they were left in."]
-        if more
+        [f"{repeats:,} of {len(table):,} {name} rows repeat another of them, with the same label; they were left in."]
+        if repeats
         else []
     )
 

@@ -66,33 +66,35 @@ def class_map(
         return None
     several = answer.kind == "classes"
     declared = settings.label_names
-    own = tuple(_own_names(train) or ())
-    found = Counter(name for names in all_names(train, several=several) for name in names or ())
+    dataset_names = tuple(_class_label_names(train) or ())
+    counts = Counter(name for names in all_names(train, several=several) for name in names or ())
     if declared is not None and len(set(declared)) != len(declared):
         raise DataError(f"data.label_names: {listed(declared)}: each name may appear only once")
-    if label_names is None and declared is None and not own:
-        _check_plausible(found, train.where)
-        by_number = {name: number for name in sorted(found) if (number := _number(name)) is not None}
+    if label_names is None and declared is None and not dataset_names:
+        _check_plausible(counts, train.where)
+        by_number = {name: number for name in sorted(counts) if (number := _number(name)) is not None}
         # By number where all are numbers, so that 10 comes after 9.
-        names = tuple(sorted(by_number, key=by_number.__getitem__) if len(by_number) == len(found) else sorted(found))
+        names = tuple(sorted(by_number, key=by_number.__getitem__) if len(by_number) == len(counts) else sorted(counts))
         return Classes(names, {name: position for position, name in enumerate(names)}, train.where, several=several)
     aliases: list[tuple[str, ...]] = []  # other names of the same classes in the same order
     if label_names is not None:
         names, whose = tuple(label_names), "the model"
         generic = all(map(_is_generic, range(len(names)), names))
         _check_same(names, declared, generic)
-        aliases += [own, declared or ()] if generic else []  # nobody named them in the model
+        aliases += [dataset_names, declared or ()] if generic else []  # nobody named them in the model
     elif declared is not None:
-        names, whose, aliases = declared, "data.label_names", [own]
+        names, whose, aliases = declared, "data.label_names", [dataset_names]
     else:
-        names, whose = own, train.where
+        names, whose = dataset_names, train.where
     # An integer that is no name is a position; where names are integers themselves, it could be meant either way.
-    positions = {} if any(_INTEGER.fullmatch(name) for name in names) else {str(one): one for one in range(len(names))}
+    positions = (
+        {} if any(_INTEGER.fullmatch(name) for name in names) else {str(number): number for number in range(len(names))}
+    )
     index = dict(positions)
     for alias in [*aliases, names]:
         if len(alias) == len(names):
             index |= {name: position for position, name in enumerate(alias)}
-    by_position = declared is None and any(name in positions for name in found)
+    by_position = declared is None and any(name in positions for name in counts)
     return Classes(names, index, whose, by_position, several)
 
 
@@ -104,26 +106,28 @@ def _is_generic(position: int, name: str) -> bool:
 def _check_same(names: tuple[str, ...], declared: tuple[str, ...] | None, generic: bool) -> None:
     if declared is None or declared == names:
         return
-    both = f"data.label_names is {listed(declared)}; the model has {listed(names)}"
+    comparison = f"data.label_names is {listed(declared)}; the model has {listed(names)}"
     if set(declared) == set(names):
         raise DataError(
-            f"{both}: the same names in another order, so that integer labels would mean other classes. Leave "
+            f"{comparison}: the same names in another order, so that integer labels would mean other classes. Leave "
             "data.label_names out if the data follow the model's order, or write the labels as names"
         )
     if not generic or len(declared) != len(names):
-        raise DataError(f"{both}: not the same classes. Leave data.label_names out, or use a model of these classes")
+        raise DataError(
+            f"{comparison}: not the same classes. Leave data.label_names out, or use a model of these classes"
+        )
 
 
-def _check_plausible(found: Counter[str], where: str) -> None:
-    rows, numeric = found.total(), all(_number(name) is not None for name in found)
-    measured = numeric and len(found) > 20 and not all(_INTEGER.fullmatch(name) for name in found)
-    if measured or len(found) > MOST_CLASSES or (rows >= 20 and len(found) > 0.8 * rows):
+def _check_plausible(counts: Counter[str], where: str) -> None:
+    rows, numeric = counts.total(), all(_number(name) is not None for name in counts)
+    measured = numeric and len(counts) > 20 and not all(_INTEGER.fullmatch(name) for name in counts)
+    if measured or len(counts) > MOST_CLASSES or (rows >= 20 and len(counts) > 0.8 * rows):
         hint = (
             "for numbers use --task similarity"
             if numeric
             else "is this the right column? Set it with --column label=NAME"
         )
-        raise DataError(f"{where}: {len(found)} different labels in {rows} rows, too many for classes; {hint}")
+        raise DataError(f"{where}: {len(counts)} different labels in {rows} rows, too many for classes; {hint}")
 
 
 def _number(text: str) -> float | None:
@@ -140,25 +144,25 @@ def _number(text: str) -> float | None:
 
 def class_names(source: Source) -> list[str | None]:
     """The label of every row by its name; None where there is none."""
-    values, names = source.dataset[source.answer][:], _own_names(source)
+    values, names = source.dataset[source.answer][:], _class_label_names(source)
     if names is not None:  # a ClassLabel of `datasets`, where -1 is "no label"
         return [None if value is None or value < 0 else names[value] for value in values]
     return [name_of(value, f"{source.where}: row {row}") for row, value in enumerate(values, start=1)]
 
 
 def all_names(source: Source, *, several: bool) -> list[list[str] | None]:
-    """The labels of every row by their names, where it may have `several` or none of them; None where nobody said which it has."""
+    """The labels of every row by their names, where it may have `several` or none of them; None where the label is missing."""
     if not several:
         return [None if name is None else [name] for name in class_names(source)]
-    values, names = source.dataset[source.answer][:], _own_names(source)
+    values, names = source.dataset[source.answer][:], _class_label_names(source)
     if names is not None:
         return [None if value is None else [names[number] for number in value] for value in values]
-    written = [value for value in values if isinstance(value, str)]
-    mark = next((mark for mark in _MARKS if any(mark in _outside_brackets(value) for value in written)), ",")
+    texts = [value for value in values if isinstance(value, str)]
+    mark = next((mark for mark in _MARKS if any(mark in _outside_brackets(value) for value in texts)), ",")
     return [_several(value, mark, f"{source.where}: row {row}") for row, value in enumerate(values, start=1)]
 
 
-def _own_names(source: Source) -> list[str] | None:
+def _class_label_names(source: Source) -> list[str] | None:
     """The names of a `ClassLabel` of `datasets`, or of a list of them."""
     kind = source.dataset.features[source.answer]
     return getattr(getattr(kind, "feature", kind), "names", None)
@@ -179,7 +183,7 @@ def _several(value: Any, mark: str, where: str) -> list[str] | None:
     if not isinstance(value, list):
         name = name_of(value, where)
         return None if name is None else [name]
-    names = [name_of(one, where) for one in value]
+    names = [name_of(item, where) for item in value]
     if None in names:
         raise DataError(f"{where}: a label without a name in {value!r:.60}; an empty list says that none applies")
     return [name for name in names if name is not None]
@@ -213,7 +217,7 @@ def name_of(value: Any, where: str) -> str | None:
 def indices(source: Source, classes: Classes) -> np.ndarray:
     """The class of every row, (rows,); where it may have several, which of them it has, (rows, classes) of 0 and 1."""
     rows = len(source.dataset)
-    found = np.full((rows, len(classes.names)) if classes.several else rows, UNLABELLED, dtype=np.int64)
+    labels = np.full((rows, len(classes.names)) if classes.several else rows, UNLABELLED, dtype=np.int64)
     for row, names in enumerate(all_names(source, several=classes.several)):
         if names is None:
             continue
@@ -222,11 +226,11 @@ def indices(source: Source, classes: Classes) -> np.ndarray:
                 raise _unknown(source.where, row, name, classes)
         places = [classes.index[name] for name in names]
         if classes.several:
-            found[row] = 0
-            found[row, places] = 1
+            labels[row] = 0
+            labels[row, places] = 1
         else:
-            found[row] = places[0]
-    return found
+            labels[row] = places[0]
+    return labels
 
 
 def _unknown(where: str, row: int, name: str, classes: Classes) -> DataError:
@@ -243,18 +247,18 @@ def _unknown(where: str, row: int, name: str, classes: Classes) -> DataError:
     )
 
 
-def _near(name: str, known: Sequence[str]) -> str:
+def _near(name: str, names: Sequence[str]) -> str:
     """
     >>> _near("Request_Refund", ["request_refund", "other"]), _near("x", ["y"])
     (" Did you mean 'request_refund'?", '')
     """
-    same = next((one for one in known if one.casefold() == name.casefold()), None)
-    near = [same] if same else get_close_matches(name, known, n=1)
+    same = next((candidate for candidate in names if candidate.casefold() == name.casefold()), None)
+    near = [same] if same else get_close_matches(name, names, n=1)
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def numbers(source: Source) -> np.ndarray:
-    found, values = np.full(len(source.dataset), math.nan), source.dataset[source.answer][:]
+    labels, values = np.full(len(source.dataset), math.nan), source.dataset[source.answer][:]
     if any(isinstance(value, str) and _COMMA.fullmatch(value.strip()) for value in values):
         values = _without_commas(values, source.where)
     for row, value in enumerate(values):
@@ -266,8 +270,8 @@ def numbers(source: Source) -> np.ndarray:
                 f"{source.where}: row {row + 1}: {source.answer} {value!r:.40} is not a finite number; "
                 "for classes use --task classification"
             )
-        found[row] = number
-    return found
+        labels[row] = number
+    return labels
 
 
 def _without_commas(values: Sequence[Any], where: str) -> list[Any]:
@@ -304,5 +308,5 @@ def check_seen(table: Table, train: Table, classes: Classes) -> None:
         name = next(name for name in classes.of(table.labels[row]) if not seen[classes.names.index(name)])
         raise DataError(
             f"{table.where}: row {row + 1}: label '{name}' never occurs in {train.where}, which has "
-            f"{listed([name for name, there in zip(classes.names, seen, strict=True) if there])}; add train rows of it, or remove it here"
+            f"{listed([classes.names[place] for place in np.flatnonzero(seen)])}; add train rows of it, or remove it here"
         )

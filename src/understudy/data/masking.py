@@ -32,7 +32,7 @@ class MaskedRows(Examples):
         rows: with `text`.
         fraction: of the tokens of a row; 0 hides nothing.
         seed: of the training.
-        teacher: asked live; its own view of the same masked rows comes along. It must cut texts as the model does, and may number
+        teacher: run live; its own view of the same masked rows comes along. It must tokenize texts as the model does, and may number
             the tokens in another way.
 
     Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1; chosen anew in every epoch as in Liu et al. 2019, arXiv:1907.11692.
@@ -49,25 +49,25 @@ class MaskedRows(Examples):
         special = np.asarray(model.tokenizer.all_special_ids)
         self.ordinary = np.setdiff1d(np.arange(len(model.tokenizer)), special)
         if teacher is not None:
-            known, unknown = teacher.tokenizer.get_vocab(), teacher.tokenizer.unk_token_id or 0
-            known[model.tokenizer.mask_token] = teacher.tokenizer.mask_token_id or unknown
+            vocabulary, unknown = teacher.tokenizer.get_vocab(), teacher.tokenizer.unk_token_id or 0
+            vocabulary[model.tokenizer.mask_token] = teacher.tokenizer.mask_token_id or unknown
             tokens = model.tokenizer.convert_ids_to_tokens(range(len(model.tokenizer)))
-            self.as_teacher = np.asarray([known.get(token, unknown) for token in tokens])
+            self.as_teacher = np.asarray([vocabulary.get(token, unknown) for token in tokens])
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        every, ids = range(len(rows)), self.student["input_ids"].take(rows)
+        positions, ids = range(len(rows)), self.student["input_ids"].take(rows)
         hidden, labels = map(np.concatenate, zip(*map(self._masked, rows), strict=True))
         batch: Batch = {
-            "student": batch_of(_with_ids(self.student, rows, hidden), every),
-            "labels": torch.from_numpy(replace(ids, flat=labels, fill=UNLABELLED).padded(every)),
+            "student": batch_of(_with_ids(self.student, rows, hidden), positions),
+            "labels": torch.from_numpy(replace(ids, flat=labels, fill=UNLABELLED).padded(positions)),
         }
         if self.teacher is not None:
-            known = self.teacher["input_ids"].take(rows).flat
-            known = np.where(hidden == ids.flat, known, self.as_teacher[hidden])
-            batch["teacher"] = batch_of(_with_ids(self.teacher, rows, known), every)
+            teacher_ids = self.teacher["input_ids"].take(rows).flat
+            teacher_ids = np.where(hidden == ids.flat, teacher_ids, self.as_teacher[hidden])
+            batch["teacher"] = batch_of(_with_ids(self.teacher, rows, teacher_ids), positions)
         return batch | {"counted": batch["student"]["attention_mask"].bool()}
 
     def _masked(self, row: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,5 +84,5 @@ class MaskedRows(Examples):
 
 def _with_ids(fields: Fields, rows: Sequence[int], ids: np.ndarray) -> Fields:
     """What a model is given of some rows, with other tokens."""
-    taken = {name: field.take(rows) for name, field in fields.items()}
-    return taken | {"input_ids": replace(taken["input_ids"], flat=ids)}
+    selected = {name: field.take(rows) for name, field in fields.items()}
+    return selected | {"input_ids": replace(selected["input_ids"], flat=ids)}

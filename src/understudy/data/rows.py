@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from understudy.data import sources
-from understudy.data.held_out import fewer, make_missing, plain, tell_duplicates, without_peeking
+from understudy.data.held_out import fewer, make_missing, note_duplicates, plain, without_peeking
 from understudy.data.in_memory import InMemory
 from understudy.data.inputs import as_read, check_roles, columns_of, no_labels, opened
 from understudy.data.inspection import described, doubts, several_labels
@@ -80,22 +80,22 @@ class Rows:
 
     def facts(self) -> dict[str, Any]:
         """Of every split: how many rows, and a hash over their identities and labels in order; and what the user should know."""
-        found: dict[str, Any] = {name: facts_of(dataset) for name, dataset in self._splits.items()}
-        said: dict[str, Any] = (
+        splits: dict[str, Any] = {name: facts_of(dataset) for name, dataset in self._splits.items()}
+        optional: dict[str, Any] = (
             {"labelled_by_teacher": list(self.labelled_by_teacher)} if self.labelled_by_teacher else {}
         )
         if self.several_labels.get("texts"):
-            said["several_labels"] = dict(self.several_labels)
-        return found | said | {"test_is_validation": self.test_is_validation, "notes": list(self.notes)}
+            optional["several_labels"] = dict(self.several_labels)
+        return splits | optional | {"test_is_validation": self.test_is_validation, "notes": list(self.notes)}
 
     def inputs(self) -> dict[str, dict[str, Any]]:
         """What a run depends on: of every split its file and a hash, and of the classes; see `run.check`."""
-        found = {
+        splits = {
             name: {"file": self.files.get(name, name), **facts_of(dataset)} for name, dataset in self._splits.items()
         }
         if self.label_names is None:
-            return found
-        return found | {"classes": {"file": listed(self.label_names), "sha256": hashed(self.label_names)}}
+            return splits
+        return splits | {"classes": {"file": listed(self.label_names), "sha256": hashed(self.label_names)}}
 
     @property
     def _splits(self) -> dict[str, Dataset]:
@@ -157,7 +157,7 @@ def read(
     test_is_validation = "test" not in tables
     if test_is_validation:
         notes.append("No test rows were given: the validation rows, which also select the model, serve as test rows.")
-    tell_duplicates(tables, notes)
+    note_duplicates(tables, notes)
     if settings.raw is not None:
         tables["raw"] = _raw(settings.raw, settings, classes)
     for name in ("transfer", "raw"):
@@ -178,7 +178,7 @@ def read(
         files={name: table.where.removeprefix(f"{name} (").removesuffix(")") for name, table in tables.items()},
         several_labels=contradicting,
         labelled_by_teacher=tuple(
-            one for one in ("validation", "test") if transferred and one in tables and one not in raw
+            name for name in ("validation", "test") if transferred and name in tables and name not in raw
         ),
     )
 
@@ -195,7 +195,7 @@ def _without_labels(
     answer = task.answer()
     classes = class_map(labelled[0], settings, label_names, answer) if labelled else no_data(label_names, answer)
     table = _table(source, "text_pair" in source.dataset.column_names, classes, labels="none")
-    answered = np.array([one not in unanswered for one in table.identities])
+    answered = np.array([key not in unanswered for key in table.identities])
     notes.append(
         f"No labelled training rows were given: the student learns from the teacher's answers to the rows of {source.where}. "
         "The control 'alone' needs labels, and is skipped."
@@ -206,7 +206,7 @@ def _without_labels(
 def _check_labels(
     tables: dict[str, Table], settings: DataSettings, classes: Classes | None, seed: int, notes: list[str]
 ) -> None:
-    """Refuse labels that training never saw; leave training rows out as asked, and say which have none."""
+    """Refuse labels that training never saw; keep as many training rows as set, and note how many have none."""
     for name in ("validation", "test"):
         if name in tables and classes is not None:
             check_seen(tables[name], tables["train"], classes)
@@ -244,17 +244,17 @@ def read_one(
     """
     columns, answer = columns_of(settings, task, answer=labels is not False), task.answer()
     if sources.is_table(source):
-        one = as_read(str(source), sources.read_table(source, columns), columns, task)
+        split = as_read(str(source), sources.read_table(source, columns), columns, task)
     else:
-        found = sources.read_folder_or_hub(str(source), columns)
-        name = next(name for name in ("test", "validation", "train") if name in found)
-        one = as_read(f"{source}, {name}", found[name], columns, task)
+        splits = sources.read_folder_or_hub(str(source), columns)
+        name = next(name for name in ("test", "validation", "train") if name in splits)
+        split = as_read(f"{source}, {name}", splits[name], columns, task)
     wanted = "some" if labels == "some" else "all" if labels else "none"
-    if labels is None and answer.name in one.dataset.column_names:
+    if labels is None and answer.name in split.dataset.column_names:
         wanted = "some"
-    need_columns(one, ("text",) if wanted == "none" else ("text", answer.name))
-    classes = no_data(label_names, answer) if wanted == "none" else class_map(one, settings, label_names, answer)
-    table = _table(one, "text_pair" in one.dataset.column_names, classes, labels=wanted)
+    need_columns(split, ("text",) if wanted == "none" else ("text", answer.name))
+    classes = no_data(label_names, answer) if wanted == "none" else class_map(split, settings, label_names, answer)
+    table = _table(split, "text_pair" in split.dataset.column_names, classes, labels=wanted)
     if notes is not None and not table.unlabelled.all():
         notes += doubts({"test": table}, classes, declared=settings.label_names is not None)
     return table.dataset()
@@ -279,7 +279,7 @@ def read_texts(source: str, settings: DataSettings) -> Dataset:
 
 
 def say_notes(notes: Iterable[str], say: Callable[[str], None]) -> None:
-    """Tell the user what was found while reading."""
+    """Report the notes on the rows to the user."""
     for note in notes:
         say(note if note.startswith("Warning: ") else f"Note: {note}")
 
@@ -299,7 +299,7 @@ def single_texts(rows: Dataset, held_out: Container[str] = ()) -> Dataset:
 
 
 def held_out_texts(rows: Dataset) -> tuple[Dataset, Dataset]:
-    """Texts to learn from, and a twentieth of them (1,000 at most) to select by; which ones depends on what they say alone.
+    """Texts to learn from, and a twentieth of them (1,000 at most) to select by; which ones depends on the texts alone.
 
     Raises:
         DataError: a single text.
@@ -314,10 +314,10 @@ def held_out_texts(rows: Dataset) -> tuple[Dataset, Dataset]:
 
 
 def _raw(source: str, settings: DataSettings, classes: Classes | None) -> Table:
-    given = {our: theirs for our, theirs in settings.columns.items() if our == "text"}
-    found = sources.read_raw(source, given)
+    columns = {our: theirs for our, theirs in settings.columns.items() if our == "text"}
+    dataset = sources.read_raw(source, columns)
     return _table(
-        Source(source, found.remove_columns([one for one in found.column_names if one != "text"])),
+        Source(source, dataset.remove_columns([name for name in dataset.column_names if name != "text"])),
         False,
         classes,
         labels="none",
@@ -351,8 +351,8 @@ def _table(source: Source, pair: bool, classes: Classes | None, *, labels: str) 
 def facts_of(rows: Dataset) -> dict[str, Any]:
     """How many rows, and a hash over their identities and labels in order."""
     digest = hashlib.sha256()
-    for one, label in zip(rows["identity"][:], rows["label"][:], strict=True):
-        digest.update(f"{one} {label!r}\n".encode())
+    for key, label in zip(rows["identity"][:], rows["label"][:], strict=True):
+        digest.update(f"{key} {label!r}\n".encode())
     return {"rows": len(rows), "sha256": digest.hexdigest()}
 
 
@@ -363,9 +363,9 @@ def hashed(value: Any) -> str:
 
 def texts_in(*parts: Dataset | None) -> list[str]:
     """Every text of some rows, both sides of pairs."""
-    there = [part for part in parts if part is not None]
+    tables = [part for part in parts if part is not None]
     columns = ("text", "text_pair")
-    return [text for part in there for column in columns if column in part.column_names for text in part[column]]
+    return [text for part in tables for column in columns if column in part.column_names for text in part[column]]
 
 
 def write_rows(file: Path, rows: Dataset) -> None:
@@ -386,10 +386,10 @@ def read_rows(file: Path, like: Dataset) -> Dataset:
     from datasets import Dataset
 
     try:
-        found = pyarrow.parquet.read_table(file).to_pydict()
+        columns = pyarrow.parquet.read_table(file).to_pydict()
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: damaged ({error}); delete it, and its rows are made again") from error
-    return Dataset.from_dict(found, features=like.features)
+    return Dataset.from_dict(columns, features=like.features)
 
 
 def labelled(rows: Dataset) -> Dataset:

@@ -30,10 +30,10 @@ def of_name(name: str) -> Shard | None:
     >>> of_name("train-00000-of-00002.parquet"), of_name("test.jsonl.gz"), of_name("README.md").number
     (Shard(split='train', number=0, of=2), Shard(split='test', number=None, of=None), None)
     """
-    found = _NAME.fullmatch(name.partition(".")[0])
-    if found is None:
+    match = _NAME.fullmatch(name.partition(".")[0])
+    if match is None:
         return None
-    split, number, of = found.groups()
+    split, number, of = match.groups()
     return Shard(split, None if number is None else int(number), None if of is None else int(of))
 
 
@@ -57,30 +57,30 @@ def _within(
     folder: Path, splits: Mapping[str, Sequence[str]], formats: Collection[str], *, depth: int
 ) -> dict[str, list[Path]]:
     for place in (folder, folder / "data"):
-        if place.is_dir() and (found := _here(place, splits, formats)):
-            return found
+        if place.is_dir() and (files := _directly_in(place, splits, formats)):
+            return files
     if not depth:
         return {}
-    inner = {place: found for place in _folders(folder) if (found := _within(place, splits, formats, depth=depth - 1))}
+    inner = {place: files for place in _folders(folder) if (files := _within(place, splits, formats, depth=depth - 1))}
     if len(inner) > 1:
         raise DataError(f"{folder}: holds several data sets: {', '.join(map(str, list(inner)[:5]))}; give one of them")
     return next(iter(inner.values()), {})
 
 
-def _here(place: Path, splits: Mapping[str, Sequence[str]], formats: Collection[str]) -> dict[str, list[Path]]:
+def _directly_in(place: Path, splits: Mapping[str, Sequence[str]], formats: Collection[str]) -> dict[str, list[Path]]:
     files = _readable(place, formats)
-    found = {split: _files(place, split, stems, files) for split, stems in splits.items()}
+    paths_of = {split: _files(place, split, stems, files) for split, stems in splits.items()}
     for inner in _folders(place):
         split = next((name for name, stems in splits.items() if inner.name.lower() in stems), None)
         if split is not None and (parts := _numbered(inner, split, _readable(inner, formats))):
-            if found[split]:
+            if paths_of[split]:
                 raise DataError(
-                    f"{place}: {found[split][0].name} and {inner.name}/ are both {split}; keep one, or name the file"
+                    f"{place}: {paths_of[split][0].name} and {inner.name}/ are both {split}; keep one, or name the file"
                 )
-            found[split] = parts
-    if not any(found.values()) and all(_PART.fullmatch(path.name.partition(".")[0]) for path in files):
-        found["train"] = _numbered(place, "train", files)
-    return {split: paths for split, paths in found.items() if paths}
+            paths_of[split] = parts
+    if not any(paths_of.values()) and all(_PART.fullmatch(path.name.partition(".")[0]) for path in files):
+        paths_of["train"] = _numbered(place, "train", files)
+    return {split: paths for split, paths in paths_of.items() if paths}
 
 
 def _folders(place: Path) -> list[Path]:
@@ -98,11 +98,11 @@ def _numbered(folder: Path, split: str, files: Sequence[Path]) -> list[Path]:
     if len(files) < 2:
         return list(files)
     parts = [(_PART.fullmatch(path.name.partition(".")[0]), path) for path in files]
-    if len({ending_of(path) for path in files}) > 1 or not all(found for found, _ in parts):
+    if len({ending_of(path) for path in files}) > 1 or not all(match for match, _ in parts):
         names = ", ".join(path.name for path in files[:4])
         raise DataError(f"{folder}: {names} are all {split}, but no numbered parts of one format; name the file")
     shards = [
-        (Shard(split, int(found[1]), int(found[2]) if found[2] else None), path) for found, path in parts if found
+        (Shard(split, int(match[1]), int(match[2]) if match[2] else None), path) for match, path in parts if match
     ]
     return _complete(folder, split, shards)
 
@@ -112,10 +112,10 @@ def _files(folder: Path, split: str, stems: Sequence[str], files: Sequence[Path]
     whole = [path for shard, path in named if shard.number is None]
     kinds = {(shard.split, shard.of, ending_of(path)) for shard, path in named if shard.number is not None}
     if len(whole) + len(kinds) > 1:
-        both = " and ".join(
+        names = " and ".join(
             path.name for path in [*whole, *(path for shard, path in named if shard.number is not None)][:4]
         )
-        raise DataError(f"{folder}: {both} are both {split}; keep one, or name the file")
+        raise DataError(f"{folder}: {names} are both {split}; keep one, or name the file")
     return whole if whole or not named else _complete(folder, split, named)
 
 

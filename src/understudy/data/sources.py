@@ -70,7 +70,7 @@ def read_table(
         return _from_memory(source, columns)
     path = Path(source)
     if not path.is_file():
-        near = get_close_matches(path.name, [there.name for there in path.parent.glob("*")], n=1)
+        near = get_close_matches(path.name, [file.name for file in path.parent.glob("*")], n=1)
         raise DataError(f"{source}: no such file." + (f" Did you mean '{path.with_name(near[0])}'?" if near else ""))
     if notes is not None and (shard := shards.of_name(path.name)) and shard.of and shard.of > 1:
         notes.append(f"{source} is one of {shard.of} shards, and only it is read; give their folder to read all.")
@@ -81,16 +81,16 @@ def _read_split(paths: Sequence[Path], columns: Mapping[str, str], notes: list[s
     """The files of one split, one after the other."""
     if len(paths) == 1:
         return _table(str(paths[0]), _columns_in(str(paths[0]), columns, notes), columns)
-    found, class_labels = _columns_in(str(paths[0]), columns, notes)
+    table, class_labels = _columns_in(str(paths[0]), columns, notes)
     for path in paths[1:]:
-        more, _ = _columns_in(str(path), columns, notes)
-        if more.keys() != found.keys():
+        part, _ = _columns_in(str(path), columns, notes)
+        if part.keys() != table.keys():
             raise DataError(
-                f"{path}: has the columns {', '.join(more)}, but {paths[0].name} has {', '.join(found)}; shards need the same"
+                f"{path}: has the columns {', '.join(part)}, but {paths[0].name} has {', '.join(table)}; shards need the same"
             )
-        for name, values in more.items():
-            found[name].extend(values)
-    return _table(f"{paths[0]} and {len(paths) - 1} more", (found, class_labels), columns)
+        for name, values in part.items():
+            table[name].extend(values)
+    return _table(f"{paths[0]} and {len(paths) - 1} more", (table, class_labels), columns)
 
 
 def _columns_in(
@@ -101,52 +101,52 @@ def _columns_in(
     ending = ending_of(path)
     if ending not in FORMATS:
         raise DataError(f"{source}: {_unread(path.suffix)}")
-    found: _Columns
+    table: _Columns
     class_labels: dict[str, Any] = {}
     if ending == ".parquet":
-        found, class_labels = _parquet(source, content(path), notes)
+        table, class_labels = _parquet(source, content(path), notes)
     elif not any(line.strip() for line in lines_of(path)):
         raise DataError(f"{source}: the file is empty; it must hold at least one row")
     elif ending == ".json":
-        found = _json(source, "".join(lines_of(path)))
+        table = _json(source, "".join(lines_of(path)))
     elif ending == ".jsonl":
-        found = _by_column([row for _, row in objects(lines_of(path), source)])
+        table = _by_column([row for _, row in objects(lines_of(path), source)])
     else:
         header, *rows = delimited.read(path, [*columns.values(), *our_columns()])
-        found = (
+        table = (
             {name: list(values) for name, values in zip(header, zip(*rows, strict=True), strict=True)} if rows else {}
         )
-    if not any(found.values()):
+    if not any(table.values()):
         raise DataError(f"{source}: the file has no rows")
-    return found, class_labels
+    return table, class_labels
 
 
 def _unread(suffix: str) -> str:
     """What follows the name of a file whose ending is of no format that is read."""
     instead = _INSTEAD.get(suffix.lower())
-    what = f"cannot read a '{suffix}' file" if suffix else "its name has no ending that says its format"
-    return f"{what} (allowed are {ALLOWED}); {instead}" if instead else f"{what}; allowed are {ALLOWED}"
+    problem = f"cannot read a '{suffix}' file" if suffix else "its name has no ending that says its format"
+    return f"{problem} (allowed are {ALLOWED}); {instead}" if instead else f"{problem}; allowed are {ALLOWED}"
 
 
 def _table(
     source: str, read: tuple[_Columns, dict[str, Any]], columns: Mapping[str, str], mixed: Sequence[str] = ()
 ) -> Dataset:
-    found, class_labels = read
-    file_names = _file_names(list(found), columns, source)
-    renamed = {our: found[theirs] for our, theirs in file_names.items()}
+    table, class_labels = read
+    file_names = _file_names(list(table), columns, source)
+    renamed = {our: table[theirs] for our, theirs in file_names.items()}
     return _dataset(source, renamed, {our: class_labels.get(theirs) for our, theirs in file_names.items()}, mixed)
 
 
 def _from_memory(source: InMemory, columns: Mapping[str, str]) -> Dataset:
     if (dataset := source.dataset()) is not None:
-        found = _renamed(dataset, columns, str(source))
+        table = _renamed(dataset, columns, str(source))
     else:
         values = source.columns()
         names = _file_names(list(values), columns, str(source))
-        found = _dataset(str(source), {our: values[theirs] for our, theirs in names.items()}, {})
-    if not len(found):
+        table = _dataset(str(source), {our: values[theirs] for our, theirs in names.items()}, {})
+    if not len(table):
         raise DataError(f"{source}: there are no rows")
-    return found
+    return table
 
 
 def read_raw(source: str, columns: Mapping[str, str]) -> Dataset:
@@ -184,7 +184,7 @@ def read_folder_or_hub(name: str, columns: Mapping[str, str], notes: list[str] |
             return _renamed_splits(_saved(folder), columns, name)
         files = shards.splits_in(folder, SPLITS, FORMATS)
         if not files:
-            raise DataError(f"{name}: no split in this folder; {_held(folder)}")
+            raise DataError(f"{name}: no split in this folder; {_contents(folder)}")
         place = next(iter(files.values()))[0].parent
         if notes is not None and place not in (folder, folder / "data"):
             notes.append(f"{name}: read from {place}.")
@@ -194,16 +194,16 @@ def read_folder_or_hub(name: str, columns: Mapping[str, str], notes: list[str] |
     return _renamed_splits(_from_hub(name), columns, name)
 
 
-def _held(folder: Path) -> str:
+def _contents(folder: Path) -> str:
     """What a folder without a split holds, and what it needs."""
-    there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    names = [f"{path.name}{'/' * path.is_dir()}" for path in there]
-    held = f"it holds {', '.join(names[:5])}{', …' * (len(names) > 5)}" if names else "it is empty"
-    other = next((path.suffix for path in there if path.suffix.lower() in _INSTEAD and path.is_file()), None)
-    hint = f"; {other} cannot be read: {_INSTEAD[other.lower()]}" if other else ""
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    names = [f"{path.name}{'/' * path.is_dir()}" for path in paths]
+    contents = f"it holds {', '.join(names[:5])}{', …' * (len(names) > 5)}" if names else "it is empty"
+    unread = next((path.suffix for path in paths if path.suffix.lower() in _INSTEAD and path.is_file()), None)
+    hint = f"; {unread} cannot be read: {_INSTEAD[unread.lower()]}" if unread else ""
     return (
-        f"{held}{hint}. It needs train.*, validation.*, test.* ({ALLOWED}), or folders of these names; else give each file with --train, "
-        "--validation and --test"
+        f"{contents}{hint}. It needs train.*, validation.*, test.* ({ALLOWED}), or folders of these names; else give each file with "
+        "--train, --validation and --test"
     )
 
 
@@ -242,13 +242,13 @@ def _parquet(source: str, content: bytes, notes: list[str] | None) -> tuple[_Col
         raise DataError(f"{source}: not a parquet file, or damaged ({str(error).partition(chr(10))[0]})") from error
     if twice := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
         raise DataError(f"{source}: column '{twice[0]}' appears twice; every column needs its own name")
-    written = (table.schema.metadata or {}).get(b"huggingface")
+    metadata = (table.schema.metadata or {}).get(b"huggingface")
     try:
-        features = {} if written is None else json.loads(written)["info"]["features"]
+        features = {} if metadata is None else json.loads(metadata)["info"]["features"]
         named = {
-            name: ClassLabel(names=_names(table, name, one["names"]))
-            for name, one in features.items()
-            if one.get("_type") == "ClassLabel" and name in table.column_names
+            name: ClassLabel(names=_names(table, name, feature["names"]))
+            for name, feature in features.items()
+            if feature.get("_type") == "ClassLabel" and name in table.column_names
         }
     except Exception as error:  # whatever another program or version wrote
         named = {}
@@ -297,7 +297,7 @@ def _dataset(source: str, columns: _Columns, class_labels: Mapping[str, Any], mi
         except (pa.ArrowException, OverflowError) as error:
             if name in mixed:
                 arrays[name] = pa.array(
-                    [one if one is None or isinstance(one, str) else json.dumps(one) for one in values]
+                    [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
                 )
                 continue
             if name in our_columns():
@@ -324,34 +324,34 @@ def _mixture(values: Sequence[Any]) -> str:
     )
 
 
-def _file_names(found: Sequence[str], columns: Mapping[str, str], where: str) -> dict[str, str]:
+def _file_names(names: Sequence[str], columns: Mapping[str, str], where: str) -> dict[str, str]:
     """Every column's name after renaming → its name in the file."""
-    missing = [(our, theirs) for our, theirs in columns.items() if theirs not in found]
+    missing = [(our, theirs) for our, theirs in columns.items() if theirs not in names]
     if len(missing) > 1:
-        asked = " and ".join(f"'{theirs}' (asked for as {our})" for our, theirs in missing)
-        raise DataError(f"{where}: no columns {asked}; it has {', '.join(one for one in found if one)}")
+        listed = " and ".join(f"'{theirs}' (asked for as {our})" for our, theirs in missing)
+        raise DataError(f"{where}: no columns {listed}; it has {', '.join(filter(None, names))}")
     for our, theirs in columns.items():
-        if theirs not in found:
-            raise no_column(where, theirs, found, asked_as=our)
+        if theirs not in names:
+            raise no_column(where, theirs, names, asked_as=our)
         if list(columns.values()).count(theirs) > 1:
             raise DataError(f"{where}: column '{theirs}' is mapped to two roles; map each role to a column of its own")
-    return dict(columns) | {name: name for name in found if name not in columns and name not in columns.values()}
+    return dict(columns) | {name: name for name in names if name not in columns and name not in columns.values()}
 
 
-def no_column(where: str, name: str, there: Iterable[str], *, asked_as: str | None = None) -> DataError:
-    """What to say of a column that is not there: the columns that are, by the file's own names, and what may have happened."""
-    there = [one for one in there if one]
-    asked = asked_as if asked_as != name else None
-    told = f"{where}: no column '{name}'{f' (asked for as {asked})' if asked else ''}; {did_you_mean(name, there)}"
-    if any(len(one.split()) > 3 or re.fullmatch(r"[-+]?\d+([.,]\d+)?", one) for one in there):
-        told += " These look like values: is the header missing? The first line must name the columns."
-    elif len(there) == 1 and there[0] != name and re.search(rf"\b{re.escape(name)}\b", there[0]):
-        told += " Are these several names? They are separated by a comma, a semicolon, a tab or |, without quotes around the whole line."
-    elif near := next((one for one in there if one.strip().lower() == name.lower()), None):
-        told = f"{where}: no column '{name}', but one '{near}'; read it with --column {asked_as or name}={near}"
+def no_column(where: str, name: str, names: Iterable[str], *, asked_as: str | None = None) -> DataError:
+    """The error for a missing column: the columns that exist, by the file's own names, and what may have happened."""
+    names = [column for column in names if column]
+    role = asked_as if asked_as != name else None
+    message = f"{where}: no column '{name}'{f' (asked for as {role})' if role else ''}; {did_you_mean(name, names)}"
+    if any(len(column.split()) > 3 or re.fullmatch(r"[-+]?\d+([.,]\d+)?", column) for column in names):
+        message += " These look like values: is the header missing? The first line must name the columns."
+    elif len(names) == 1 and names[0] != name and re.search(rf"\b{re.escape(name)}\b", names[0]):
+        message += " Are these several names? They are separated by a comma, a semicolon, a tab or |, without quotes around the whole line."
+    elif near := next((column for column in names if column.strip().lower() == name.lower()), None):
+        message = f"{where}: no column '{name}', but one '{near}'; read it with --column {asked_as or name}={near}"
     elif asked_as is None:
-        told += f" Map it with --column {name}=NAME (data.columns in a recipe)"
-    return DataError(told)
+        message += f" Map it with --column {name}=NAME (data.columns in a recipe)"
+    return DataError(message)
 
 
 def _saved(folder: Path) -> Mapping[str, Dataset]:
@@ -380,14 +380,14 @@ def _from_hub(name: str) -> Mapping[str, Dataset]:
 
 
 def _renamed_splits(splits: Mapping[str, Dataset], columns: Mapping[str, str], name: str) -> dict[str, Dataset]:
-    found = {}
+    tables = {}
     for split, aliases in SPLITS.items():
-        there = next((alias for alias in aliases if alias in splits), None)
-        if there is not None:
-            found[split] = _renamed(splits[there], columns, f"{name}, split {there}")
-    if not found:
+        alias = next((alias for alias in aliases if alias in splits), None)
+        if alias is not None:
+            tables[split] = _renamed(splits[alias], columns, f"{name}, split {alias}")
+    if not tables:
         raise DataError(f"{name}: no split train, validation or test; it has {', '.join(map(str, splits))}")
-    return found
+    return tables
 
 
 def _renamed(table: Dataset, columns: Mapping[str, str], where: str) -> Dataset:

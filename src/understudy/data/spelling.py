@@ -25,28 +25,28 @@ def misspelt(counts: Mapping[str, int]) -> list[tuple[str, str]]:
     >>> misspelt({"billing": 156, "biling": 8, "level 1": 90, "level 2": 3, "toxic": 99, "nontoxic": 9, "signup": 2, "sign_up": 3})
     [('biling', 'billing'), ('signup', 'sign_up')]
     """
-    found: dict[str, str] = {}
+    slips: dict[str, str] = {}
     ordered = sorted((name for name in counts if len(name) <= _LONGEST), key=lambda name: (-counts[name], name))
     words = {name: re.split(r"[\s_-]+", name.casefold().strip()) for name in ordered}
     joined = {name: "".join(parts) for name, parts in words.items()}
     for often, seldom in combinations(ordered, 2):
-        if seldom in found or often in found:
+        if seldom in slips or often in slips:
             continue
         if joined[often] == joined[seldom] or (
             counts[often] >= _RARE * counts[seldom] and _near(words[often], words[seldom])
         ):
-            found[seldom] = often
-    return sorted(found.items())
+            slips[seldom] = often
+    return sorted(slips.items())
 
 
-def _near(one: list[str], other: list[str]) -> bool:
-    return len(one) == len(other) and all(a == b or _a_slip(a, b) for a, b in zip(one, other, strict=True))
+def _near(first: list[str], second: list[str]) -> bool:
+    return len(first) == len(second) and all(a == b or _a_slip(a, b) for a, b in zip(first, second, strict=True))
 
 
-def _a_slip(one: str, other: str) -> bool:
-    if re.sub(r"\D", "", one) != re.sub(r"\D", "", other):
+def _a_slip(first: str, second: str) -> bool:
+    if re.sub(r"\D", "", first) != re.sub(r"\D", "", second):
         return False
-    shorter, longer = sorted((one, other), key=len)
+    shorter, longer = sorted((first, second), key=len)
     if len(longer) - len(shorter) > 1 and longer.endswith(shorter):
         return False
     matcher = SequenceMatcher(None, longer, shorter, autojunk=False)

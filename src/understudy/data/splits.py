@@ -31,13 +31,15 @@ def held_out(units: Sequence[str], strata: Sequence[Hashable], fraction: float, 
     rows_of = Counter(strata)
     stratum_of: dict[str, Hashable] = {}
     for unit, stratum in zip(units, strata, strict=True):
-        stratum_of[unit] = min(stratum_of.get(unit, stratum), stratum, key=lambda one: (rows_of[one], str(one)))
+        stratum_of[unit] = min(
+            stratum_of.get(unit, stratum), stratum, key=lambda candidate: (rows_of[candidate], str(candidate))
+        )
     members = defaultdict(list)
     for unit in sorted(stratum_of, key=lambda unit: _draw(seed, unit)):
         members[stratum_of[unit]].append(unit)
     drawn = sorted(members, key=lambda stratum: _draw(seed, str(stratum)))  # breaks ties between strata fairly
-    quotas = allocate([len(members[one]) for one in drawn], max(1, round(fraction * len(stratum_of))), spare=1)
-    chosen = {unit for one, quota in zip(drawn, quotas, strict=True) for unit in members[one][:quota]}
+    quotas = allocate([len(members[stratum]) for stratum in drawn], max(1, round(fraction * len(stratum_of))), spare=1)
+    chosen = {unit for stratum, quota in zip(drawn, quotas, strict=True) for unit in members[stratum][:quota]}
     return np.array([unit in chosen for unit in units], dtype=bool)
 
 
@@ -54,9 +56,9 @@ def stratified_subset(identities: Sequence[str], strata: Sequence[Hashable], row
     for row in sorted(range(len(identities)), key=lambda row: (_draw(seed, identities[row]), row)):
         members[strata[row]].append(row)
     drawn = sorted(members, key=lambda stratum: _draw(seed, str(stratum)))
-    quotas = allocate([len(members[one]) for one in drawn], rows, at_least=1)
+    quotas = allocate([len(members[stratum]) for stratum in drawn], rows, at_least=1)
     keep = np.zeros(len(identities), dtype=bool)
-    keep[[row for one, quota in zip(drawn, quotas, strict=True) for row in members[one][:quota]]] = True
+    keep[[row for stratum, quota in zip(drawn, quotas, strict=True) for row in members[stratum][:quota]]] = True
     return keep
 
 
@@ -72,13 +74,16 @@ def allocate(sizes: Sequence[int], total: int, *, at_least: int = 0, spare: int 
     limits = [max(size - spare, 0) for size in sizes]
     quotas = [min(max(int(share), at_least), limit) for share, limit in zip(exact, limits, strict=True)]
     while sum(quotas) < total:
-        open_ones = [one for one in range(len(sizes)) if quotas[one] < limits[one]]
-        if not open_ones:
+        open_indices = [index for index in range(len(sizes)) if quotas[index] < limits[index]]
+        if not open_indices:
             break
-        quotas[max(open_ones, key=lambda one: exact[one] - quotas[one])] += 1
+        quotas[max(open_indices, key=lambda index: exact[index] - quotas[index])] += 1
     while sum(quotas) > total:
         quotas[
-            min((one for one in range(len(sizes)) if quotas[one] > at_least), key=lambda one: exact[one] - quotas[one])
+            min(
+                (index for index in range(len(sizes)) if quotas[index] > at_least),
+                key=lambda index: exact[index] - quotas[index],
+            )
         ] -= 1
     return quotas
 
@@ -93,14 +98,14 @@ def joined_units(identities: Sequence[str], groups: Sequence[Hashable]) -> list[
     from scipy.sparse.csgraph import connected_components
 
     number: dict[Hashable, int] = {}
-    texts = [number.setdefault(("identity", one), len(number)) for one in identities]
-    grouped = [number.setdefault(("group", one), len(number)) for one in groups]
+    texts = [number.setdefault(("identity", identity), len(number)) for identity in identities]
+    grouped = [number.setdefault(("group", group), len(number)) for group in groups]
     edges = coo_matrix((np.ones(len(texts)), (texts, grouped)), shape=(len(number), len(number)))
     component = connected_components(edges, directed=False)[1][texts]
     first: dict[int, str] = {}
-    for one, identity in zip(component.tolist(), identities, strict=True):
-        first[one] = min(first.get(one, identity), identity)
-    return [first[one] for one in component.tolist()]
+    for part, identity in zip(component.tolist(), identities, strict=True):
+        first[part] = min(first.get(part, identity), identity)
+    return [first[part] for part in component.tolist()]
 
 
 def _draw(seed: int, key: str) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.data import delimited, sources
-from understudy.data.text_files import Tell, decoded, ending_of, lines_of, objects
+from understudy.data.text_files import Progress, decoded, ending_of, lines_of, objects
 from understudy.errors import DataError, did_you_mean
 
 Row = tuple[str, str | None]  # a text and its pair
@@ -26,7 +26,9 @@ def stream_rows(source: str, columns: Mapping[str, str]) -> Iterator[Row]:
     return (row for row, _ in stream_records(source, columns))
 
 
-def stream_records(source: str, columns: Mapping[str, str], *, tell: Tell = lambda read: None) -> Iterator[Record]:
+def stream_records(
+    source: str, columns: Mapping[str, str], *, progress: Progress = lambda read: None
+) -> Iterator[Record]:
     """Texts and their pairs, each with all columns of its row, in the order of the file.
 
     .jsonl, .csv, .tsv and .txt (a text a line), each also with .gz, are read as they are used; .json and .parquet, folders and the
@@ -34,7 +36,7 @@ def stream_records(source: str, columns: Mapping[str, str], *, tell: Tell = lamb
 
     Args:
         columns: our name → the file's name, as in `{"text": "review"}`.
-        tell: is told how many bytes of the file are read, after each row.
+        progress: is called with the number of bytes read of the file, after each row.
 
     Raises:
         DataError: no such file, a broken line, not UTF-8, or a column that is not there.
@@ -48,12 +50,12 @@ def stream_records(source: str, columns: Mapping[str, str], *, tell: Tell = lamb
         raise DataError(f"{source}: the file is empty; it must hold at least one row")
     elif ending in (".csv", ".tsv"):
         wanted = [columns.get(our, our) for our in sources.our_columns()]
-        yield from _delimited(source, delimited.read(path, wanted, tell), columns)
+        yield from _delimited(source, delimited.read(path, wanted, progress), columns)
     elif ending == ".txt":
         _check_lines(source, lines_of(path), columns.get("text", "text"))
-        yield from _lines(source, lines_of(path, tell), columns)
+        yield from _lines(source, lines_of(path, progress), columns)
     else:
-        yield from _jsonl(source, lines_of(path, tell), columns)
+        yield from _jsonl(source, lines_of(path, progress), columns)
 
 
 def stream_lines(
@@ -77,7 +79,7 @@ def _reader_of(first: str, second: str, columns: Mapping[str, str], where: str) 
     if first.startswith("{") and _is_object(first):
         return _jsonl
     wanted, headers = columns.get("text", "text"), {mark: _fields(first, mark) for mark in delimited.MARKS}
-    mark, header = max(headers.items(), key=lambda one: (wanted in one[1], len(one[1])))
+    mark, header = max(headers.items(), key=lambda item: (wanted in item[1], len(item[1])))
     if wanted in header:
         dialect = delimited.Dialect(mark)
         return lambda where, lines, columns: _delimited(where, delimited.rows(where, lines, dialect), columns)

@@ -15,7 +15,7 @@ from typing import Any
 
 from understudy.errors import DataError
 
-Tell = Callable[[int], None]  # takes how many bytes of a file are read
+Progress = Callable[[int], None]  # is called with the number of bytes read of a file
 _MARKED = {
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
 }  # fmt: skip
@@ -56,13 +56,13 @@ def content(path: Path) -> bytes:
         return b"".join(file)
 
 
-def lines_of(path: Path, tell: Tell = lambda read: None) -> Iterator[str]:
+def lines_of(path: Path, progress: Progress = lambda read: None) -> Iterator[str]:
     """The lines of a text file with their ends, as they are read.
 
     Raises:
         DataError: it cannot be read, is damaged, or is not UTF-8 (or UTF-16 with a byte order mark).
     """
-    with _opened(path, tell) as file:
+    with _opened(path, progress) as file:
         yield from decoded(file, str(path))
 
 
@@ -114,7 +114,7 @@ def _wide(chunks: Iterable[bytes], encoding: str, where: str) -> Iterator[str]:
 
 
 @contextmanager
-def _opened(path: Path, tell: Tell) -> Iterator[Iterator[bytes]]:
+def _opened(path: Path, progress: Progress) -> Iterator[Iterator[bytes]]:
     try:
         with path.open("rb") as raw:
             zipped = path.suffix.lower() == ".gz"
@@ -124,7 +124,7 @@ def _opened(path: Path, tell: Tell) -> Iterator[Iterator[bytes]]:
             _check_kind(path, start)
             raw.seek(0)
             file: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
-            yield _told(file, raw, tell, path)
+            yield _with_progress(file, raw, progress, path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -136,10 +136,10 @@ def _check_kind(path: Path, start: bytes) -> None:
             raise DataError(f"{path}: {what}")
 
 
-def _told(file: Iterable[bytes], raw: Any, tell: Tell, path: Path) -> Iterator[bytes]:
+def _with_progress(file: Iterable[bytes], raw: Any, progress: Progress, path: Path) -> Iterator[bytes]:
     try:
         for line in file:
-            tell(raw.tell())
+            progress(raw.tell())
             yield line
     except EOFError as error:
         raise DataError(f"{path}: the gzip file is truncated; copy or download it again") from error

@@ -125,7 +125,7 @@ def predict_rows(
         records = (
             stream_lines(sys.stdin.buffer, columns)
             if source is None
-            else stream_records(source, columns or {}, tell=tell)
+            else stream_records(source, columns or {}, progress=tell)
         )
         waiting: deque[tuple[Mapping[str, Any], NoAnswer | None]] = deque()  # rows that are read and not given back yet
         refused: list[str] = []
