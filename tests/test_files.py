@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from understudy.files import whole, write_text
+from understudy.files import append_json_line, json_lines, whole, write_text
 
 
 @pytest.mark.parametrize("moment", ["write_text", "replace"])
@@ -54,3 +54,16 @@ def test_it_is_the_one_place_that_renames():
     assert {path.name for path in others} <= {"text_model.py", "store.py"}, (
         others
     )  # one moves file by file, one looks for leftovers
+
+
+def test_half_a_line_costs_itself_alone(tmp_path):
+    """A process that was killed may leave one at the end; what is added then stands on a line of its own."""
+    file = tmp_path / "metrics.jsonl"
+    assert json_lines(file) == []
+    append_json_line(file, {"step": 1})
+    with file.open("a") as opened:
+        opened.write('{"step": 2, "lo')
+    assert json_lines(file) == [{"step": 1}]
+    append_json_line(file, {"step": 2})
+    append_json_line(file, {"step": 3})
+    assert json_lines(file) == [{"step": 1}, {"step": 2}, {"step": 3}]

@@ -140,6 +140,17 @@ def key_of(plan, control="alone", device="cpu", **changes) -> str:
     return controls.key(control, plan, controls.stages_of(control, plan), device)
 
 
+def test_a_task_of_the_users_own_is_known_by_its_code(world, tmp_path):
+    """An edited task is another one: its controls are trained anew."""
+    file = tmp_path / "mine.py"
+    code = "from understudy.tasks.classification import Classification\nclass Mine(Classification):\n    'Mine.'\n"
+    file.write_text(code)
+    first = shelf_key(recipe(world, task=f"{file}:Mine"))
+    assert shelf_key(recipe(world, task=f"{file}:Mine")) == first
+    file.write_text(code + "    calibrated = False\n")
+    assert shelf_key(recipe(world, task=f"{file}:Mine")) != first
+
+
 @pytest.mark.parametrize("changed", [
     {"seed": 1}, {"student__hidden": 9}, {"stages__0__train__epochs": 2}, {"stages__0__objectives__0__smoothing": 0.1},
     {"data__train_rows": 40}, {"metric": "macro_f1"}, {"data__max_length": 16}, {"student__dropout": 0.7},

@@ -70,6 +70,30 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file with one on each line; none where there is no file. A process that was killed may have left half a line."""
+    objects = []
+    for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            objects.append(value)
+    return objects
+
+
+def append_json_line(path: Path, value: dict[str, Any]) -> None:
+    """Add an object to such a file, on a line of its own also after half a line."""
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, 2)
+            half = file.read(1) != b"\n"
+        else:
+            half = False
+        file.write((("\n" if half else "") + json.dumps(value) + "\n").encode())
+
+
 def remove(path: Path) -> None:
     """Remove a file or a folder; a missing one is no error."""
     if path.is_dir():

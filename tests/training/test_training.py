@@ -1,6 +1,7 @@
 """`train`: the same numbers from the same seed, whatever interrupted it; the best checkpoint; precision; reports elsewhere."""
 
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,22 @@ def run(
 def equal(one: TextModel, other: TextModel) -> bool:
     first, second = one.model.state_dict(), other.model.state_dict()
     return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_random_numbers_of_the_caller_go_on(tmp_path):
+    def drawn() -> tuple:
+        return random.random(), float(np.random.rand()), torch.rand(1).item()
+
+    def seeded() -> None:
+        random.seed(5)
+        np.random.seed(5)
+        torch.manual_seed(5)
+
+    seeded()
+    expected = drawn()
+    seeded()
+    run(tmp_path, max_steps=2)
+    assert drawn() == expected
 
 
 def test_same_seed_same_metrics(tmp_path):

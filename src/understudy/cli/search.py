@@ -1,4 +1,5 @@
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +76,10 @@ def command(
         **short_forms({"stages": [{}]}, short),  # all recipes of a search have one stage
         **{"data.transfer": transfer, "teacher.models": teacher, "teacher.store": store, "export": [] if no_export else None},
     )  # fmt: skip
+    with suppress(ImportError):  # the program says what is missing
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
     run = search(
         settings, budget, out, space=space, trials=trials, seconds=_seconds(time), storage=storage, worker=worker,
         resume=resume, overwrite=overwrite, device=device, command=command_line(), say=options.say,

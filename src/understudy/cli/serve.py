@@ -1,4 +1,5 @@
 import json as json_
+import os
 from typing import Annotated
 
 import typer
@@ -52,6 +53,8 @@ def command(
         else:
             options.say(f"Serving {model} at {url} ({export.precision}, threads: {export.threads})")
 
+    if threads is not None:  # the tokenizer's, which would otherwise be all cores
+        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     serve(
         model_in(model, export=True, say=options.say), host=host, port=port, threads=threads,
         int8=None if precision is None else precision == "int8", listening=listening, task=task,

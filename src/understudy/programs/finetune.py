@@ -29,6 +29,7 @@ from understudy.settings.calling import Source, finetune_settings, silent
 from understudy.settings.finetune import ENCODER_TRAINING, FinetuneSettings
 from understudy.settings.stage import make_objectives
 from understudy.students import Blueprint
+from understudy.students.assembly import seeded
 from understudy.tasks import Task, task_of
 from understudy.training.length import length
 from understudy.training.lesson import Lesson
@@ -139,12 +140,11 @@ def _build(settings: FinetuneSettings, rows: Rows, task: Task) -> tuple[TextMode
             seed=settings.seed,
         )
         return kind.build(blueprint), kind.autocast
-    from transformers.trainer_utils import set_seed
-
-    set_seed(settings.seed)  # the new head is drawn while loading
-    return TextModel.load(
-        settings.model,
-        max_length=settings.data.max_length,
-        label_names=rows.label_names,
-        problem_type=task.problem_type,
-    ), True
+    with seeded(settings.seed):  # the new head is drawn while loading
+        model = TextModel.load(
+            settings.model,
+            max_length=settings.data.max_length,
+            label_names=rows.label_names,
+            problem_type=task.problem_type,
+        )
+    return model, True

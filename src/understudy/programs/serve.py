@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import threading
@@ -41,8 +40,6 @@ def serve(
         RecipeError: the address cannot be listened at, or the extra `serve` is not installed.
     """
     _check_installed()
-    if threads is not None:  # the tokenizer's threads, which would otherwise be all cores
-        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     with bound(host, port) as listener:
         export = Predictor(folder, threads=threads, int8=int8, task=task)
         assert export.task  # found before the first request

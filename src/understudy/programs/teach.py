@@ -36,7 +36,7 @@ def teach(
     recipe, say = recipe_of(recipe, **arguments), say or silent
     if recipe.tasks is not None:
         raise RecipeError(
-            f"{recipe.name} has several tasks; fill a store for each by a recipe with one (`understudy teach` does), then give "
+            f"{recipe.name} has several tasks; fill a store for each, with the data and the teacher of one at a time, then give "
             "distill --store NAME=FOLDER"
         )
     device = find_device(device)

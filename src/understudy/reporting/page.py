@@ -17,7 +17,7 @@ from typing import Any
 from understudy.errors import RunFolderError, near_folder
 from understudy.evaluation.predictions import PREDICTIONS, read_predictions
 from understudy.evaluation.summary import metric_of
-from understudy.files import write_text
+from understudy.files import json_lines, write_text
 from understudy.reporting import advice, rows, tasks
 from understudy.reporting.agreement import by_teacher
 from understudy.reporting.headline import figures, headline
@@ -204,12 +204,8 @@ def _chart(title: str, metrics: Sequence[Mapping[str, Any]], key: str) -> dict[s
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl in order, validation flattened; a step logged again after a resume counts once, as it was logged last."""
     entries: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for line in (_read(path) or "").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue  # a run that was killed may leave half a line
-        if isinstance(entry, dict) and "model" in entry and "step" in entry:
+    for entry in json_lines(path):
+        if "model" in entry and "step" in entry:
             validation = entry.pop("validation", None) or {}
             key = (entry["model"], entry.get("stage"), entry["step"], bool(validation))
             entries[key] = entry | {f"validation/{name}": value for name, value in validation.items()}

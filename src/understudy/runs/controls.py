@@ -19,7 +19,7 @@ from understudy import __version__
 from understudy.data.rows import facts_of, labelled
 from understudy.machine import process_count
 from understudy.objectives import LayerObjective
-from understudy.runs.inputs import contents
+from understudy.runs.inputs import code_of, contents
 from understudy.runs.made_rows import augmented_rows
 from understudy.runs.plan import Part, Plan, StagePlan, TaskPlan
 from understudy.settings.base import ObjectivePart
@@ -94,7 +94,8 @@ def _described(control: str, plan: TaskPlan, parts: Sequence[Part]) -> dict[str,
     """What a control's weights depend on, of one task."""
     stages, language = [part.stage for part in parts], any(part.stage.masked_lm for part in parts)
     return {
-        "task": plan.recipe.task, "metric": plan.recipe.selection_metric, "student": [plan.student.fingerprint, plan.autocast],
+        "task": [plan.recipe.task, code_of(plan.recipe.task)],
+        "metric": plan.recipe.selection_metric, "student": [plan.student.fingerprint, plan.autocast],
         "stages": [stage.model_dump(mode="json") for stage in stages], "files": contents(stages),
         "rows": [facts_of(part.rows) for part in parts], "validation": facts_of(plan.rows.validation),
         "held_out": [facts_of(plan.texts[stage.name][1]) for stage in stages if stage.masked_lm],

@@ -15,7 +15,6 @@ report.html        the page
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -24,7 +23,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import RunFolderError
-from understudy.files import ENVIRONMENT, FACTS, INPUTS, METRICS, RECIPE, read_json, write_json, write_text
+from understudy.files import (
+    ENVIRONMENT,
+    FACTS,
+    INPUTS,
+    METRICS,
+    RECIPE,
+    append_json_line,
+    json_lines,
+    read_json,
+    write_json,
+    write_text,
+)
 from understudy.machine import environment
 from understudy.training.curves import trainings
 
@@ -129,9 +139,7 @@ class Run:
 
     def trainings(self, metric: Metric, *, rows: int, least: Mapping[str, int | None]) -> dict[str, Any]:
         """Model → stage → number of updates and best validation value of its training; see `training/curves.py`."""
-        path = self.folder / METRICS
-        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-        return trainings(map(json.loads, lines), metric, rows=rows, least=least)
+        return trainings(json_lines(self.folder / METRICS), metric, rows=rows, least=least)
 
     def writer(self, model: str, stage: str) -> Callable[[dict[str, Any]], None]:
         """A function that appends a line of numbers to metrics.jsonl.
@@ -140,8 +148,7 @@ class Run:
         """
 
         def write(line: dict[str, Any]) -> None:
-            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"model": model, "stage": stage, **line}) + "\n")
+            append_json_line(self.folder / METRICS, {"model": model, "stage": stage, **line})
 
         return write
 

@@ -58,6 +58,11 @@ def teacher_input(recipe: Recipe, teacher: Teacher) -> dict[str, dict[str, Any]]
     return {"teacher": {"file": ", ".join(recipe.teacher.models) or "none", "sha256": hashed(teacher.fingerprint)}}
 
 
+def code_of(kind: str) -> str:
+    """Hash of the file that a kind of the user's names, as `./mine.py:MyTask`; empty for one of ours."""
+    return hash_of(Path(kind.rpartition(":")[0])) if ":" in kind else ""
+
+
 def contents(described: Sequence[BaseModel]) -> dict[str, str]:
     """Path → hash of everything on disk that these settings name."""
     return {file["file"]: file["sha256"] for settings in described for file in files_of(settings).values()}

@@ -20,6 +20,7 @@ from understudy.files import is_export
 from understudy.models.origin import Origin
 from understudy.models.text_model import TextModel
 from understudy.runs.folder import Say
+from understudy.runs.inputs import code_of
 from understudy.runtime import Predictor, read_description
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def _cached_teacher(plan: TaskPlan, cache: Path, device: str) -> Exported:
     """The teacher in 8 bits, exported now or by an earlier run."""
     teacher, rows = plan.teacher.models[0], labelled(plan.rows.validation)
     decides = {
-        "teacher": plan.teacher.fingerprint, "rows": plan.rows.facts()["validation"], "task": plan.recipe.task, "device": device,
+        "teacher": plan.teacher.fingerprint, "rows": plan.rows.facts()["validation"], "device": device,
+        "task": [plan.recipe.task, code_of(plan.recipe.task)],
         "versions": [__version__, *(version(name) for name in ("torch", "transformers", "tokenizers", "onnxruntime"))],
     }  # fmt: skip
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]

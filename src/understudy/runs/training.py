@@ -16,7 +16,7 @@ from understudy.data.examples import by_length, examples_of
 from understudy.data.masking import MaskedRows
 from understudy.data.rows import labelled
 from understudy.evaluation.measure import ModelResult
-from understudy.files import METRICS, read_json, whole, write_json, write_text
+from understudy.files import METRICS, json_lines, read_json, whole, write_json, write_text
 from understudy.machine import is_helper, main_process_first
 from understudy.models import encoder
 from understudy.models.text_model import TextModel
@@ -69,15 +69,15 @@ class Trainings:
         if not (kept / "trained.json").is_file():
             students, seconds = self._train(name, stages)
             if not is_helper():
-                lines = metrics.read_text("utf-8").splitlines(keepends=True)
                 save_weights(students, kept / "model.safetensors")
-                write_text(kept / METRICS, "".join(line for line in lines if json.loads(line)["model"] == name))
+                lines = [json.dumps(line) + "\n" for line in json_lines(metrics) if line["model"] == name]
+                write_text(kept / METRICS, "".join(lines))
                 write_json(kept / "trained.json", {"seconds": seconds})
             return self._saved(name, students, seconds)
         if not is_helper():
             self.say(f"The control '{control}' was trained before with these settings: taken from {kept}")
-            if f'"{name}"' not in metrics.read_text("utf-8"):
-                for line in map(json.loads, (kept / METRICS).read_text("utf-8").splitlines()):
+            if not any(line["model"] == name for line in json_lines(metrics)):
+                for line in json_lines(kept / METRICS):
                     self._writer(line.pop("model"), line.pop("stage"))(line)
         students = copies({task: plan.student for task, plan in self.plan.tasks.items()})
         load_weights(students, kept / "model.safetensors")

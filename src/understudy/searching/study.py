@@ -51,7 +51,6 @@ def open_storage(url: str) -> RDBStorage:
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     waits = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
 
     def connect() -> RDBStorage:

@@ -20,7 +20,7 @@ from transformers.trainer_utils import set_seed
 
 from understudy.errors import RecipeError, did_you_mean
 from understudy.files import read_json
-from understudy.machine import find_device, has_bfloat16, process_count
+from understudy.machine import find_device, has_bfloat16, own_randomness, process_count
 from understudy.models import encoder
 from understudy.models.text_model import TextModel
 from understudy.settings.stage import SelfAverage, TrainSettings
@@ -78,6 +78,7 @@ class Training:
     report_to: Sequence[str] = ()
 
 
+@own_randomness()
 def train(lessons: Mapping[str, Lesson], settings: TrainSettings, training: Training) -> Trained:
     """Train the models of lessons in place; at the end they have the weights that were best on validation rows.
 
