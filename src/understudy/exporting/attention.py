@@ -1,4 +1,4 @@
-"""An encoder in a form that costs less when exported: what nobody reads is not computed, and attention is one operator."""
+"""An encoder in a form that costs less when exported: what is not read is not computed, and attention is one operator."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lean(model: PreTrainedModel, *, fused: bool) -> PreTrainedModel:
     if model.config.model_type in _FIRST_TOKEN:
         attention: Any = layers(model)[-1].attention
         attention.self.first_token = True
-        attention.output.register_forward_pre_hook(lambda _, inputs: tuple(one[:, :1] for one in inputs))
+        attention.output.register_forward_pre_hook(lambda _, inputs: tuple(tensor[:, :1] for tensor in inputs))
     if fused:
         from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -58,7 +58,7 @@ def _attend(
     rows, heads, length, width = query.shape
     if getattr(module, "first_token", False):
         query = query[:, :, :1]
-    inputs = [one.transpose(1, 2).flatten(2) for one in (query, key, value)]
+    inputs = [tensor.transpose(1, 2).flatten(2) for tensor in (query, key, value)]
     mixed = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention", [*inputs, None, attention_mask.to(torch.int32)],
         {"num_heads": heads, "scale": width**-0.5 if scaling is None else float(scaling)},

@@ -16,8 +16,8 @@ def card(about: Mapping[str, Any], origin: Origin) -> str:
     """The text of README.md, with the metadata block that the hub reads.
 
     Args:
-        about: what export.json says.
-        origin: what the run folder says.
+        about: the contents of export.json.
+        origin: the facts of the run folder.
     """
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     sections = [
@@ -67,13 +67,13 @@ def _parity(about: Mapping[str, Any]) -> str:
             f"| `{about['files'][precision]}` | {figures['rows']:,} | {figures['largest_logit_difference']:.2g} "
             f"| {100 * figures['agreement']:.2f} % | {metric} |"
         )
-    lost = [about["files"][name] for name, figures in about["parity"].items() if not figures["passed"]]
+    failed = [about["files"][name] for name, figures in about["parity"].items() if not figures["passed"]]
     notes = []
     if pruning := about.get("pruning"):
-        kept, whole = pruning["tokens"][::-1]
+        kept_tokens, all_tokens = pruning["tokens"][::-1]
         notes.append(
-            f"Its vocabulary was pruned to {kept:,} of {whole:,} tokens first: the same label on {100 * pruning['agreement']:.2f} % "
-            "of the rows. The table compares with the pruned model."
+            f"Its vocabulary was pruned to {kept_tokens:,} of {all_tokens:,} tokens first: the same label on "
+            f"{100 * pruning['agreement']:.2f} % of the rows. The table compares with the pruned model."
         )
     if calibrated := about.get("calibration"):
         notes.append(
@@ -81,7 +81,7 @@ def _parity(about: Mapping[str, Any]) -> str:
             f"the temperature that {calibrated['rows']:,} rows fit best."
         )
     return "\n\n".join(["\n".join(lines), *notes]) + (
-        f"\n\n**{', '.join(lost)} differs from the model by more than is allowed; it was exported with --allow-loss.**"
-        if lost
+        f"\n\n**{', '.join(failed)} differs from the model by more than is allowed; it was exported with --allow-loss.**"
+        if failed
         else ""
     )

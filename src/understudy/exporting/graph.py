@@ -55,7 +55,7 @@ def write_graph(model: TextModel, path: Path, *, pair: bool, fused: bool = False
                 _logits_only(model, names, fused=fused), tuple(example[name] for name in names), input_names=names, output_names=["logits"],
                 dynamo=True, dynamic_shapes=(tuple(shape for _ in names),), opset_version=OPSET, verbose=False,
             )  # fmt: skip
-    except Exception as error:  # the exporter wraps whatever stopped it, and says in its first lines how to report it
+    except Exception as error:  # the exporter wraps whatever stopped it, and its first lines are about how to report it
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ExportError(f"{type(model.model).__name__}: torch cannot write it as ONNX: {reason}") from error
     _forget_origin(program.model)
@@ -77,7 +77,7 @@ def write_int8(path: Path, quantized: Path, *, spare: bool = False) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     graph = onnx.load(path)
-    sizes = {one.name: one.dims for one in graph.graph.initializer}
+    sizes = {weight.name: weight.dims for weight in graph.graph.initializer}
     narrowing = [
         node.name for node in graph.graph.node
         if node.op_type in ("MatMul", "Gemm") and len(size := sizes.get(node.input[1], ())) == 2 and size[0] > size[1]

@@ -1,4 +1,4 @@
-"""The BiLSTM as ONNX would have it: one operator for both directions."""
+"""The BiLSTM for ONNX: one operator for both directions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from understudy.students.bilstm import BiLSTMConfig, BiLSTMForSequenceClassifica
 
 
 class OnnxBiLSTM(BiLSTMForSequenceClassification):
-    """The same answers from the LSTM operator of ONNX; only for `torch.onnx.export`.
+    """The same outputs from the LSTM operator of ONNX; only for `torch.onnx.export`.
 
     The exporter writes a torch LSTM as a loop over single steps, many times slower. ONNX's own operator takes the lengths of the rows,
     and so starts the backward direction at each row's own end by itself. ONNX Runtime's quantizer knows it, too.
@@ -20,12 +20,13 @@ class OnnxBiLSTM(BiLSTMForSequenceClassification):
     def __init__(self, model: BiLSTMForSequenceClassification) -> None:
         super().__init__(cast(BiLSTMConfig, model.config))
         self.load_state_dict(model.state_dict())
-        both: Any = (self.forward_lstm, self.backward_lstm)
+        directions: Any = (self.forward_lstm, self.backward_lstm)
         # Made here and not in `encode`, so that the graph holds the weights themselves and no sums over them.
-        self.register_buffer("input_weights", torch.stack([_gates(lstm.weight_ih_l0) for lstm in both]))
-        self.register_buffer("hidden_weights", torch.stack([_gates(lstm.weight_hh_l0) for lstm in both]))
+        self.register_buffer("input_weights", torch.stack([_gates(lstm.weight_ih_l0) for lstm in directions]))
+        self.register_buffer("hidden_weights", torch.stack([_gates(lstm.weight_hh_l0) for lstm in directions]))
         self.register_buffer(
-            "biases", torch.stack([torch.cat([_gates(lstm.bias_ih_l0), _gates(lstm.bias_hh_l0)]) for lstm in both])
+            "biases",
+            torch.stack([torch.cat([_gates(lstm.bias_ih_l0), _gates(lstm.bias_hh_l0)]) for lstm in directions]),
         )
         del self.forward_lstm, self.backward_lstm
 

@@ -27,10 +27,10 @@ None is given here. The licences of the teacher, of the base model and of the da
 
 
 def write_model_card(model: TextModel, folder: Path, *, pair: bool | None = None) -> None:
-    """Write the card of a saved model, with what the run folder around it says.
+    """Write the card of a saved model, with the facts of the run folder around it.
 
     Args:
-        pair: it reads two texts; None: the model's config says so, or one text is shown.
+        pair: it reads two texts; None: as in the model's config, else one text.
     """
     from understudy.models.origin import Origin
 
@@ -66,7 +66,7 @@ def _loading(model: TextModel, about: Mapping[str, Any]) -> str:
     kind = type(model.model)
     task = "fill-mask" if about["task"] == "masked_lm" else "text-classification"
     text = f'"a gripping {model.tokenizer.mask_token}"' if task == "fill-mask" else '"a gripping film"'
-    given = f'{{"text": {text}, "text_pair": "a moving one"}}' if about["pair"] else text
+    inputs = f'{{"text": {text}, "text_pair": "a moving one"}}' if about["pair"] else text
     # Saved tokenizers read a special token that a text spells as text; here it is meant.
     options = ', tokenizer_kwargs={"split_special_tokens": False}' if task == "fill-mask" else ", truncation=True"
     first = ""
@@ -86,7 +86,7 @@ def _loading(model: TextModel, about: Mapping[str, Any]) -> str:
         )
     code = (
         f'{first}from transformers import pipeline\n\nmodel = pipeline("{task}", ".")  # this folder\n'
-        f"print(model({given}{options}))\n"
+        f"print(model({inputs}{options}))\n"
     )
     number = "" if about["labels"] or task == "fill-mask" else " The `score` is the predicted number."
     return f"```python\n{code}```\n\n{note}{number}"
@@ -140,10 +140,10 @@ def measured(origin: Origin) -> list[str]:
         return []
     also_selected = (origin.facts.get("data") or {}).get("test_is_validation")
     on = "the validation rows, which also selected the checkpoint" if also_selected else "the test rows"
-    what = f"The PyTorch model on {on}, with 95 % intervals:"
+    caption = f"The PyTorch model on {on}, with 95 % intervals:"
     if by_teacher(origin.facts):
-        what = f"Agreement of the PyTorch model with its teacher on held-out rows, with 95 % intervals. {UNKNOWN}"
-    lines = [f"## Measured\n\n{what}\n"]
+        caption = f"Agreement of the PyTorch model with its teacher on held-out rows, with 95 % intervals. {UNKNOWN}"
+    lines = [f"## Measured\n\n{caption}\n"]
     lines += ["| Metric | Value | Interval |", "| --- | ---: | --- |"]
     for name, metric in entry["quality"].items():
         low, high = metric.get("ci95") or (None, None)
@@ -188,9 +188,9 @@ def _model_index(about: Mapping[str, Any], origin: Origin, entry: Mapping[str, A
         {"type": metric_of(origin.facts, name).hub or name, "name": name, "value": metric["value"]}
         for name, metric in entry["quality"].items()
     ]
-    named = {"name": Path(source).name, "type": source if _HUB_NAME.fullmatch(source) else "own"}
+    dataset = {"name": Path(source).name, "type": source if _HUB_NAME.fullmatch(source) else "own"}
     task = {"type": "fill-mask" if about["task"] == "masked_lm" else "text-classification", "name": about["task"]}
-    return [{"name": title(origin), "results": [{"task": task, "dataset": named, "metrics": metrics}]}]
+    return [{"name": title(origin), "results": [{"task": task, "dataset": dataset, "metrics": metrics}]}]
 
 
 def _on_the_hub(names: list[str | None]) -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def pruned(model: TextModel, texts: Iterable[str]) -> TextModel:
     """A copy that knows only the tokens of these texts, and single characters to spell what is new.
 
-    Texts made of these tokens get the same answers. Give all that stands for what will be asked: the training rows, text of the field.
+    Texts made of these tokens get the same outputs. Give texts like those that the model will be run on: training rows, text of the field.
 
     Raises:
         ModelError: a tokenizer or an encoder whose tokens cannot be numbered anew.
@@ -37,28 +37,28 @@ def pruned(model: TextModel, texts: Iterable[str]) -> TextModel:
     return TextModel(network, tokenizer, model.max_length)
 
 
-def effect(model: TextModel, small: TextModel, wanted: Expected, task: Task, *, allow_loss: bool) -> dict[str, Any]:
+def effect(model: TextModel, small: TextModel, reference: Expected, task: Task, *, allow_loss: bool) -> dict[str, Any]:
     """What pruning saved and changed, on rows whose tokens were not all kept.
 
     Args:
         model: before.
         small: after.
-        wanted: what `model` says of its validation rows.
-        allow_loss: accept answers that differ more than those of an int8 export may.
+        reference: the outputs of `model` for its validation rows.
+        allow_loss: accept outputs that differ more than those of an int8 export may.
 
     Returns:
         `tokens` and `parameters`, each before and after; the figures of `parity`, and whether they `passed`.
 
     Raises:
-        ExportError: its answers differ by more than is allowed, with the figures.
+        ExportError: its outputs differ by more than is allowed, with the figures.
     """
-    figures = parity(wanted, small, task)
-    held = complaints(figures, "pruned", task)
-    if held and not allow_loss:
+    figures = parity(reference, small, task)
+    failures = complaints(figures, "pruned", task)
+    if failures and not allow_loss:
         raise ExportError(
-            f"the pruned model does not match the original: {' and '.join(held)}. Give --prune more text, or --allow-loss"
+            f"the pruned model does not match the original: {' and '.join(failures)}. Give --prune more text, or --allow-loss"
         )
     return {
         "tokens": [len(model.tokenizer), len(small.tokenizer)], "parameters": [model.parameters, small.parameters],
-        **figures, "passed": not held,
+        **figures, "passed": not failures,
     }  # fmt: skip
