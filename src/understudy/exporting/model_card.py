@@ -13,7 +13,7 @@ from understudy.evaluation.summary import metric_of
 from understudy.files import write_text
 from understudy.reporting.agreement import UNKNOWN, by_teacher
 from understudy.reporting.table import figure_name
-from understudy.tasks import task_of
+from understudy.tasks import Task, task_of
 
 if TYPE_CHECKING:
     from understudy.models.origin import Origin
@@ -26,23 +26,24 @@ None is given here. The licences of the teacher, of the base model and of the da
 `license:` to the header of this file before you publish it."""
 
 
-def write_model_card(model: TextModel, folder: Path, *, pair: bool | None = None) -> None:
+def write_model_card(model: TextModel, folder: Path, *, pair: bool | None = None, task: Task | None = None) -> None:
     """Write the card of a saved model, with the facts of the run folder around it.
 
     Args:
         pair: it reads two texts; None: as in the model's config, else one text.
+        task: None: the one that its head is for.
     """
     from understudy.models.origin import Origin
 
-    write_text(folder / "README.md", model_card(model, Origin.find(str(folder)), pair=pair))
+    write_text(folder / "README.md", model_card(model, Origin.find(str(folder)), pair=pair, task=task))
 
 
-def model_card(model: TextModel, origin: Origin, *, pair: bool | None = None) -> str:
+def model_card(model: TextModel, origin: Origin, *, pair: bool | None = None, task: Task | None = None) -> str:
     """The text of README.md: what the model is, how to load it, what was measured, what it was made from."""
     config: Any = model.model.config
     masked_lm = type(model.model).__name__.endswith("ForMaskedLM")
     about = {
-        "task": "masked_lm" if masked_lm else task_of(model.label_names, None, model.problem_type).kind(),
+        "task": "masked_lm" if masked_lm else (task or task_of(model.label_names, None, model.problem_type)).kind(),
         "labels": None if masked_lm else model.label_names,
         "pair": bool(getattr(config, "pair", False) if pair is None else pair),
         "parameters": model.parameters,

@@ -114,7 +114,7 @@ def _finetune(
         "trainings": run.trainings(task.metric(settings.selection_metric), rows=len(labelled(rows.validation)), least={"finetune": least}),
     }  # fmt: skip
     run.record({**record, "findings": findings(record)})
-    write_model_card(model, out, pair=rows.pair)
+    write_model_card(model, out, pair=rows.pair, task=task)
     write_page(out)
     return run
 

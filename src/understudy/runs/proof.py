@@ -76,7 +76,7 @@ def prove(
     shipped.update_card(run.facts)
     for name, (model, *_) in ((name, measured.models) for name, measured in models.items() if measured.models):
         if isinstance(model, TextModel) and (run.folder / name / "config.json").is_file():
-            write_model_card(model, run.folder / name, pair=plan.rows.pair)
+            write_model_card(model, run.folder / name, pair=plan.rows.pair, task=plan.task)
     write_page(run.folder)
 
 
