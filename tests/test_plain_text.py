@@ -118,7 +118,7 @@ def test_the_batches_of_an_epoch_are_told_its_number():
     from understudy.data.examples import LengthBuckets
 
     told = []
-    LengthBuckets(np.array([3, 4]), 2, tell=told.append).set_epoch(4)
+    LengthBuckets(np.array([3, 4]), 2, on_epoch=told.append).set_epoch(4)
     assert told == [4]
 
 

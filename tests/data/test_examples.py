@@ -107,7 +107,7 @@ def test_where_tokens_have_labels_every_token_counts():
 
 def test_a_collator_of_ones_own_may_give_flat_batches():
     flat = {"input_ids": torch.tensor([[5]]), "labels": torch.tensor([1]), "teacher_logits": torch.tensor([[0.5, 1.5]])}
-    batch = Collator(3, given=lambda rows: flat)([{}])
+    batch = Collator(3, collate=lambda rows: flat)([{}])
     assert batch["student"]["input_ids"].tolist() == [[5]] and batch["teacher"]["logits"].tolist() == [[0.5, 1.5]]
     assert batch["labels"].tolist() == [1] and batch["counted"].tolist() == [True]
 

@@ -28,7 +28,7 @@ TEACHER = "teacher_"  # prefix of a teacher's columns in a plain data set
 # Rows are sorted by length within this many batches: enough to leave almost no padding, few enough to keep batches mixed.
 BUCKET_BATCHES = 50
 _CHUNK = 8192  # rows tokenized together
-_FEW = 8  # rows; of fewer nobody can say that a tokenizer does not read them
+_FEW = 8  # rows; of fewer it is unknown whether a tokenizer reads them
 
 
 def fields_of(model: TextModel, rows: datasets.Dataset, *, remember: bool = True) -> Fields:
@@ -92,7 +92,7 @@ def joined(parts: Sequence[Ragged]) -> Ragged:
 
 
 class Examples(Dataset):
-    """What a training reads: the student's view of rows, their labels, and what the teacher says of them.
+    """What a training reads: the student's view of rows, their labels, and the teacher's outputs for them.
 
     Args:
         student: what the student is given of them.
@@ -145,17 +145,17 @@ def tensor(values: np.ndarray) -> torch.Tensor:
 
 
 def nested(batch: Mapping[str, Any]) -> Batch:
-    """A batch as it is here, of one in which a prefix tells the teacher's columns."""
-    found: Batch = {"student": {}, "teacher": {}}
+    """A batch as it is here, of one in which a prefix marks the teacher's columns."""
+    views: Batch = {"student": {}, "teacher": {}}
     for name, value in batch.items():
         if name == "labels":
-            found[name] = value
+            views[name] = value
         else:
-            found["teacher" if name.startswith(TEACHER) else "student"][name.removeprefix(TEACHER)] = value
-    first = next(iter(found["student"].values()))
-    tokens = "labels" in found and found["labels"].dim() == 2  # a label for each
-    mask = found["student"]["attention_mask"] if tokens else first.new_ones(len(first))
-    return found | {"counted": mask.bool()}
+            views["teacher" if name.startswith(TEACHER) else "student"][name.removeprefix(TEACHER)] = value
+    first = next(iter(views["student"].values()))
+    tokens = "labels" in views and views["labels"].dim() == 2  # a label for each
+    mask = views["student"]["attention_mask"] if tokens else first.new_ones(len(first))
+    return views | {"counted": mask.bool()}
 
 
 class Collator:
@@ -164,26 +164,26 @@ class Collator:
     Args:
         pad_token_id: of the student's tokenizer.
         teacher_pad_token_id: of the teacher's, for the columns named `teacher_…`; None: the student's.
-        given: a collator of the caller's own, for plain data sets.
+        collate: a collator of the caller's own, for plain data sets.
     """
 
     def __init__(
         self,
         pad_token_id: int | None,
         teacher_pad_token_id: int | None = None,
-        given: Callable[[Any], Any] | None = None,
+        collate: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.pad, self.given = pad_token_id or 0, given
+        self.pad, self.collate = pad_token_id or 0, collate
         self.teacher_pad = self.pad if teacher_pad_token_id is None else teacher_pad_token_id
 
     def __call__(self, rows: Any) -> Batch:
         if isinstance(rows, Mapping):
             return dict(rows)
-        return nested(self._padded(rows) if self.given is None else self.given(rows))
+        return nested(self._padded(rows) if self.collate is None else self.collate(rows))
 
     def _padded(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         batch: dict[str, torch.Tensor] = {}
-        every = range(len(rows))
+        positions = range(len(rows))
         for name in rows[0]:
             values = [np.asarray(row[name]) for row in rows]
             tokens = name == "labels" and values[0].ndim == 1  # a label for each token
@@ -191,9 +191,9 @@ class Collator:
                 pad = self.teacher_pad if name.startswith(TEACHER) else self.pad
                 fill = UNLABELLED if tokens else pad if name.endswith("input_ids") else 0
                 field = Ragged(np.concatenate(values), np.asarray([len(value) for value in values]), fill)
-                batch[name] = torch.from_numpy(field.padded(every))
+                batch[name] = torch.from_numpy(field.padded(positions))
                 if name.endswith("input_ids"):
-                    mask = batch_of({"input_ids": field}, every)["attention_mask"]
+                    mask = batch_of({"input_ids": field}, positions)["attention_mask"]
                     batch.setdefault(name.replace("input_ids", "attention_mask"), mask)
             elif values[0].dtype.kind in "iufb" and not (name == "label" and "labels" in rows[0]):
                 batch["labels" if name == "label" else name] = tensor(np.stack(values))  # texts are left out
@@ -203,7 +203,7 @@ class Collator:
 class LengthBuckets(Sampler[int]):
     """Row numbers, shuffled, in runs of similar length: each epoch its own order, fixed by seed and epoch alone.
 
-    Rows are shuffled, cut into runs of 50 batches, sorted by length within a run; then whole batches are shuffled. As the order
+    Rows are shuffled, divided into runs of 50 batches, sorted by length within a run; then whole batches are shuffled. As the order
     depends on nothing else, a resumed training sees the same batches.
 
     Args:
@@ -211,7 +211,7 @@ class LengthBuckets(Sampler[int]):
         batch_size: rows of one update (of all processes and accumulated batches together).
         weights: draw rows with replacement in proportion to these; None takes each once.
         bucketed: False only shuffles.
-        tell: is told each epoch's number too.
+        on_epoch: is called with each epoch's number.
     """
 
     def __init__(
@@ -222,15 +222,15 @@ class LengthBuckets(Sampler[int]):
         seed: int = 0,
         weights: np.ndarray | None = None,
         bucketed: bool = True,
-        tell: Callable[[int], None] | None = None,
+        on_epoch: Callable[[int], None] | None = None,
     ) -> None:
         self.lengths, self.batch_size, self.weights = lengths, batch_size, weights
-        self.bucketed, self.tell, self.seed, self.epoch = bucketed, tell, seed, 0
+        self.bucketed, self.on_epoch, self.seed, self.epoch = bucketed, on_epoch, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
-        if self.tell is not None:
-            self.tell(epoch)
+        if self.on_epoch is not None:
+            self.on_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self.lengths)

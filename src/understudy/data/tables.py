@@ -97,26 +97,26 @@ class Table:
 
 
 def need_column(source: Source, name: str) -> None:
-    there = source.dataset.column_names
-    if name not in there:
-        raise no_column(source.where, name, [source.columns.get(one, one) for one in there])
+    names = source.dataset.column_names
+    if name not in names:
+        raise no_column(source.where, name, [source.columns.get(column, column) for column in names])
 
 
 def need_columns(source: Source, names: Sequence[str]) -> None:
     """As `need_column` of each; those that are not there are named together."""
-    there = source.dataset.column_names
-    missing = [name for name in names if name not in there]
+    columns = source.dataset.column_names
+    missing = [name for name in names if name not in columns]
     if len(missing) < 2:
         for name in missing:
             need_column(source, name)
         return
-    own = [source.columns.get(one, one) for one in there]
-    first, *more = [str(no_column(source.where, name, own)) for name in missing]
+    file_names = [source.columns.get(column, column) for column in columns]
+    first, *more = [str(no_column(source.where, name, file_names)) for name in missing]
     if "is the header missing" in first:
         raise DataError(first)
-    if any(", but one '" in one for one in (first, *more)):  # in other case
-        raise DataError("; ".join([first, *(one.removeprefix(f"{source.where}: ") for one in more)]))
-    has = listed(own)
+    if any(", but one '" in message for message in (first, *more)):  # in other case
+        raise DataError("; ".join([first, *(message.removeprefix(f"{source.where}: ") for message in more)]))
+    has = listed(file_names)
     raise DataError(
         f"{source.where}: no columns {' and '.join(map(repr, missing))}; it has {has}. Map them with "
         + " ".join(f"--column {name}=NAME" for name in missing)
@@ -150,10 +150,10 @@ def rows_named(rows: Sequence[int] | np.ndarray) -> str:
     """
     *most, last = [str(row + 1) for row in rows[:5]]
     if len(rows) > 5:
-        said = f"{len(rows):,} rows: {', '.join([*most, last])}, …"
+        counted = f"{len(rows):,} rows: {', '.join([*most, last])}, …"
     else:
-        said = f"rows {', '.join(most)} and {last}" if most else f"row {last}"
-    return f"{said} (not counting the header)"
+        counted = f"rows {', '.join(most)} and {last}" if most else f"row {last}"
+    return f"{counted} (not counting the header)"
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:

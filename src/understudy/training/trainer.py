@@ -246,8 +246,10 @@ class DistillationTrainer(Trainer):
             return super()._get_train_sampler(train_dataset)
         lengths = rows.lengths if isinstance(rows, Examples) else np.asarray([len(row["input_ids"]) for row in rows])
         update = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        tell = getattr(rows, "set_epoch", None)
-        return LengthBuckets(lengths, update, seed=self.args.seed, weights=weights, bucketed=bucketed, tell=tell)
+        on_epoch = getattr(rows, "set_epoch", None)
+        return LengthBuckets(
+            lengths, update, seed=self.args.seed, weights=weights, bucketed=bucketed, on_epoch=on_epoch
+        )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         lengths = getattr(eval_dataset, "lengths", None)
