@@ -11,6 +11,8 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import sys
+import zlib
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,9 +66,10 @@ def _part_of_user(folder: str, kind: str) -> type:
     path = Path(file)
     if not path.is_file() or path.suffix != ".py":
         raise RecipeError(f"'{kind}': no Python file {path}; write it as ./mine.py:MyClass")
-    spec = importlib.util.spec_from_file_location(f"understudy_own_{path.stem}", path)
+    module_name = f"understudy_own_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):x}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[module_name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:

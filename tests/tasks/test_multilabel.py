@@ -40,6 +40,7 @@ def test_figures_are_those_of_scikit_learn(seed):
 
 def test_no_threshold_is_better_than_the_one_that_was_fitted():
     task, (outputs, targets) = Multilabel(NAMES), drawn()
+    outputs = outputs.round(2)
     outputs[:40, 0] = outputs[0, 0]  # rows that no threshold tells apart
     fitted = task.fit(outputs, targets)
     assert all(0 < one < 1 for one in fitted["thresholds"]) and fitted["thresholds"][4] == 0.5, (
@@ -49,6 +50,14 @@ def test_no_threshold_is_better_than_the_one_that_was_fitted():
     for label in range(4):
         for threshold in np.unique(outputs[:, label]):
             assert f1_score(targets[:, label], outputs[:, label] >= threshold) <= best[label]["f1"] + 1e-12
+
+
+def test_no_threshold_is_between_outputs_that_are_nearly_equal():
+    """What an export rounds otherwise is decided as by the model."""
+    outputs = np.array([[2.0], [1.0 + 1e-7], [1.0], [-1.0]])
+    task, targets = Multilabel(("a",)), np.array([[1], [1], [0], [0]])
+    decided = task.decided(outputs, task.fit(outputs, targets))
+    assert task.predictions(decided).ravel().tolist() == [1, 1, 1, 0] and np.abs(decided).min() > 0.1
 
 
 def test_thresholds_of_outputs_beyond_all_bounds():

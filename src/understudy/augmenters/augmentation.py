@@ -6,10 +6,8 @@ from collections.abc import Collection, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from understudy.augmenters.base import AugmentationContext, Augmenter, Words
-from understudy.data.tables import UNLABELLED, identity
+from understudy.data.tables import identity, missing_label
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,8 +51,7 @@ def augmented(
     seen = {*rows["identity"], *leave_out}
     names = ("identity", "label", *(("text", "text_pair") if pair else ("text",)))
     values: dict[str, list] = {name: [] for name in names}
-    number = rows.features["label"].dtype.startswith("float")
-    labels = rows["label"][:] if keep_labels else [np.nan if number else UNLABELLED] * len(rows)
+    labels = rows["label"][:] if keep_labels else [missing_label(rows.features["label"])] * len(rows)
     source = zip(rows["identity"][:], labels, *columns, strict=True)
     for row, label, *texts in tqdm(
         source, "making rows", len(rows), unit="row", leave=False, dynamic_ncols=True, delay=2

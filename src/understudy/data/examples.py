@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from understudy.data.tables import UNLABELLED
+from understudy.data.tables import UNLABELLED, strata_of
 from understudy.errors import ModelError
 from understudy.models.view import Fields, Ragged, View, padded
 
@@ -262,13 +262,15 @@ def examples_of(
 
     Args:
         teacher: used live; its own view of the rows comes along.
-        balanced: draw rows so that every class comes equally often; unlabelled rows come as often as the largest class's.
+        balanced: draw rows so that every class comes equally often, of several that a row has the rarest; unlabelled rows come as often
+            as the largest class's.
     """
     labels = np.asarray(rows["label"])
     weights = None
     if balanced and labels.dtype.kind != "f":
-        counts = np.bincount(labels[labels >= 0])
-        weights = np.where(labels >= 0, 1.0 / counts[np.maximum(labels, 0)].clip(min=1), 1.0 / counts.max())
+        classes = strata_of(labels)
+        counts = np.bincount(classes[classes >= 0])
+        weights = np.where(classes >= 0, 1.0 / counts[np.maximum(classes, 0)].clip(min=1), 1.0 / counts.max())
     live = None if teacher is None else fields_of(teacher, rows)
     return Examples(fields_of(model, rows), labels, teacher_logits, teacher=live, sampling_weights=weights)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,24 @@ def unlabelled(labels: np.ndarray) -> np.ndarray:
     """Which rows have no label: (rows,), of labels of one answer a row, or of several, which are all there or all missing."""
     missing = np.isnan(labels) if labels.dtype.kind == "f" else labels == UNLABELLED
     return missing.reshape(len(labels), -1).any(axis=1)
+
+
+def missing_label(feature: Any) -> Any:
+    """The label of a row that has none, for a column of this kind."""
+    if hasattr(feature, "length"):  # a list, of 0 or 1 for each class
+        return [UNLABELLED] * feature.length
+    return math.nan if feature.dtype.startswith("float") else UNLABELLED
+
+
+def strata_of(labels: np.ndarray) -> np.ndarray:
+    """What is to keep its proportions: each row's class, of several the rarest, below 0 where it has none; 0 for numbers: (rows,)."""
+    if labels.dtype.kind == "f":
+        return np.zeros(len(labels), dtype=np.int64)
+    if labels.ndim == 1:
+        return labels
+    holds = labels == 1
+    rarest = np.where(holds, holds.sum(axis=0), len(labels) + 1).argmin(axis=1)
+    return np.where(holds.any(axis=1), rarest, -1)
 
 
 def identity(text: str, text_pair: str | None = None) -> str:
@@ -65,14 +84,8 @@ class Table:
 
     @property
     def strata(self) -> list[int]:
-        """What splits keep the proportions of: each row's class, of several the rarest, -1 where it has none; 0 for numbers."""
-        if self.labels.dtype.kind == "f":
-            return [0] * len(self)
-        if self.labels.ndim == 1:
-            return self.labels.tolist()
-        holds = self.labels == 1
-        rarest = np.where(holds, holds.sum(axis=0), len(self) + 1).argmin(axis=1)
-        return np.where(holds.any(axis=1), rarest, -1).tolist()
+        """What splits keep the proportions of."""
+        return strata_of(self.labels).tolist()
 
     def take(self, keep: np.ndarray, where: str | None = None) -> Table:
         rows = np.flatnonzero(keep).tolist()

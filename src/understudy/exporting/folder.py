@@ -99,7 +99,6 @@ def write_export(
     origin = origin or Origin("a model")
     more = {
         "calibration": _calibration(wanted, task) if calibrate else None,
-        "fitted": _fitted(model, wanted, task),
         "pruning": pruning,
     }
     with whole(out) as new:
@@ -144,7 +143,7 @@ def _fill(
         if fuse:
             write_graph(model, new / _FUSED, pair=pair, fused=True)
         write_int8(new / _FUSED if fuse else graph, new / FILES["int8"])
-    _write_description(new, model, wanted, task, {precision: {} for precision in precisions})
+    _write_description(new, model, wanted, task, {precision: {} for precision in precisions})  # for the gate
     found = {precision: _gate(new, precision, wanted, task) for precision in precisions}
     if "int8" in found and not found["int8"]["passed"]:
         write_int8(new / _FUSED if fuse else graph, new / FILES["int8"], spare=True)
@@ -200,6 +199,7 @@ def _write_description(
         "model_type": model.model.config.model_type,
         "versions": {"understudy": __version__} | {name: version(name) for name in _VERSIONS},
         "parity": figures,
+        **({"fitted": fitted} if (fitted := _fitted(model, wanted, task)) else {}),
         **{name: found for name, found in more.items() if found},
     }
     write_json(folder / DESCRIPTION, about)

@@ -77,7 +77,7 @@ def parity(wanted: Expected, export: Predictor | TextModel, task: Task, metric: 
         `rows`; `largest_logit_difference` over rows in batches, rows alone, and stretched ones; `agreement` over the real
         rows, in batches and alone (for numbers Pearson); where rows are labelled, `metric`, and its values `model` and `export`.
     """
-    metric = metric or task.metrics[0].name
+    metric, fitted = metric or task.metrics[0].name, export.fitted
     alone = np.unique(np.linspace(0, len(wanted.rows) - 1, _ALONE).astype(int))
     alone = np.argsort([len(text) for text in wanted.rows["text"]], kind="stable")[alone]  # shortest to longest
     in_batches = answers_of(export, wanted.rows)
@@ -87,12 +87,14 @@ def parity(wanted: Expected, export: Predictor | TextModel, task: Task, metric: 
     figures: dict[str, Any] = {
         "rows": len(wanted.rows),
         "largest_logit_difference": float(np.max([np.abs(part).max() for part in differences])),
-        "agreement": _agreement(task, in_batches, alone, one_by_one, wanted.logits),
+        "agreement": _agreement(
+            task, *(task.decided(one, fitted) for one in (in_batches, one_by_one, wanted.logits)), alone
+        ),
     }
     which, labels = labelled_places(wanted)
     if len(which):
         value = {
-            name: task.measure(logits[which], labels).get(metric)
+            name: task.measure(task.decided(logits[which], fitted), labels).get(metric)
             for name, logits in (("model", wanted.logits), ("export", in_batches))
         }
         figures |= {"metric": metric, **value}
@@ -100,7 +102,7 @@ def parity(wanted: Expected, export: Predictor | TextModel, task: Task, metric: 
 
 
 def _agreement(
-    task: Task, in_batches: np.ndarray, alone: np.ndarray, one_by_one: np.ndarray, wanted: np.ndarray
+    task: Task, in_batches: np.ndarray, one_by_one: np.ndarray, wanted: np.ndarray, alone: np.ndarray
 ) -> float:
     """The fraction of real rows that agree, those asked alone both times; for numbers the lower of the two correlations."""
     agrees, alone_too = task.agrees(in_batches, wanted), task.agrees(one_by_one, wanted[alone])

@@ -169,6 +169,8 @@ class TextModel:
         folder = Path(folder)
         self.model.config.understudy_max_length = self.max_length  # also beyond what is the default for other folders
         self.tokenizer.model_max_length = self.max_length
+        # Reading rows may have left a truncation set; whoever reads rows next sets it again.
+        self.tokenizer.backend_tokenizer.no_truncation()
         with whole(folder, writer=str(os.getpid())) as unfinished:  # concurrent runs may keep one control
             self.model.save_pretrained(unfinished)
             self.tokenizer.save_pretrained(unfinished)

@@ -96,7 +96,9 @@ def _finetune(
         validation = by_length(model, labelled(rows.validation))
         return Lesson(task, model, examples, validation, objectives, settings.selection_metric)
 
-    trained = train_alone(lesson, settings, run, "finetune", device, autocast=autocast)
+    trained = train_alone(
+        lesson, settings, run, "finetune", device, autocast=autocast, validation=labelled(rows.validation)
+    )
     if is_helper():
         return run
     model = TextModel.load(out)  # measured as it will be loaded

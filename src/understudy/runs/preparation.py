@@ -120,15 +120,23 @@ def gather(recipe: Recipe, say: Say, *, device: str = "cpu") -> tuple[Task, Rows
         UserError: data or teacher do not fit the task, or each other.
     """
     task: Task = parts.part("tasks", recipe.task)()
-    settings, number, models = recipe.data, task.answer().kind == "number", _load_models(recipe)
+    settings, answer, models = recipe.data, task.answer(), _load_models(recipe)
     if models is not None:
         check_head(task, models.models[0].problem_type, recipe.teacher.models[0])
 
     def of_file(names: tuple[str, ...] | None) -> FileTeacher:
+        # A file of answers calls them `label`, whatever the task does.
+        columns = {"label" if our == answer.name else our: theirs for our, theirs in settings.columns.items()}
+        columns.setdefault("label", answer.name)
         scale = recipe.teacher.confidence_scale
-        return FileTeacher(recipe.teacher.models[0], settings.columns, names, number=number, scale=scale)
+        return FileTeacher(recipe.teacher.models[0], columns, names, number=answer.kind == "number", scale=scale)
 
     file = bool(recipe.teacher.models) and models is None
+    if file and answer.kind == "classes":
+        raise RecipeError(
+            f"{recipe.teacher.models[0]}: a file of answers is read for one class a row or a number, not for several labels a row; give a "
+            "model's folder"
+        )
     teacher: Teacher = models or NoTeacher()
     if file and settings.train is None:  # then the file names the classes
         teacher = of_file(settings.label_names)
@@ -168,16 +176,18 @@ def _labelled_by(teacher: Teacher, rows: Rows, task: Task, device: str) -> Rows:
     splits, answers = {}, []
     for split in rows.labelled_by_teacher:
         part: Dataset = getattr(rows, split)
-        answers.append(task.predictions(teacher.first_logits(part, device=device)))
-        splits[split] = Dataset.from_dict({**part.to_dict(), "label": answers[-1]}, features=part.features)
+        outputs = teacher.first_logits(part, device=device)
+        answers.append(task.predictions(task.decided(outputs, teacher.fitted)))
+        splits[split] = Dataset.from_dict({**part.to_dict(), "label": answers[-1].tolist()}, features=part.features)
     names, labels = rows.label_names, np.concatenate(answers)
-    if len(np.unique(labels)) < 2:
+    if len(np.unique(labels, axis=0)) < 2:
         raise ModelError(
             f"the teacher gives the same answer to all {len(labels)} held-out rows; it was not trained for this task, or these texts"
         )
-    spread = f"numbers from {labels.min():.3g} to {labels.max():.3g}" if names is None else ", ".join(
-        f"{names[place]} ({count:,})" for place, count in Counter(labels.tolist()).most_common(30)
-    )  # fmt: skip
+    spread = f"numbers from {labels.min():.3g} to {labels.max():.3g}"
+    if names is not None:
+        counts = Counter(np.argwhere(labels == 1)[:, 1].tolist() if labels.ndim == 2 else labels.tolist())
+        spread = ", ".join(f"{names[place]} ({count:,})" for place, count in counts.most_common(30))
     note = (
         f"The {' and '.join(rows.labelled_by_teacher)} rows have the teacher's answers as labels: {spread}. Figures on them are agreement "
         "with the teacher" + ("; quality against the truth is unknown." if "test" in rows.labelled_by_teacher else ".")

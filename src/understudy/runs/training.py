@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from safetensors.torch import load_model, save_model
 
 from understudy.data.examples import by_length, examples_of
@@ -24,6 +25,8 @@ from understudy.reporting.agreement import validation_name
 from understudy.runs import controls
 from understudy.runs.folder import Run, Say
 from understudy.runs.plan import ALONE, TEACHER_OUTPUTS, Part, Plan, StagePlan, TaskPlan
+from understudy.tasks import Task
+from understudy.teachers.capture import logits_of
 from understudy.teachers.store import Store
 from understudy.training.lesson import Lesson, joined
 from understudy.training.masked_lm import METRIC, MaskedLMScores, with_head
@@ -31,7 +34,7 @@ from understudy.training.mixup import Mixup
 from understudy.training.train import Trained, Training, train
 
 if TYPE_CHECKING:
-    import numpy as np
+    from datasets import Dataset
 
     from understudy.settings.finetune import FinetuneSettings, PretrainSettings
 
@@ -147,6 +150,8 @@ class Trainings:
             return {task: ModelResult((student,)) for task, student in students.items()}
         folders = {task: run.folder / name for task, run in self.runs.items()}
         for task, student in students.items():
+            plan = self.plan.tasks[task]
+            fit_decisions(student, plan.task, labelled(plan.rows.validation), self.device)
             student.save(folders[task])
         return {task: ModelResult((TextModel.load(folder),), (folder,), seconds) for task, folder in folders.items()}
 
@@ -221,21 +226,31 @@ def _language_lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.nd
 
 
 def train_alone(
-    lesson: Callable[[], Lesson], settings: FinetuneSettings | PretrainSettings, run: Run, stage: str, device: str, *, autocast: bool = True
+    lesson: Callable[[], Lesson], settings: FinetuneSettings | PretrainSettings, run: Run, stage: str, device: str, *,
+    autocast: bool = True, validation: Dataset | None = None,
 ) -> Trained:  # fmt: skip
     """Train a model without a teacher, for `finetune` or `pretrain`, and save it into its run's folder.
 
     Args:
         lesson: makes the lesson.
         stage: `finetune` or `pretrain`.
+        validation: rows that its answers are decided by; None: they are not.
     """
     learned, name = lesson(), {"finetune": "fine-tuning", "pretrain": "pretraining"}[stage]
     trained = train({ALONE: learned}, settings.train, Training(
         run.checkpoints / stage, settings.seed, name, run.writer("teacher", stage), device, autocast, report_to=settings.report_to
     ))  # fmt: skip
     if not is_helper():
+        if validation is not None and isinstance(learned.task, Task):
+            fit_decisions(learned.model, learned.task, validation, device)
         learned.model.save_into(run.folder)
     return trained
+
+
+def fit_decisions(model: TextModel, task: Task, validation: Dataset, device: str) -> None:
+    """Keep with a trained model what its answers are decided by, where its task fits something on validation rows."""
+    if type(task).fit is not Task.fit:
+        model.fit(task, logits_of(model, validation, device=device), np.asarray(validation["label"]))
 
 
 def fill_store(plan: TaskPlan, folder: Path, device: str, say: Say) -> Store:

@@ -136,7 +136,7 @@ class TrialRunner:
             form = next((form for form in candidate.within(context.budget) if form in ships), None)
             logits = answers_of(ships[form] if form else student, validation, context.device)
         shutil.rmtree(folder, ignore_errors=True)
-        return task_plan.task.measure(logits, np.asarray(validation["label"]))[context.metric], form
+        return task_plan.task.validated(logits, np.asarray(validation["label"]))[context.metric], form
 
     def _stopped(self, trial: Trial, state: str, why: str) -> None:
         trial.set_user_attr("ended", state)

@@ -8,10 +8,11 @@ from typing import Any
 
 from understudy import parts
 from understudy.errors import ModelError
-from understudy.tasks.base import Answer, Column, Fitted, Metric, Task
+from understudy.tasks.base import NOTHING, TEXTS, Answer, Column, Fitted, Metric, Task, schema_of
 
 __all__ = [
-    "Answer", "Column", "Fitted", "Metric", "Task", "check_head", "column_names", "main_metrics", "metric_named", "own_task", "task_of",
+    "NOTHING", "TEXTS", "Answer", "Column", "Fitted", "Metric", "Task", "check_head", "column_names", "main_metrics", "metric_named",
+    "own_task", "schema_of", "task_of",
 ]  # fmt: skip
 
 _HEADS = {
@@ -56,7 +57,7 @@ def check_head(task: Task, problem_type: str, where: str) -> None:
 
 def own_task(folder: Any, kind: str) -> str:
     """What to say where a folder names a task that is code in a file: such code runs only where the user names it."""
-    return f"{folder}: its task, {kind}, is code in a file, which runs only where you name it: --task {kind} (in Python, task=…)"
+    return f"{folder}: its task, {kind}, is code in a file, which runs only where you name it: --task ./mine.py:MyTask (in Python, task=…)"
 
 
 def column_names() -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -109,10 +110,10 @@ class Task(ABC):
 
     @classmethod
     def kind(cls) -> str:
-        """Its name here; of a task in a file of the user's, that of the task which it is derived from, or else its file and name."""
+        """Its name here; of a task in a user's file that of the task which it derives from, or else the names of file and class."""
         modules = [one.__module__.split(".") for one in cls.__mro__]
         known = [name[2] for name in modules if name[:2] == ["understudy", "tasks"] and name[2] != "base"]
-        return next(iter(known), f"{inspect.getfile(cls)}:{cls.__name__}")
+        return next(iter(known), f"{Path(inspect.getfile(cls)).name}:{cls.__name__}")
 
     @classmethod
     def metric(cls, name: str) -> Metric:
@@ -223,18 +224,29 @@ class Task(ABC):
         values = self.redrawn(outputs[places], targets[places], counts[None].astype(float))
         return {name: float(value[0]) for name, value in values.items()}
 
+    def validated(self, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """Every metric on validation rows, decided as fits them best: what selects a checkpoint or a trial, and is reported nowhere."""
+        return self.measure(self.decided(outputs, self.fit(outputs, targets)), targets)
+
     def agrees(self, outputs: np.ndarray, others: np.ndarray) -> np.ndarray | None:
-        """Which rows have equal predictions, (rows,); None where predictions are hardly ever equal, as numbers."""
+        """Which rows have equal predictions, (rows,); None for numbers, which are hardly ever equal."""
+        if self.answer().kind == "number":
+            return None
         return equal(self.predictions(outputs), self.predictions(others))
 
     def agreement(self, outputs: np.ndarray, others: np.ndarray) -> float:
-        """How closely predictions follow others: the fraction of rows on which they are equal.
+        """How closely predictions follow others: the fraction of rows on which they are equal; of numbers Pearson's correlation.
 
         Accuracy cannot tell a student that copies the teacher's mistakes from one that makes its own; this can.
 
         Source: Stanton et al. 2021 (NeurIPS), arXiv:2106.05945, section 3 (average top-1 agreement).
         """
-        return float(equal(self.predictions(outputs), self.predictions(others)).mean())
+        left, right = self.predictions(outputs), self.predictions(others)
+        if self.answer().kind != "number":
+            return float(equal(left, right).mean())
+        if (left == right).all():
+            return 1.0
+        return 0.0 if np.ptp(left) == 0 or np.ptp(right) == 0 else float(np.corrcoef(left, right)[0, 1])
 
 
 def schema_of(properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FARTHEST = 20.0  # of a threshold from 0, as a logit: beyond it a probability is 0 or 1 to the last digit
+_EQUAL = 1e-4  # outputs nearer than this are one: another order of words, or an export, moves them by as much
 _CHANCE = 0.55  # of the area under the ROC curve: a model that ranks no better than this has not learned the labels
 
 
@@ -120,7 +121,7 @@ def _best_threshold(outputs: np.ndarray, holds: np.ndarray) -> float:
     order = np.argsort(-outputs, kind="stable")
     ordered, hits = outputs[order], np.cumsum(holds[order])
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + hits[-1])
-    f1[:-1][ordered[:-1] == ordered[1:]] = -1.0  # rows that are equal are given the label together
+    f1[:-1][ordered[:-1] - ordered[1:] < _EQUAL] = -1.0  # such rows are given the label together
     last = int(f1.argmax())
     below = ordered[last + 1] if last + 1 < len(order) else ordered[last] - 2.0
     return float(np.clip((ordered[last] + below) / 2, -_FARTHEST, _FARTHEST))

@@ -67,16 +67,6 @@ class Similarity(Task):
         said = f"its Pearson correlation on the validation rows is {pearson:.3f}; it was not trained for this task"
         return said if pearson <= 0 else None
 
-    def agrees(self, outputs: np.ndarray, others: np.ndarray) -> None:
-        return None
-
-    def agreement(self, outputs: np.ndarray, others: np.ndarray) -> float:
-        """Pearson correlation of the predictions."""
-        left, right = self.predictions(outputs), self.predictions(others)
-        if (left == right).all():
-            return 1.0
-        return 0.0 if np.ptp(left) == 0 or np.ptp(right) == 0 else float(np.corrcoef(left, right)[0, 1])
-
 
 def _standardised(values: np.ndarray) -> np.ndarray:
     values = values.astype(float)

@@ -14,6 +14,7 @@ from scipy.special import log_softmax, logsumexp
 
 from understudy.errors import ModelError
 from understudy.models.text_model import TextModel
+from understudy.tasks.base import NOTHING, Fitted
 from understudy.teachers.capture import logits_of, placed
 
 if TYPE_CHECKING:
@@ -30,11 +31,13 @@ class Teacher(ABC):
         label_names: classes in the order of the logits; None for regression.
         fingerprint: everything that decides the outputs; cached outputs are used only where it is equal.
         models: one, or the members of an ensemble; none where only outputs are known.
+        fitted: what answers are decided by besides the outputs.
     """
 
     label_names: tuple[str, ...] | None
     fingerprint: dict[str, Any]
     models: tuple[TextModel, ...] = ()
+    fitted: Fitted = NOTHING
 
     @property
     def model(self) -> TextModel | None:
@@ -101,6 +104,12 @@ class ModelTeacher(Teacher):
     ) -> None:
         self.models, self.combine, self.weights = tuple(models), combine, weights
         self.label_names = self.models[0].label_names
+        self.fitted = self.models[0].fitted if len(self.models) == 1 else NOTHING
+        heads = {model.problem_type for model in self.models}
+        if len(heads) > 1:
+            raise ModelError(
+                f"the teachers have heads of different kinds ({', '.join(sorted(heads))}); an ensemble needs one"
+            )
         for number, model in enumerate(self.models[1:], start=2):
             if model.label_names != self.label_names:
                 raise ModelError(f"teacher {number} has the labels {_list(model.label_names)}, the first has {_list(self.label_names)}; "
@@ -113,6 +122,11 @@ class ModelTeacher(Teacher):
 
     def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
         outputs = [logits_of(model, rows, device=device, remember=False) for model in self.models]
+        if self.models[0].problem_type == "multi_label_classification":  # of each label two classes, it holds or not
+            logits = combined(
+                [np.stack([np.zeros_like(one), one], axis=-1) for one in outputs], self.combine, self.weights
+            )
+            return (logits[..., 1] - logits[..., 0]).astype(np.float32)
         return combined(outputs, self.combine, self.weights).astype(np.float32)
 
 
@@ -142,7 +156,7 @@ def combined(outputs: Sequence[np.ndarray], combine: Combine, weights: Sequence[
     if combine == "geometric":
         return np.average(logs, axis=0, weights=weights)
     counts = np.ones(len(outputs)) if weights is None else np.asarray(weights, dtype=float)
-    return logsumexp(logs, axis=0, b=counts[:, None, None]) - np.log(counts.sum())
+    return logsumexp(logs, axis=0, b=counts.reshape(-1, *[1] * (logs.ndim - 1))) - np.log(counts.sum())
 
 
 def logits_of_probabilities(probabilities: np.ndarray) -> np.ndarray:

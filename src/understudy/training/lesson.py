@@ -58,7 +58,7 @@ class Lesson:
 
     def measure(self, evaluated: Any) -> dict[str, float]:
         """Metric → value, from the `EvalPrediction` of the Trainer on the validation rows."""
-        return self.task.measure(evaluated.predictions, evaluated.label_ids)
+        return self.task.validated(evaluated.predictions, evaluated.label_ids)
 
 
 class JoinedModel(nn.Module):

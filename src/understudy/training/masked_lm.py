@@ -33,7 +33,7 @@ class MaskedLMScores:
     def scores(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return token_scores(outputs, labels)
 
-    def measure(self, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    def validated(self, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Fraction of masked tokens that have the highest logit, and perplexity: exp of their mean −log probability (nats)."""
         loss, right, count = scores.sum(axis=0).tolist()
         return {METRIC: right / max(count, 1.0), "perplexity": math.exp(min(loss / max(count, 1.0), 700.0))}
