@@ -34,6 +34,16 @@ def test_weights_are_as_readable_as_the_rest(saved):
     assert len(modes) == 1, "another user, or a container, could not load the model"
 
 
+def test_a_folder_holds_no_truncation_of_a_call(tmp_path):
+    """`transformers` would go on with it: a saved folder is the same whether or not rows were tokenized before."""
+    model = tiny_teacher()
+    model.save(tmp_path / "before")
+    model.view.encode(["a gripping film"])
+    model.save(tmp_path / "after")
+    first, second = ((tmp_path / name / "tokenizer.json").read_text("utf-8") for name in ("before", "after"))
+    assert first == second and json.loads(second)["truncation"] is None
+
+
 @pytest.mark.parametrize("label_names", [LABELS, ("a", "b", "c"), None], ids=["two", "three", "number"])
 def test_saved_is_loaded(tmp_path, label_names):
     teacher = tiny_teacher(label_names=label_names)

@@ -169,8 +169,9 @@ class TextModel:
         folder = Path(folder)
         self.model.config.understudy_max_length = self.max_length  # also beyond what is the default for other folders
         self.tokenizer.model_max_length = self.max_length
-        # Reading rows may have left a truncation set; whoever reads rows next sets it again.
+        # Rows that were tokenized before have left truncation set; a folder holds none, as when it was loaded.
         self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
         with whole(folder, writer=str(os.getpid())) as unfinished:  # concurrent runs may keep one control
             self.model.save_pretrained(unfinished)
             self.tokenizer.save_pretrained(unfinished)
