@@ -37,7 +37,7 @@ class Exported:
 
     Args:
         folder: where; None where nothing passed.
-        parity: precision → the figures of the gate, whether they `passed`, and, if not, the `complaints`. Of all that were asked for.
+        parity: precision → the figures of the gate, whether they `passed`, and, if not, the `complaints`. Of all precisions to export.
     """
 
     folder: Path | None
@@ -45,7 +45,7 @@ class Exported:
 
     @property
     def complaints(self) -> dict[str, list[str]]:
-        """Precision → what the gate holds against it, where it does."""
+        """Precision → why it does not pass the gate, where it does not."""
         return {name: figures["complaints"] for name, figures in self.parity.items() if not figures["passed"]}
 
     @property
@@ -58,7 +58,7 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     """Refuse a folder that cannot be written, without touching it.
 
     Raises:
-        RunFolderError: something is there; with `overwrite`, something that is no export.
+        RunFolderError: something is there; with `overwrite`, something that is not an exported model.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
@@ -79,18 +79,18 @@ def write_export(
 
     Args:
         model: of one text or of pairs, as the rows in `wanted` have them.
-        wanted: what the model says; see `parity.expected`.
+        wanted: the outputs of the model; see `parity.expected`.
         precisions: which files.
         origin: of the model, for its card.
-        allow_loss: keep a file that does not answer as the model does, marked so.
+        allow_loss: keep a file whose outputs do not match the model's, marked so.
         drop: leave such a file out, and nothing at all where none is left, rather than fail.
         overwrite: replace an export that is there.
         calibrate: fit a temperature on the rows in `wanted`, which the runtime then divides logits by.
-        pruning: what `pruning.effect` says of a model whose vocabulary was pruned.
+        pruning: what `pruning.effect` gives for a model whose vocabulary was pruned.
 
     Raises:
         DataError: `calibrate` without labelled rows, or for numbers.
-        ExportError: a file does not answer as the model does; with the figures. Nothing is left behind.
+        ExportError: the outputs of a file do not match the model's; with the figures. Nothing is left behind.
         RunFolderError: something is there already.
         ModelError: the extra `export` is not installed, or the task is of another kind than the model.
     """
@@ -103,25 +103,25 @@ def write_export(
     }
     with whole(out) as new:
         new.mkdir()
-        found = Exported(None, _fill(new, model, wanted, task, precisions))
-        if found.complaints and not (allow_loss or drop):
+        exported = Exported(None, _fill(new, model, wanted, task, precisions))
+        if exported.complaints and not (allow_loss or drop):
             raise ExportError(
                 "; ".join(
-                    f"the {precision} export does not match the model: {', and '.join(said)}"
-                    for precision, said in found.complaints.items()
+                    f"the {precision} export does not match the model: {', and '.join(complaints)}"
+                    for precision, complaints in exported.complaints.items()
                 )
                 + ". Keep it anyway with --allow-loss"
             )
-        dropped = found.complaints if drop and not allow_loss else {}
-        kept = {precision: figures for precision, figures in found.parity.items() if precision not in dropped}
+        dropped = exported.complaints if drop and not allow_loss else {}
+        kept = {precision: figures for precision, figures in exported.parity.items() if precision not in dropped}
         if not kept:
             remove(new)
-            return found
+            return exported
         for precision in dropped:
             _remove_graph(new / FILES[precision])
         _write_description(new, model, wanted, task, kept, **more)
         write_card(new, origin)
-    return Exported(out, found.parity)
+    return Exported(out, exported.parity)
 
 
 def write_card(folder: Path, origin: Origin) -> None:
@@ -133,7 +133,7 @@ def _fill(
     new: Path, model: TextModel, wanted: Expected, task: Task, precisions: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Write the files that predictions need, and put each through the gate; returns its figures."""
-    # Without padding and truncation: the runtime pads and cuts, as export.json says.
+    # Without padding and truncation: the runtime pads and truncates, as export.json states.
     (new / "tokenizer.json").write_text(plain(model.tokenizer.backend_tokenizer), "utf-8")
     graph, pair = new / FILES["float32"], "text_pair" in wanted.rows.column_names
     fuse = can_fuse(model.model)  # the float32 file keeps to standard operators, which any runtime has
@@ -144,25 +144,25 @@ def _fill(
             write_graph(model, new / _FUSED, pair=pair, fused=True)
         write_int8(new / _FUSED if fuse else graph, new / FILES["int8"])
     _write_description(new, model, wanted, task, {precision: {} for precision in precisions})  # for the gate
-    found = {precision: _gate(new, precision, wanted, task) for precision in precisions}
-    if "int8" in found and not found["int8"]["passed"]:
+    figures = {precision: _gate(new, precision, wanted, task) for precision in precisions}
+    if "int8" in figures and not figures["int8"]["passed"]:
         write_int8(new / _FUSED if fuse else graph, new / FILES["int8"], spare=True)
-        found["int8"] = _gate(new, "int8", wanted, task) | {"spared": True}
+        figures["int8"] = _gate(new, "int8", wanted, task) | {"spared": True}
     _remove_graph(new / _FUSED)
     if "float32" not in precisions:
         _remove_graph(graph)
-    return found
+    return figures
 
 
 def _gate(folder: Path, precision: str, wanted: Expected, task: Task) -> dict[str, Any]:
     """The figures of a file, and whether it may pass."""
     figures = parity(wanted, Predictor(folder, threads=1, int8=precision == "int8"), task)
-    held = complaints(figures, precision, task)
-    return figures | ({"passed": False, "complaints": held} if held else {"passed": True})
+    failures = complaints(figures, precision, task)
+    return figures | ({"passed": False, "complaints": failures} if failures else {"passed": True})
 
 
 def _fitted(model: TextModel, wanted: Expected, task: Task) -> dict[str, Any]:
-    """What the model is decided by; what it brings along, else found on the rows."""
+    """What the model's predictions are decided by: its own, else fitted on the rows."""
     which, labels = labelled_places(wanted)
     return dict(model.fitted or (task.fit(wanted.logits[which], labels) if len(which) else {}))
 
@@ -200,7 +200,7 @@ def _write_description(
         "versions": {"understudy": __version__} | {name: version(name) for name in _VERSIONS},
         "parity": figures,
         **({"fitted": fitted} if (fitted := _fitted(model, wanted, task)) else {}),
-        **{name: found for name, found in more.items() if found},
+        **{name: value for name, value in more.items() if value},
     }
     write_json(folder / DESCRIPTION, about)
 

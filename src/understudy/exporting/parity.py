@@ -1,4 +1,4 @@
-"""Does an export answer as the model does? Asked of every export, on real rows, before it gets its name."""
+"""Do the outputs of an export match the model's? Checked of every export, on real rows, before it gets its name."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 LARGEST_DIFFERENCE = 1e-3  # of a float32 export's logits
 LEAST_AGREEMENT = 0.98  # of an int8 export
 MOST_LOST = 0.01  # of the metric (of a number: of its value), by an int8 export
-_ALONE = 64  # rows that are also asked one by one: padding and batch mates must not matter
+_ALONE = 64  # rows that are also run one by one: padding and batch mates must not matter
 _CHARACTERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the model itself says of the rows, and of texts from one character to more than it reads, made out of them.
+    """The outputs of the model itself for the rows, and for texts from one character to more than it reads, made out of them.
 
     Args:
         rows: real ones.
@@ -44,10 +44,10 @@ class Expected:
 
 
 def expected(model: TextModel, rows: Dataset, *, device: str = "cpu", logits: np.ndarray | None = None) -> Expected:
-    """Ask the model.
+    """Run the model.
 
     Args:
-        rows: with `text`, perhaps `text_pair`, and `label`, which may say that there is none.
+        rows: with `text`, perhaps `text_pair`, and `label`, which may mark a row as unlabelled.
         logits: the model's own of these rows, where they are known already.
 
     Raises:
@@ -56,15 +56,16 @@ def expected(model: TextModel, rows: Dataset, *, device: str = "cpu", logits: np
     """
     if not len(rows):
         raise DataError("no rows to compare the export on; give a file with at least one row")
-    pair, known = "text_pair" in rows.column_names, getattr(model.model.config, "pair", None)
-    if known is not None and known != pair:  # the own kinds know; the graph of any other would be made for these rows
-        two, one = ("two texts", "only one") if known else ("one text", "two")
-        raise DataError(f"the model reads {two}, but the rows have {one}; give rows as it was trained on")
+    pair, reads_pairs = "text_pair" in rows.column_names, getattr(model.model.config, "pair", None)
+    # The students of this package have it in their config; the graph of any other model would be made for these rows.
+    if reads_pairs is not None and reads_pairs != pair:
+        trained, got = ("two texts", "only one") if reads_pairs else ("one text", "two")
+        raise DataError(f"the model reads {trained}, but the rows have {got}; give rows as it was trained on")
     stretched = _stretched(rows)
-    found = logits_of(model, rows, device=device) if logits is None else logits
-    if not np.isfinite(found).all():
+    outputs = logits_of(model, rows, device=device) if logits is None else logits
+    if not np.isfinite(outputs).all():
         raise ModelError("the model's own outputs are not finite numbers; it is damaged or diverged")
-    return Expected(rows, found, stretched, logits_of(model, stretched, device=device))
+    return Expected(rows, outputs, stretched, logits_of(model, stretched, device=device))
 
 
 def parity(wanted: Expected, export: Predictor | TextModel, task: Task, metric: str | None = None) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def parity(wanted: Expected, export: Predictor | TextModel, task: Task, metric: 
         "rows": len(wanted.rows),
         "largest_logit_difference": float(np.max([np.abs(part).max() for part in differences])),
         "agreement": _agreement(
-            task, *(task.decided(one, fitted) for one in (in_batches, one_by_one, wanted.logits)), alone
+            task, *(task.decided(logits, fitted) for logits in (in_batches, one_by_one, wanted.logits)), alone
         ),
     }
     which, labels = labelled_places(wanted)
@@ -104,7 +105,7 @@ def parity(wanted: Expected, export: Predictor | TextModel, task: Task, metric: 
 def _agreement(
     task: Task, in_batches: np.ndarray, one_by_one: np.ndarray, wanted: np.ndarray, alone: np.ndarray
 ) -> float:
-    """The fraction of real rows that agree, those asked alone both times; for numbers the lower of the two correlations."""
+    """The fraction of real rows that agree, those run alone both times; for numbers the lower of the two correlations."""
     agrees, alone_too = task.agrees(in_batches, wanted), task.agrees(one_by_one, wanted[alone])
     if agrees is None or alone_too is None:
         return min(task.agreement(in_batches, wanted), task.agreement(one_by_one, wanted[alone]))
@@ -119,7 +120,7 @@ def labelled_places(wanted: Expected) -> tuple[np.ndarray, np.ndarray]:
 
 
 def complaints(figures: dict[str, Any], precision: str, task: Task) -> list[str]:
-    """What the gate holds against an export; nothing if it may pass. Only of float32 are the same logits asked.
+    """Why an export does not pass the gate; nothing if it may. Only float32 must give the same logits.
 
     >>> from understudy.tasks.classification import Classification
     >>> int8 = {"largest_logit_difference": 0.2, "agreement": 0.97, "metric": "accuracy", "model": 0.9, "export": 0.895}
@@ -135,9 +136,9 @@ def complaints(figures: dict[str, Any], precision: str, task: Task) -> list[str]
             if difference <= LARGEST_DIFFERENCE
             else [f"its logits differ by up to {difference:.3g} ({LARGEST_DIFFERENCE} allowed)"]
         )
-    found = []
+    reasons = []
     if not agreed >= LEAST_AGREEMENT:
-        found.append(
+        reasons.append(
             f"it matches the model on {100 * agreed:.1f} % of the rows ({100 * LEAST_AGREEMENT:.0f} % required)"
         )
     if figures.get("model") is not None:
@@ -145,10 +146,10 @@ def complaints(figures: dict[str, Any], precision: str, task: Task) -> list[str]
         if not metric.lead(model, export) <= (MOST_LOST + 1e-9) * metric.scale(model):
             moves = "falls" if metric.better == "higher" else "rises"
             allowed = f"{100 * MOST_LOST:.0f} {'point' if metric.unit == 'fraction' else '%'}"
-            found.append(f"{metric.name} {moves} from {model:.4f} to {export:.4f}, by more than {allowed}")
+            reasons.append(f"{metric.name} {moves} from {model:.4f} to {export:.4f}, by more than {allowed}")
     if not np.isfinite(difference):
-        found.append("its outputs are not finite numbers")
-    return found
+        reasons.append("its outputs are not finite numbers")
+    return reasons
 
 
 def _stretched(rows: Dataset) -> Dataset:
@@ -157,12 +158,12 @@ def _stretched(rows: Dataset) -> Dataset:
 
     some = rows.select(range(min(len(rows), 500)))
 
-    def cut(column: str) -> list[str]:
+    def truncated(column: str) -> list[str]:
         text = " ".join(some[column]).strip()
         text *= 1 + _CHARACTERS[-1] // len(text)
         return [text[:length] for length in _CHARACTERS]
 
-    made = {"text": cut("text")}
+    columns = {"text": truncated("text")}
     if "text_pair" in rows.column_names:
-        made["text_pair"] = cut("text_pair")[::-1]
-    return Dataset.from_dict(made)
+        columns["text_pair"] = truncated("text_pair")[::-1]
+    return Dataset.from_dict(columns)
