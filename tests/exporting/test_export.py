@@ -342,7 +342,7 @@ class Faulty(Predictor):
     """Stands in for an export: right but for the rows that `wrong` picks."""
 
     def __init__(self, model, wrong):
-        self.model, self.wrong = model, wrong
+        self.about, self.model, self.wrong = {}, model, wrong
 
     def logits(self, texts, pairs=None):
         found = logits(self.model, texts, truncation=True, max_length=self.model.max_length).numpy().copy()
