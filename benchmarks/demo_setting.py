@@ -54,13 +54,16 @@ def run(students: list[str], seeds: list[int]) -> None:
     for seed in seeds:
         folder = OUT / str(seed)
         files = {**write_split(folder, seed), "seed": seed}
-        settings = build(
-            FinetuneSettings, {"model": str(minilm()), "train": TEACHER_TRAINING}, files, where="demo_setting"
-        )
+        settings = build(FinetuneSettings, {"model": str(minilm()), "train": TEACHER_TRAINING}, files, where="demo_setting")
         understudy.finetune(settings, folder / "teacher", resume=True)
         for name in students:
-            changes = {"data.transfer": str(folder / "transfer.jsonl.gz"), "student": STUDENTS[name], "export": [],
-                       "teacher.models": [str(folder / "teacher")], "teacher.store": str(folder / "store")}  # fmt: skip
+            changes = {
+                "data.transfer": str(folder / "transfer.jsonl.gz"),
+                "student": STUDENTS[name],
+                "export": [],
+                "teacher.models": [str(folder / "teacher")],
+                "teacher.store": str(folder / "store"),
+            }
             understudy.distill(load_recipe("hinton", files | changes), folder / name, resume=True)
 
 
@@ -76,9 +79,7 @@ def table() -> None:
         }
         gains = [100 * (ours - alone) for ours, alone in zip(values["student"], values["student_alone"], strict=True)]
         cells = [f"{mean(value):.3f} ({min(value):.3f}–{max(value):.3f})" for value in values.values()]
-        print(
-            f"| {name} | {len(facts)} | {' | '.join(cells)} | {mean(gains):+.1f} ({min(gains):+.1f} to {max(gains):+.1f}) |"
-        )
+        print(f"| {name} | {len(facts)} | {' | '.join(cells)} | {mean(gains):+.1f} ({min(gains):+.1f} to {max(gains):+.1f}) |")
 
 
 if __name__ == "__main__":

@@ -71,12 +71,21 @@ def measured(name: str) -> dict[str, object]:
     predicted = time.process_time()
     found = quality(task, outputs, np.asarray(test["label"]))[metric]
     return {
-        "data": name, "task": "pairs" if rows.pair else "text", "classes": len(rows.label_names or ()), "train": len(train),
+        "data": name,
+        "task": "pairs" if rows.pair else "text",
+        "classes": len(rows.label_names or ()),
+        "train": len(train),
         "fitted": model.rows,
-        "test": len(test), "test_is_validation": rows.test_is_validation, "metric": metric,
-        "value": round(found["value"], 4), "ci95": [round(end, 4) for end in found["ci95"]], "C": model.strength,
-        "seconds": round(fitted - start, 1), "rows_per_second": round(len(test) / (predicted - fitted)), "mib": round(model.size_mib, 1),
-    }  # fmt: skip
+        "test": len(test),
+        "test_is_validation": rows.test_is_validation,
+        "metric": metric,
+        "value": round(found["value"], 4),
+        "ci95": [round(end, 4) for end in found["ci95"]],
+        "C": model.strength,
+        "seconds": round(fitted - start, 1),
+        "rows_per_second": round(len(test) / (predicted - fitted)),
+        "mib": round(model.size_mib, 1),
+    }
 
 
 def table() -> str:

@@ -50,14 +50,12 @@ def main() -> None:
         "float32": [],
         "int8, as shipped": [],
         "attention in many operators": [patch.object(folder, "can_fuse", lambda model: False)],
-        "and the last layer whole": [
-            patch.object(folder, "can_fuse", lambda model: False), patch.object(attention, "_FIRST_TOKEN", ()),
-        ],
+        "and the last layer whole": [patch.object(folder, "can_fuse", lambda model: False), patch.object(attention, "_FIRST_TOKEN", ())],
         "embeddings in float32": [patch.object(quantization, "quantize_dynamic", embeddings_kept(quantization.quantize_dynamic))],
         "maps from wide to narrow in float32": [
             patch.object(folder, "write_int8", lambda path, out, spare=False: spared(path, out, spare=True))
         ],
-    }  # fmt: skip
+    }
     with tempfile.TemporaryDirectory() as place:
         exports, figures = {}, {}
         for name, changes in variants.items():

@@ -78,9 +78,13 @@ def trained(name: str, student: str, recipe: str, teacher: str | None, seed: int
         folder = Path(place)
         there = files(name, folder, seed)
         values = {
-            "data.train": there["train"], "data.validation": there["validation"], "teacher.models": [teacher or there["teacher"]],
-            "student": {"kind": student}, "export": [], "seed": seed,
-        }  # fmt: skip
+            "data.train": there["train"],
+            "data.validation": there["validation"],
+            "teacher.models": [teacher or there["teacher"]],
+            "student": {"kind": student},
+            "export": [],
+            "seed": seed,
+        }
         plan = prepare(resolve(load_recipe("hinton" if recipe == "alone" else recipe, values)))
         stages = controls.stages_of("alone", plan) if recipe == "alone" else plan.stages
         own = plan.first
@@ -96,13 +100,21 @@ def trained(name: str, student: str, recipe: str, teacher: str | None, seed: int
             lines.clear()
             steps = train_stage(
                 stage, {"": own.at(stage.stage)}, students, kept, folder / stage.stage.name, recipe, "cpu", write=lines.append
-            ).steps  # fmt: skip
+            ).steps
         curve = [round(line["validation"]["accuracy"], 4) for line in lines if "validation" in line]
     return {
-        "data": name, "classes": len(own.rows.label_names or ()), "rows": len(own.rows.train), "student": student, "recipe": recipe,
-        "teacher": "model" if teacher else "answers", "seed": seed, "updates": steps, "best": max(curve), "curve": curve,
+        "data": name,
+        "classes": len(own.rows.label_names or ()),
+        "rows": len(own.rows.train),
+        "student": student,
+        "recipe": recipe,
+        "teacher": "model" if teacher else "answers",
+        "seed": seed,
+        "updates": steps,
+        "best": max(curve),
+        "curve": curve,
         "seconds": round(time.perf_counter() - started, 1),
-    }  # fmt: skip
+    }
 
 
 KEY = ("data", "student", "recipe", "teacher")
@@ -136,14 +148,8 @@ def table(before: Path, after: Path) -> None:
     for (name, student, recipe, teacher), line in lines.items():
         if recipe == "alone":
             continue
-        row = [
-            cells.get((when, name, student, by, teacher), "–")
-            for when in ("before", "after")
-            for by in (recipe, "alone")
-        ]
-        print(
-            f"| {name.split()[0]} | {line['rows']:,} | {line['classes']} | {teacher} | {student} | {recipe} | {' | '.join(row)} |"
-        )
+        row = [cells.get((when, name, student, by, teacher), "–") for when in ("before", "after") for by in (recipe, "alone")]
+        print(f"| {name.split()[0]} | {line['rows']:,} | {line['classes']} | {teacher} | {student} | {recipe} | {' | '.join(row)} |")
 
 
 def shown(lines: list[dict]) -> str:

@@ -37,24 +37,32 @@ def run(data_sets: list[str], shapes: list[str], steps: int | None) -> None:
         teacher = OUT / f"{data}-teacher"
         if not (teacher / "facts.json").exists():
             cut = set_(train__max_steps=steps) if steps else []
-            call(
-                "finetune",
-                str(minilm()),
-                *files(data),
-                *set_(train__learning_rate="1e-4"),
-                *cut,
-                "--out",
-                str(teacher),
-                "--resume",
-            )
+            call("finetune", str(minilm()), *files(data), *set_(train__learning_rate="1e-4"), *cut, "--out", str(teacher), "--resume")
         for seed, shape, start in product(SEEDS, shapes, STARTS):
             out = place(data, shape, start, seed)
             if (out / "facts.json").exists():
                 continue
             student = {f"student.{name}": size for name, size in SHAPES[shape].items()} | {"student.initialize": start}
             cut = set_(stages__0__train__max_steps=steps) if steps else []
-            call("distill", "hinton", "--teacher", str(teacher), "--student", "narrow", *set_(**student), *files(data), *cut,
-                 "--seed", str(seed), "--no-control", "--store", str(OUT / f"{data}-outputs"), "--out", str(out), "--resume")  # fmt: skip
+            call(
+                "distill",
+                "hinton",
+                "--teacher",
+                str(teacher),
+                "--student",
+                "narrow",
+                *set_(**student),
+                *files(data),
+                *cut,
+                "--seed",
+                str(seed),
+                "--no-control",
+                "--store",
+                str(OUT / f"{data}-outputs"),
+                "--out",
+                str(out),
+                "--resume",
+            )
             shutil.rmtree(out / "student")  # only the curve is asked for
 
 

@@ -20,13 +20,9 @@ FROM_PRETRAINED = ["--pretrained", str(minilm())]
 LANGUAGE = OUT / "language" / "model-0"  # MiniLM's package has no masked-language head, so one is trained
 
 
-def on_sst2(
-    group: str, label: str, seed: int, recipe: str, kind: str | None, *more: str, store: Path | None = None
-) -> Job:
+def on_sst2(group: str, label: str, seed: int, recipe: str, kind: str | None, *more: str, store: Path | None = None) -> Job:
     """A student of the teacher on sst2_sentences."""
-    return student(
-        group, label, "sst2_sentences", seed, recipe, kind, "--no-export", *more, teachers=[SST2], store=store
-    )
+    return student(group, label, "sst2_sentences", seed, recipe, kind, "--no-export", *more, teachers=[SST2], store=store)
 
 
 def every_stage(count: int = 1, /, **train: object) -> list[str]:
@@ -37,20 +33,12 @@ def every_stage(count: int = 1, /, **train: object) -> list[str]:
 def three_layers(seed: int) -> Iterator[Job]:
     """sst2_sentences: the first three of six layers, from the pretrained model, 3 epochs in all for every recipe (minilm: half of them
     for each stage), at 1e-4 (bert_tutorial: its own 5e-5)."""
-    first = [
-        *FROM_PRETRAINED,
-        *set_(student__layers="first"),
-        *every_stage(epochs=3, learning_rate="1e-4", evaluations=5),
-    ]
+    first = [*FROM_PRETRAINED, *set_(student__layers="first"), *every_stage(epochs=3, learning_rate="1e-4", evaluations=5)]
     yield on_sst2("three_layers", "hinton", seed, "hinton", "teacher_layers", *first)
     for recipe in ("pkd_skip", "pkd_last"):
         yield on_sst2("three_layers", recipe, seed, recipe, "teacher_layers", *first, "--no-control")
     yield on_sst2("three_layers", "mixkd", seed, "mixkd", "teacher_layers", *first)  # its control keeps the mixup
-    halves = [
-        *FROM_PRETRAINED,
-        *set_(student__layers="first"),
-        *every_stage(2, epochs=1.5, learning_rate="1e-4", evaluations=5),
-    ]
+    halves = [*FROM_PRETRAINED, *set_(student__layers="first"), *every_stage(2, epochs=1.5, learning_rate="1e-4", evaluations=5)]
     yield on_sst2("three_layers", "minilm", seed, "minilm", "teacher_layers", *halves, "--no-control")
     own = [*FROM_PRETRAINED, *set_(student__layers="first", stages__0__train__evaluations=5)]
     yield on_sst2("three_layers", "bert_tutorial", seed, "bert_tutorial", "teacher_layers", *own, "--no-control")
@@ -65,16 +53,18 @@ def tang(seed: int) -> Iterator[Job]:
         f"{{kind: part_of_speech, probability: 0.1, tagger: {DATA / 'ud_english_ewt' / 'train.jsonl.gz'}}}, "
         "{kind: ngram_sampling, probability: 0.25, longest: 5}]"
     )
-    yield on_sst2("tang", "tang_augmented", seed, "tang_augmented", "bilstm", *same,
-                  *set_(stages__0__augment=f"{{copies: 5, steps: {steps}}}"))  # fmt: skip
+    yield on_sst2(
+        "tang", "tang_augmented", seed, "tang_augmented", "bilstm", *same, *set_(stages__0__augment=f"{{copies: 5, steps: {steps}}}")
+    )
 
 
 def ensemble(seed: int) -> Iterator[Job]:
     """sst2_sentences: a BiLSTM, 10 epochs, from one teacher (fine-tuned at 5e-5) and from two (the other at 1e-4)."""
     both = ["--teacher", str(OUT / "all_labels" / "teacher-0"), "--no-control"]
     yield on_sst2("ensemble", "hinton", seed, "hinton", "bilstm")
-    yield on_sst2("ensemble", "hinton_ensemble", seed, "hinton_ensemble", "bilstm", *both,
-                  store=OUT / "ensemble" / "teacher_outputs_of_two")  # fmt: skip
+    yield on_sst2(
+        "ensemble", "hinton_ensemble", seed, "hinton_ensemble", "bilstm", *both, store=OUT / "ensemble" / "teacher_outputs_of_two"
+    )
 
 
 def siamese(seed: int) -> Iterator[Job]:
@@ -89,26 +79,9 @@ def small(seed: int) -> Iterator[Job]:
     well_read from random weights, 10 + 5 + 3 epochs, beside hinton_random, 18 epochs from the same weights."""
     yield on_sst2("small", "hinton", seed, "hinton", "narrow", *every_stage(evaluations=5))
     tiny = "{kind: narrow, layers: 2, width: 128, heads: 2, initialize: random}"
-    yield on_sst2(
-        "small", "hinton_random", seed, "hinton", None, *set_(student=tiny), *every_stage(epochs=18, evaluations=5)
-    )
-    yield on_sst2(
-        "small",
-        "teacher_assistant",
-        seed,
-        "teacher_assistant",
-        "narrow",
-        *every_stage(2, evaluations=5),
-        "--no-control",
-    )
-    yield on_sst2(
-        "small",
-        "well_read",
-        seed,
-        "well_read",
-        None,
-        *every_stage(3, evaluations=5),
-    )
+    yield on_sst2("small", "hinton_random", seed, "hinton", None, *set_(student=tiny), *every_stage(epochs=18, evaluations=5))
+    yield on_sst2("small", "teacher_assistant", seed, "teacher_assistant", "narrow", *every_stage(2, evaluations=5), "--no-control")
+    yield on_sst2("small", "well_read", seed, "well_read", None, *every_stage(3, evaluations=5))
 
 
 def tinybert(seed: int) -> Iterator[Job]:
@@ -117,11 +90,7 @@ def tinybert(seed: int) -> Iterator[Job]:
     stages = {stage.name: stage.model_dump(mode="json") for stage in load_recipe("tinybert").stages}
     for stage, epochs in (("general", 2), ("intermediate", 4), ("prediction", 3)):
         stages[stage]["train"] |= {"epochs": epochs, "evaluations": 5}
-    replaced = {
-        "kind": "word_replacement",
-        "masked_lm": str(LANGUAGE),
-        "vectors": str(DATA / "glove_6b_50d_3k" / "vectors.npz"),
-    }
+    replaced = {"kind": "word_replacement", "masked_lm": str(LANGUAGE), "vectors": str(DATA / "glove_6b_50d_3k" / "vectors.npz")}
     copies = {"augment": {"copies": 2, "steps": [replaced]}}
     seven = every_stage(epochs=7, learning_rate="5e-4", evaluations=5)  # plain distillation, as long as `no_general`
     projected = set_(student="{kind: narrow, layers: 4, width: 192, heads: 12, initialize: projection}")
@@ -180,8 +149,9 @@ def questions(seed: int) -> Iterator[Job]:
     whole, same = set_(student=own_shape), {**three, "learning_rate": "5e-5"}
     yield on_trec6("own_shape_hinton", "hinton", None, *whole, *every_stage(**same))
     yield on_trec6("own_shape_averaged_self", "averaged_self", None, *whole, *every_stage(**same), "--no-control")
-    yield on_trec6("own_shape_born_again", "born_again", None, *whole, *set_(stages__0__student=own_shape),
-                   *every_stage(2, **same), "--no-control")  # fmt: skip
+    yield on_trec6(
+        "own_shape_born_again", "born_again", None, *whole, *set_(stages__0__student=own_shape), *every_stage(2, **same), "--no-control"
+    )
 
 
 def paraphrase(seed: int) -> Iterator[Job]:
@@ -197,11 +167,7 @@ def entailment(seed: int) -> Iterator[Job]:
 
 
 def _pairs(group: str, name: str, seed: int, model: str) -> Iterator[Job]:
-    first = [
-        *set_(student__layers="first", metric="accuracy"),
-        *every_stage(epochs=3, learning_rate="1e-4"),
-        "--no-export",
-    ]
+    first = [*set_(student__layers="first", metric="accuracy"), *every_stage(epochs=3, learning_rate="1e-4"), "--no-export"]
     yield student(group, "hinton", name, seed, "hinton", "teacher_layers", *first, teachers=[model])
     for recipe in ("pkd_skip", "pkd_last"):
         yield student(group, recipe, name, seed, recipe, "teacher_layers", *first, "--no-control", teachers=[model])
@@ -212,17 +178,23 @@ def word_vectors(seed: int) -> Iterator[Job]:
     ensemble = [str(OUT / "chinese" / f"teacher-{one}") for one in SEEDS]
     vectors = set_(student__vocabulary="characters", student__vectors=DATA / "tencent_zh_char_200d" / "vectors.npz")
     for label, kind in (("bilstm", "bilstm"), ("mean", "static_embeddings")):
-        yield student("word_vectors", label, "toutiao5", seed, "word_vectors_bilstm", kind, *vectors,
-                      *every_stage(epochs=4, evaluations=5), "--no-export", teachers=ensemble)  # fmt: skip
+        yield student(
+            "word_vectors",
+            label,
+            "toutiao5",
+            seed,
+            "word_vectors_bilstm",
+            kind,
+            *vectors,
+            *every_stage(epochs=4, evaluations=5),
+            "--no-export",
+            teachers=ensemble,
+        )
 
 
 def tasks(seed: int) -> Iterator[Job]:
     """stsb (Pearson) and mrpc (accuracy): three layers of the teacher of stsb, alternate; one student with two heads, or one each."""
-    three = [
-        *set_(student__layers="[0,2,4]"),
-        *every_stage(epochs=3, learning_rate="1e-4", evaluations=5),
-        "--no-export",
-    ]
+    three = [*set_(student__layers="[0,2,4]"), *every_stage(epochs=3, learning_rate="1e-4", evaluations=5), "--no-export"]
     known = {"stsb": ("similarity", OUT / "regression"), "mrpc": ("classification", OUT / "pairs")}
     given = []
     for name, (task, group) in known.items():
@@ -230,12 +202,23 @@ def tasks(seed: int) -> Iterator[Job]:
         given += [part if part.startswith("--") else f"{name}={part}" for part in files(name)]
         given += ["--store", f"{name}={group / 'teacher_outputs'}"]
     for recipe in ("bam", "mt_dnn"):
-        yield Job("tasks", recipe, seed,
-                  ("distill", recipe, *given, "--student", "teacher_layers", *three, "--seed", str(seed)))  # fmt: skip
+        yield Job("tasks", recipe, seed, ("distill", recipe, *given, "--student", "teacher_layers", *three, "--seed", str(seed)))
     start = ["--pretrained", str(OUT / "regression" / "teacher-0")]
     for name, recipe, (task, group) in zip(known, ("tang", "hinton"), known.values(), strict=True):
-        yield student("tasks", f"{recipe}_{name}", name, seed, recipe, "teacher_layers", *start, *three, "--task", task,
-                      teachers=[str(group / "teacher-0")], store=group / "teacher_outputs")  # fmt: skip
+        yield student(
+            "tasks",
+            f"{recipe}_{name}",
+            name,
+            seed,
+            recipe,
+            "teacher_layers",
+            *start,
+            *three,
+            "--task",
+            task,
+            teachers=[str(group / "teacher-0")],
+            store=group / "teacher_outputs",
+        )
 
 
 GROUPS: Groups = {
@@ -271,10 +254,7 @@ PLAIN = {
     "entailment": dict.fromkeys(("pkd_skip", "pkd_last"), "hinton"),
     "small": {"teacher_assistant": "hinton", "well_read": "hinton_random"},
     "tinybert": {"no_general": "hinton", "no_general_projected": "hinton_projected"},
-    "tasks": {
-        **dict.fromkeys(("bam stsb", "mt_dnn stsb"), "tang_stsb"),
-        **dict.fromkeys(("bam mrpc", "mt_dnn mrpc"), "hinton_mrpc"),
-    },
+    "tasks": {**dict.fromkeys(("bam stsb", "mt_dnn stsb"), "tang_stsb"), **dict.fromkeys(("bam mrpc", "mt_dnn mrpc"), "hinton_mrpc")},
 }
 
 if __name__ == "__main__":

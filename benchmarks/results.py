@@ -50,12 +50,7 @@ class Job:
 
 def files(name: str, *, train: str = "train") -> list[str]:
     """--train, --validation and --test of a data set, as far as they are there."""
-    found = [
-        "--train",
-        str(DATA / name / f"{train}.jsonl.gz"),
-        "--validation",
-        str(DATA / name / "validation.jsonl.gz"),
-    ]
+    found = ["--train", str(DATA / name / f"{train}.jsonl.gz"), "--validation", str(DATA / name / "validation.jsonl.gz")]
     test = DATA / name / "test.jsonl.gz"
     return [*found, *(["--test", str(test)] if test.exists() else [])]
 
@@ -65,9 +60,7 @@ def set_(**values: object) -> list[str]:
     return [part for key, value in values.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
 
 
-def teacher(
-    group: str, name: str, seed: int, *more: str, label: str = "teacher", model: str | None = None, train: str = "train"
-) -> Job:
+def teacher(group: str, name: str, seed: int, *more: str, label: str = "teacher", model: str | None = None, train: str = "train") -> Job:
     """MiniLM, at the rate that benchmarks/tune.py found best for it; or another model, at its own."""
     start = (model,) if model else (str(minilm()), *set_(train__learning_rate="1e-4"))
     return Job(group, label, seed, ("finetune", *start, *files(name, train=train), "--seed", str(seed), *more))
@@ -93,17 +86,7 @@ def student(
         group,
         label,
         seed,
-        (
-            "distill",
-            recipe,
-            *given,
-            *(["--student", kind] if kind else []),
-            *files(name, train=train),
-            *shared,
-            "--seed",
-            str(seed),
-            *more,
-        ),
+        ("distill", recipe, *given, *(["--student", kind] if kind else []), *files(name, train=train), *shared, "--seed", str(seed), *more),
     )
 
 
@@ -120,16 +103,39 @@ def first_phrases(count: int) -> Path:
 def few_labels(seed: int) -> Iterator[Job]:
     """500 labelled sentences in all, the teacher's among them: 400 to learn from, the same for teacher, student and control, 100 to select
     by; all 872 validation sentences are the test and select nothing. Transfer text: the first 20,000 phrases of sst2, without labels."""
-    rows = ["--train", str(DATA / "sst2_sentences" / "train.jsonl.gz"), "--test", str(DATA / "sst2_sentences" / "validation.jsonl.gz"),
-            *set_(data__train_rows=400, data__validation_fraction=100 / 6920, data__split_seed=seed), "--seed", str(seed)]  # fmt: skip
-    model = Job("few_labels", "teacher", seed, ("finetune", str(minilm()), *rows,
-                *set_(train__learning_rate="1e-4", train__max_steps=300)))  # fmt: skip
+    rows = [
+        "--train",
+        str(DATA / "sst2_sentences" / "train.jsonl.gz"),
+        "--test",
+        str(DATA / "sst2_sentences" / "validation.jsonl.gz"),
+        *set_(data__train_rows=400, data__validation_fraction=100 / 6920, data__split_seed=seed),
+        "--seed",
+        str(seed),
+    ]
+    model = Job("few_labels", "teacher", seed, ("finetune", str(minilm()), *rows, *set_(train__learning_rate="1e-4", train__max_steps=300)))
     yield model
     store = OUT / "few_labels" / f"teacher_outputs-{seed}"
     for label, kind, steps in (("bilstm", "bilstm", 2000), ("static", "static_embeddings", 4000)):
-        yield Job("few_labels", label, seed, ("distill", "hinton", "--teacher", str(model.out), "--student", kind, *rows,
-                  "--transfer", str(first_phrases(20_000)), "--store", str(store), "--no-export",
-                  *set_(stages__0__train__max_steps=steps)))  # fmt: skip
+        yield Job(
+            "few_labels",
+            label,
+            seed,
+            (
+                "distill",
+                "hinton",
+                "--teacher",
+                str(model.out),
+                "--student",
+                kind,
+                *rows,
+                "--transfer",
+                str(first_phrases(20_000)),
+                "--store",
+                str(store),
+                "--no-export",
+                *set_(stages__0__train__max_steps=steps),
+            ),
+        )
 
 
 def existing_teacher(seed: int) -> Iterator[Job]:
@@ -144,8 +150,19 @@ def existing_teacher(seed: int) -> Iterator[Job]:
         ("narrow", "narrow", 2000, set_(student__initialize="teacher")),
         ("three_layers", "teacher_layers", 600, set_(student__layers="[0,2,4]")),
     ):
-        yield student("existing_teacher", label, "sst2_sentences", seed, "hinton", kind, *more, *few, *extra,
-                      *set_(stages__0__train__max_steps=steps), teachers=teachers)  # fmt: skip
+        yield student(
+            "existing_teacher",
+            label,
+            "sst2_sentences",
+            seed,
+            "hinton",
+            kind,
+            *more,
+            *few,
+            *extra,
+            *set_(stages__0__train__max_steps=steps),
+            teachers=teachers,
+        )
 
 
 def all_labels(seed: int) -> Iterator[Job]:
@@ -155,8 +172,17 @@ def all_labels(seed: int) -> Iterator[Job]:
     for label, kind in (("bilstm", "bilstm"), ("static", "static_embeddings")):
         yield student("all_labels", label, "sst2_sentences", seed, "hinton", kind)
     for label, kind, steps in (("bilstm_transfer", "bilstm", 3000), ("static_transfer", "static_embeddings", 4000)):
-        yield student("all_labels", label, "sst2_sentences", seed, "hinton", kind, "--transfer", str(DATA / "sst2" / "train.jsonl.gz"),
-                      *set_(stages__0__train__max_steps=steps))  # fmt: skip
+        yield student(
+            "all_labels",
+            label,
+            "sst2_sentences",
+            seed,
+            "hinton",
+            kind,
+            "--transfer",
+            str(DATA / "sst2" / "train.jsonl.gz"),
+            *set_(stages__0__train__max_steps=steps),
+        )
 
 
 def default_teacher(seed: int) -> Iterator[Job]:
@@ -188,9 +214,7 @@ def regression(seed: int) -> Iterator[Job]:
     task = ["--task", "similarity"]
     if seed == SEEDS[0]:
         yield teacher("regression", "stsb", seed, *task)
-    yield student(
-        "regression", "three_layers", "stsb", seed, "tang", "teacher_layers", *task, *set_(student__layers="[0,2,4]")
-    )
+    yield student("regression", "three_layers", "stsb", seed, "tang", "teacher_layers", *task, *set_(student__layers="[0,2,4]"))
     yield student("regression", "bilstm", "stsb", seed, "tang", "bilstm", *task)
 
 
@@ -201,8 +225,9 @@ def chinese(seed: int) -> Iterator[Job]:
     if seed == SEEDS[-1]:
         ensemble = [str(OUT / "chinese" / f"teacher-{one}") for one in SEEDS]
         for again in SEEDS:
-            yield student("chinese", "bilstm", "toutiao5", again, "tang", "bilstm", *characters, *set_(stages__0__train__epochs=4),
-                          teachers=ensemble)  # fmt: skip
+            yield student(
+                "chinese", "bilstm", "toutiao5", again, "tang", "bilstm", *characters, *set_(stages__0__train__epochs=4), teachers=ensemble
+            )
 
 
 def many_classes(seed: int) -> Iterator[Job]:
@@ -210,9 +235,7 @@ def many_classes(seed: int) -> Iterator[Job]:
     if seed == SEEDS[0]:
         yield teacher("many_classes", "banking77", seed, *set_(train__epochs=6))
     yield student("many_classes", "bilstm", "banking77", seed, "hinton", "bilstm")
-    yield student(
-        "many_classes", "three_layers", "banking77", seed, "hinton", "teacher_layers", *set_(student__layers="[0,2,4]")
-    )
+    yield student("many_classes", "three_layers", "banking77", seed, "hinton", "teacher_layers", *set_(student__layers="[0,2,4]"))
 
 
 def long_tail(seed: int) -> Iterator[Job]:
@@ -220,26 +243,23 @@ def long_tail(seed: int) -> Iterator[Job]:
     if seed == SEEDS[0]:
         yield teacher("long_tail", "clinc150", seed, *set_(train__epochs=5), train="train_imbalanced")
     yield student("long_tail", "bilstm", "clinc150", seed, "hinton", "bilstm", train="train_imbalanced")
-    yield student("long_tail", "bilstm_balanced", "clinc150", seed, "hinton", "bilstm",
-                  *set_(stages__0__objectives__0__class_weights="balanced"), train="train_imbalanced")  # fmt: skip
+    yield student(
+        "long_tail",
+        "bilstm_balanced",
+        "clinc150",
+        seed,
+        "hinton",
+        "bilstm",
+        *set_(stages__0__objectives__0__class_weights="balanced"),
+        train="train_imbalanced",
+    )
 
 
 Groups = dict[str, Callable[[int], Iterator[Job]]]
 Plain = Mapping[str, Mapping[str, str]]  # group → label → the label of the plain distillation that it is compared with
 GROUPS: Groups = {
     one.__name__: one
-    for one in (
-        few_labels,
-        existing_teacher,
-        default_teacher,
-        all_labels,
-        pairs,
-        regression,
-        chinese,
-        many_classes,
-        long_tail,
-        phrases,
-    )
+    for one in (few_labels, existing_teacher, default_teacher, all_labels, pairs, regression, chinese, many_classes, long_tail, phrases)
 }
 
 
@@ -258,9 +278,7 @@ def run(groups: Groups, seeds: list[int], only: str | None, *, known: Groups) ->
 
     for seed in seeds:
         for job in [job for make in groups.values() for job in make(seed)]:
-            measured = any(
-                (line["group"], line["label"], line["seed"]) == (job.group, job.label, job.seed) for line in lines()
-            )
+            measured = any((line["group"], line["label"], line["seed"]) == (job.group, job.label, job.seed) for line in lines())
             if not measured and (not only or only in job.label):
                 carry_out(job)
                 note(job)
@@ -276,23 +294,32 @@ def note(job: Job) -> None:
         facts = json.loads((job.out / task / "facts.json").read_text("utf-8"))
         metric = facts["primary_metric"]
         line = {
-            "group": job.group, "label": job.label, **({"task": task} if task else {}), "seed": job.seed, "commit": commit,
+            "group": job.group,
+            "label": job.label,
+            **({"task": task} if task else {}),
+            "seed": job.seed,
+            "commit": commit,
             "metric": metric,
             "values": {name: round(model["quality"][metric]["value"], 5) for name, model in facts["models"].items() if "quality" in model},
             **{f"{name}_{key}": facts[name][key] for name in GAINS if facts.get(name) for key in ("value", "p_value")},
             **{name: round(facts[name], 2) for name in ("times_smaller", "times_faster") if facts.get(name)},
-        }  # fmt: skip
+        }
         if job.group in BY_CLASS:
             line["by_class"] = {
-                name: [[one["label"], *(round(one[key], 3) for key in ("precision", "recall", "f1")), one["support"]]
-                       for one in model["per_class"]]
+                name: [
+                    [one["label"], *(round(one[key], 3) for key in ("precision", "recall", "f1")), one["support"]]
+                    for one in model["per_class"]
+                ]
                 for name, model in facts["models"].items()
-            }  # fmt: skip
+            }
             line["run_time"] = {
-                name: {key: round(value, 3) for key, value in
-                       (("rows_per_second", model.get("rows_per_second")), *(model.get("latency_ms") or {}).items()) if value}
+                name: {
+                    key: round(value, 3)
+                    for key, value in (("rows_per_second", model.get("rows_per_second")), *(model.get("latency_ms") or {}).items())
+                    if value
+                }
                 for name, model in facts["models"].items()
-            }  # fmt: skip
+            }
         with RECORD.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -307,10 +334,7 @@ def table(groups: Groups, path: Path, plain: Plain) -> None:
     for group, make in groups.items():
         found: dict[str, list[dict]] = {}
         for label in dict.fromkeys(job.label for seed in SEEDS for job in make(seed)):
-            runs = sorted(
-                (line for line in lines() if (line["group"], line["label"]) == (group, label)),
-                key=lambda one: one["seed"],
-            )
+            runs = sorted((line for line in lines() if (line["group"], line["label"]) == (group, label)), key=lambda one: one["seed"])
             for run in runs:
                 found.setdefault(" ".join([label, *([run["task"]] if "task" in run else [])]), []).append(run)
         if found:
@@ -334,9 +358,20 @@ def rows(found: dict[str, list[dict]], plain: Mapping[str, str]) -> list[str]:
     metric = next(iter(found.values()))[0]["metric"]
     pseudo = any("student_pseudo_labels" in one["values"] for runs in found.values() for one in runs)
     against = any(plain.get(label) in found for label in found)
-    heads = ["run", "seeds", f"{metric}: teacher", "alone", *(["pseudo-labels"] if pseudo else []), "distilled", "over alone", "p a seed",
-             *(["over pseudo-labels", "p a seed"] if pseudo else []), *(["over plain"] if against else []),
-             "smaller", "faster"]  # fmt: skip
+    heads = [
+        "run",
+        "seeds",
+        f"{metric}: teacher",
+        "alone",
+        *(["pseudo-labels"] if pseudo else []),
+        "distilled",
+        "over alone",
+        "p a seed",
+        *(["over pseudo-labels", "p a seed"] if pseudo else []),
+        *(["over plain"] if against else []),
+        "smaller",
+        "faster",
+    ]
     models = ("teacher", "student_alone", *(("student_pseudo_labels",) if pseudo else ()), "student")
     lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
     for label, runs in found.items():
@@ -347,19 +382,12 @@ def rows(found: dict[str, list[dict]], plain: Mapping[str, str]) -> list[str]:
         cells = [label.replace("_", " "), str(len(runs))]
         cells += [spread([one["values"][name] for one in runs if name in one["values"]]) for name in models]
         for gain in GAINS if pseudo else GAINS[:1]:
-            cells += [
-                spread(values(f"{gain}_value"), signed=True),
-                ", ".join(f"{p:.2g}" for p in values(f"{gain}_p_value")) or "–",
-            ]
+            cells += [spread(values(f"{gain}_value"), signed=True), ", ".join(f"{p:.2g}" for p in values(f"{gain}_p_value")) or "–"]
         if against:
             same = {one["seed"]: one["values"]["student"] for one in found.get(plain.get(label, ""), [])}
             cells.append(
                 spread(
-                    [
-                        one["values"]["student"] - same[one["seed"]]
-                        for one in runs
-                        if one["values"].get("student") and one["seed"] in same
-                    ],
+                    [one["values"]["student"] - same[one["seed"]] for one in runs if one["values"].get("student") and one["seed"] in same],
                     signed=True,
                 )
             )
@@ -400,9 +428,7 @@ def main(groups: Groups, page: Path, description: str | None, plain: Plain = Map
     """The commands `run` and `table` for some groups and their page."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "table"])
-    parser.add_argument(
-        "groups", nargs="*", default=[], choices=[*groups, []], metavar="GROUP", help=f"of {list(groups)}; all"
-    )
+    parser.add_argument("groups", nargs="*", default=[], choices=[*groups, []], metavar="GROUP", help=f"of {list(groups)}; all")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--only", help="labels that contain this")
     asked = parser.parse_args()

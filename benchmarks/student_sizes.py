@@ -44,16 +44,12 @@ def main() -> None:
     for _ in range(ROUNDS):
         for name, student in students.items():
             speeds[name].append(rows_per_second(student, rows.train))
-    print(
-        f"{torch.get_num_threads()} threads\n\n| student | vocabulary | tokens | parameters | float32 MiB | training rows/s |"
-    )
+    print(f"{torch.get_num_threads()} threads\n\n| student | vocabulary | tokens | parameters | float32 MiB | training rows/s |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     for (kind, vocabulary), student in students.items():
         speed = statistics.median(speeds[kind, vocabulary])
         size = student.parameters * 4 / 2**20
-        print(
-            f"| {kind} | {vocabulary} | {len(student.tokenizer):,} | {student.parameters:,} | {size:.1f} | {speed:,.0f} |"
-        )
+        print(f"| {kind} | {vocabulary} | {len(student.tokenizer):,} | {student.parameters:,} | {size:.1f} | {speed:,.0f} |")
 
 
 def rows_per_second(student: TextModel, rows) -> float:

@@ -68,7 +68,7 @@ def main() -> None:
                 {"": Lesson(task, model, data, by_length(model, rows.validation.select(range(64))), objectives, "accuracy")},
                 TrainSettings(epochs=99, max_steps=steps, batch_size=BATCH, learning_rate=1e-4, evaluations=1),
                 Training(Path(checkpoints), 0, "ours", lines.append),
-            )  # fmt: skip
+            )
         logged = [(line["step"], line["seconds"]) for line in lines if "seconds" in line and "loss" in line]
         (first, began), (last, ended) = logged[len(logged) // 10], logged[-2]
         return BATCH * (last - first) / (ended - began)
@@ -88,26 +88,14 @@ def main() -> None:
         for name, measure in measured.items():
             found[name].append(measure())
     rate = {name: statistics.median(values) for name, values in found.items()}
-    print(
-        f"{torch.get_num_threads()} threads, {asked.rounds} rounds, batch {BATCH}, bf16 {'on' if has_bfloat16('cpu') else 'not there'}\n"
-    )
+    print(f"{torch.get_num_threads()} threads, {asked.rounds} rounds, batch {BATCH}, bf16 {'on' if has_bfloat16('cpu') else 'not there'}\n")
     print("| training | rows/s | least–most |\n| --- | ---: | ---: |")
     for name, values in found.items():
         print(f"| {name} | {rate[name]:.0f} | {min(values):.0f}–{max(values):.0f} |")
     ratios = [
-        (
-            "distillation, ours / naive",
-            "distil 3 of 6 layers, ours from the store",
-            "distil 3 of 6 layers, naive",
-            "≥ 12",
-        ),
+        ("distillation, ours / naive", "distil 3 of 6 layers, ours from the store", "distil 3 of 6 layers, naive", "≥ 12"),
         ("fine-tuning, ours / naive", "fine-tune the teacher, ours", "fine-tune the teacher, naive", "≥ 9"),
-        (
-            "time of distilling / time alone",
-            "3 of 6 layers alone, ours",
-            "distil 3 of 6 layers, ours from the store",
-            "≤ 1.15",
-        ),
+        ("time of distilling / time alone", "3 of 6 layers alone, ours", "distil 3 of 6 layers, ours from the store", "≤ 1.15"),
         ("time of the Trainer / time of a bare loop", "distil narrow, bare loop", "distil narrow, ours", "≤ 1.2"),
     ]
     print("\n| ratio | measured | target |\n| --- | ---: | ---: |")
@@ -128,18 +116,14 @@ def naive(student: TextModel, teacher: TextModel | None, rows, steps: int) -> fl
         if step == 1:
             started = time.perf_counter()  # the first step warms up
         batch = rows.train[order[step * BATCH : (step + 1) * BATCH].tolist()]
-        inputs = student.tokenizer(
-            batch["text"], padding="max_length", truncation=True, max_length=NAIVE_LENGTH, return_tensors="pt"
-        )
+        inputs = student.tokenizer(batch["text"], padding="max_length", truncation=True, max_length=NAIVE_LENGTH, return_tensors="pt")
         labels = torch.tensor(batch["label"])
         said = model(**inputs).logits
         loss = torch.nn.functional.cross_entropy(said, labels)
         if teacher is not None:
             with torch.no_grad():
                 target = teacher.model(**inputs).logits
-            loss = 0.5 * loss + 0.5 * forward_kl(
-                said, target, torch.ones_like(labels, dtype=torch.bool), temperature=2.0
-            )
+            loss = 0.5 * loss + 0.5 * forward_kl(said, target, torch.ones_like(labels, dtype=torch.bool), temperature=2.0)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

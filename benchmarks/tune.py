@@ -52,28 +52,29 @@ def run(kinds: list[str], data_sets: list[str]) -> None:
             if (out / "facts.json").exists():
                 continue
             if kind == "finetune":
-                call(
-                    "finetune",
-                    str(minilm()),
-                    *files(data),
-                    "--set",
-                    f"train.learning_rate={rate}",
-                    "--out",
-                    str(out),
-                    "--resume",
-                )
+                call("finetune", str(minilm()), *files(data), "--set", f"train.learning_rate={rate}", "--out", str(out), "--resume")
                 continue
             recipe, labels, taught, temperature = loss
-            values = {
-                "stages.0.train.learning_rate": rate,
-                "stages.0.objectives.0.weight": labels,
-                "stages.0.objectives.1.weight": taught,
-            }
+            values = {"stages.0.train.learning_rate": rate, "stages.0.objectives.0.weight": labels, "stages.0.objectives.1.weight": taught}
             if temperature:
                 values["stages.0.objectives.1.temperature"] = temperature
             sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-            call("distill", recipe, "--teacher", str(place(data, "finetune", TEACHER_RATE, loss)), "--student", kind, *files(data), *sets,
-                 "--no-control", "--store", str(OUT / f"{data}-outputs"), "--out", str(out), "--resume")  # fmt: skip
+            call(
+                "distill",
+                recipe,
+                "--teacher",
+                str(place(data, "finetune", TEACHER_RATE, loss)),
+                "--student",
+                kind,
+                *files(data),
+                *sets,
+                "--no-control",
+                "--store",
+                str(OUT / f"{data}-outputs"),
+                "--out",
+                str(out),
+                "--resume",
+            )
 
 
 def call(*arguments: str) -> None:
@@ -82,9 +83,7 @@ def call(*arguments: str) -> None:
 
 
 def table() -> None:
-    print(
-        "| training | data | rate | loss | best validation accuracy | at the end |\n| --- | --- | ---: | --- | ---: | ---: |"
-    )
+    print("| training | data | rate | loss | best validation accuracy | at the end |\n| --- | --- | ---: | --- | ---: | ---: |")
     for kind in RATES:
         for data, (rate, loss) in product(DATA, settings(kind)):
             out = place(data, kind, rate, loss)

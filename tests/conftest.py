@@ -125,8 +125,13 @@ class World:
     @property
     def keys(self) -> dict[str, Any]:
         """As overrides of a recipe."""
-        return {"data.train": self.train, "data.validation": self.validation, "data.test": self.test,
-                "teacher.models": [self.teacher], "export": []}  # fmt: skip
+        return {
+            "data.train": self.train,
+            "data.validation": self.validation,
+            "data.test": self.test,
+            "teacher.models": [self.teacher],
+            "export": [],
+        }
 
 
 def make_world(folder: Path, **kind: bool) -> None:
@@ -274,7 +279,7 @@ def child(*words: Any, **settings: Any) -> subprocess.Popen[str]:
     """A command in a process of its own, in its own group: `python -m understudy …`."""
     return subprocess.Popen(
         [sys.executable, "-m", "understudy", *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
-    )  # fmt: skip
+    )
 
 
 torch.set_num_threads(1)

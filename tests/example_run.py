@@ -23,7 +23,7 @@ def entry(value):
         "latency_ms": {"p50": 2 * value, "p95": 2.0},
         "rows_per_second": 10.0,
         "seconds": 3.0,
-    }  # fmt: skip
+    }
 
 
 FACTS = {
@@ -36,12 +36,7 @@ FACTS = {
     "primary_metric": "accuracy",
     "models": {"teacher": entry(0.8), "student_alone": entry(0.6), "student": entry(0.7), HOSTILE: entry(0.5)},
     "kept_fraction": 0.875,
-    "gain_over_alone": {
-        "value": 0.1,
-        "ci95": [0.02, 0.18],
-        "p_value": 0.004,
-        "test": "McNemar with continuity correction",
-    },
+    "gain_over_alone": {"value": 0.1, "ci95": [0.02, 0.18], "p_value": 0.004, "test": "McNemar with continuity correction"},
     "agreement_with_teacher": 0.95,
     "times_smaller": 12.0,
     "times_faster": 40.0,
@@ -67,15 +62,19 @@ ROWS = [
     ("both wrong", "b", said("c"), said("c")),
 ]
 LINES = [
-    {"identity": f"{place:032x}", "text": text, "label": label,
-     "models": {"teacher": teacher, "student": student, HOSTILE: said("b")}}
+    {"identity": f"{place:032x}", "text": text, "label": label, "models": {"teacher": teacher, "student": student, HOSTILE: said("b")}}
     for place, (text, label, teacher, student) in enumerate(ROWS)
-]  # fmt: skip
+]
 NUMBERS = [
-    {"identity": f"{place:032x}", "text": f"text {place}", "text_pair": WORST, "label": label,
-     "models": {"teacher": {"value": teacher}, "student": {"value": student}}}
+    {
+        "identity": f"{place:032x}",
+        "text": f"text {place}",
+        "text_pair": WORST,
+        "label": label,
+        "models": {"teacher": {"value": teacher}, "student": {"value": student}},
+    }
     for place, (label, teacher, student) in enumerate([(1.0, 1.0, 3.0), (2.0, 4.0, 2.5), (3.0, 3.0, 3.0), (4.0, 4.5, 3.0)])
-]  # fmt: skip
+]
 
 
 def write_run(folder: Path, facts=FACTS, lines=LINES) -> Path:

@@ -23,25 +23,15 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-os.environ |= {
-    "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 REFERENCES = Path(__file__).parent / "same"
 TIMED = ("latency", "rows_per_second", "seconds", "times_faster", "memory", "timing", "environment", "command")
-ONE_TASK = (
-    "--teacher world/teacher --train world/train.jsonl --validation world/validation.jsonl --test world/test.jsonl"
-)
+ONE_TASK = "--teacher world/teacher --train world/train.jsonl --validation world/validation.jsonl --test world/test.jsonl"
 TWO_TASKS = " ".join(
     f"--{option} {name}={folder}/{file}"
     for name, folder in (("mood", "world"), ("likeness", "numbers"))
-    for option, file in (
-        ("teacher", "teacher"),
-        *((split, f"{split}.jsonl") for split in ("train", "validation", "test")),
-    )
+    for option, file in (("teacher", "teacher"), *((split, f"{split}.jsonl") for split in ("train", "validation", "test")))
 )
 SHORT = "--set stages.0.train.max_steps=24 --set stages.0.train.evaluations=3 --set stages.0.train.precision=float32"
 RUNS = {
@@ -53,7 +43,7 @@ RUNS = {
         + " --set 'stages.1.augment={copies: 2, steps: [{kind: masking, probability: 0.2}]}'"
     ),
     "two_tasks": f"distill mt_dnn --task likeness=similarity {TWO_TASKS} --no-export {SHORT}",
-}  # fmt: skip
+}
 
 
 def main() -> None:

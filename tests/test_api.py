@@ -28,9 +28,9 @@ def test_the_example_of_the_documentation_runs(world, tmp_path, monkeypatch, qui
     code = code.replace('out="runs/first"', 'out="runs/first", epochs=1, settings={"export": []}')
     monkeypatch.chdir(tmp_path)
     rows = tiny_rows(80)
-    pandas.DataFrame(
-        {"id": range(80), "review": [row["text"] for row in rows], "stars": [row["label"] for row in rows]}
-    ).to_csv("reviews.csv", index=False)
+    pandas.DataFrame({"id": range(80), "review": [row["text"] for row in rows], "stars": [row["label"] for row in rows]}).to_csv(
+        "reviews.csv", index=False
+    )
     names: dict = {}
     exec(compile(code, "start.md", "exec"), names)
     said = capsys.readouterr().out
@@ -63,8 +63,18 @@ def test_finetune_on_a_table_in_memory(kind, world, tmp_path, quick):
 
 def test_distill_by_names_and_keywords(world, tmp_path, quick, capsys):
     frame = tables()["DataFrame"]
-    words = {"teacher": world.teacher, "student": SMALL, "train": frame, "text": "message", "label": "category", "epochs": 1,
-             "learning_rate": 1e-3, "temperature": 7, "settings": FAST, "say": None}  # fmt: skip
+    words = {
+        "teacher": world.teacher,
+        "student": SMALL,
+        "train": frame,
+        "text": "message",
+        "label": "category",
+        "epochs": 1,
+        "learning_rate": 1e-3,
+        "temperature": 7,
+        "settings": FAST,
+        "say": None,
+    }
     run = understudy.distill("hinton", tmp_path / "run", **words)
     assert capsys.readouterr().out == "" and run.finished
     resolved = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text("utf-8"))
@@ -110,13 +120,7 @@ def test_evaluate_and_predict_by_python(world, single_export, quick):
 
 
 def test_plan_and_teach_take_the_words_of_distill(world, tmp_path, capsys):
-    words = {
-        "teacher": world.teacher,
-        "train": world.train,
-        "validation": world.validation,
-        "test": world.test,
-        "say": None,
-    }
+    words = {"teacher": world.teacher, "train": world.train, "validation": world.validation, "test": world.test, "say": None}
     found = understudy.plan("hinton", student=SMALL, epochs=1, **words)
     assert found["train_rows"] == 60 and found["test_rows"] == 30
     assert understudy.teach("hinton", tmp_path / "outputs", **words) == {"computed": 120, "kept": 120}
@@ -124,9 +128,7 @@ def test_plan_and_teach_take_the_words_of_distill(world, tmp_path, capsys):
 
 
 def test_a_report_by_python(world, tmp_path, quick):
-    run = understudy.finetune(
-        world.teacher, tmp_path / "out", train=world.train, settings={"train.max_steps": 2}, say=None
-    )
+    run = understudy.finetune(world.teacher, tmp_path / "out", train=world.train, settings={"train.max_steps": 2}, say=None)
     assert understudy.report(run.folder) == run.folder / "report.html"
     with pytest.raises(RunFolderError, match="exists already"):
         understudy.report(run.folder, run.folder / "report.html")
@@ -138,7 +140,5 @@ def test_what_can_be_listed():
 
 def test_what_needs_no_torch_loads_none():
     code = "import sys, understudy; dir(understudy); understudy.predict, understudy.Predictor, understudy.serve, understudy.report"
-    said = subprocess.run(
-        [sys.executable, "-c", f"{code}; print('torch' in sys.modules)"], capture_output=True, text=True, check=True
-    )
+    said = subprocess.run([sys.executable, "-c", f"{code}; print('torch' in sys.modules)"], capture_output=True, text=True, check=True)
     assert said.stdout == "False\n"

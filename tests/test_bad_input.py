@@ -82,9 +82,7 @@ def missing_folder(one):
 
 @case("train.jsonl: line 2: not UTF-8", "byte 0xe9 at offset")
 def not_utf8(one):
-    one.given["train"] = one.file(
-        "train.jsonl", '{"text": "a", "label": "bad"}\n{"text": "é", "label": "good"}\n'.encode("latin-1")
-    )
+    one.given["train"] = one.file("train.jsonl", '{"text": "a", "label": "bad"}\n{"text": "é", "label": "good"}\n'.encode("latin-1"))
 
 
 @case("train.jsonl: line 3: broken JSON")
@@ -134,9 +132,7 @@ def column_of_another_name(one):
 
 @case("row 5 (not counting the header) with an empty text")
 def empty_text(one):
-    one.given["train"] = one.file(
-        "train.jsonl", [row | ({"text": "  "} if place == 4 else {}) for place, row in enumerate(ROWS)]
-    )
+    one.given["train"] = one.file("train.jsonl", [row | ({"text": "  "} if place == 4 else {}) for place, row in enumerate(ROWS)])
 
 
 @case("no row has a label", "--transfer")
@@ -154,9 +150,7 @@ def label_never_seen(one):
     """A class that the teacher has, and train has not."""
     teacher = one.model("three", label_names=("bad", "good", "best"))
     one.given["teacher"] = teacher
-    one.given["train"] = one.file(
-        "train.jsonl", [row | {"label": ("good", "best")[place % 2]} for place, row in enumerate(ROWS)]
-    )
+    one.given["train"] = one.file("train.jsonl", [row | {"label": ("good", "best")[place % 2]} for place, row in enumerate(ROWS)])
     one.given["validation"] = one.file("other.jsonl", [ROWS[1]])
 
 
@@ -175,10 +169,7 @@ def labels_of_another_meaning(one):
     """Numbers are positions: the same numbers for swapped classes make a teacher that is always wrong."""
     flipped = [row | {"label": LABELS.index(row["label"])} for row in swapped(ROWS)]
     one.given["teacher"] = rename_labels(one.model("numbered"), ("0", "1"))
-    one.given["train"], one.given["validation"] = (
-        one.file("train.jsonl", flipped),
-        one.file("validation.jsonl", flipped[:30]),
-    )
+    one.given["train"], one.given["validation"] = (one.file("train.jsonl", flipped), one.file("validation.jsonl", flipped[:30]))
 
 
 def rename_labels(folder: Path, names: tuple[str, ...]) -> Path:
@@ -248,11 +239,7 @@ def random_head(one):
     from safetensors.torch import load_file, save_file
 
     folder = one.given["teacher"] = one.model("headless")
-    weights = {
-        name: value
-        for name, value in load_file(folder / "model.safetensors").items()
-        if not name.startswith("classifier")
-    }
+    weights = {name: value for name, value in load_file(folder / "model.safetensors").items() if not name.startswith("classifier")}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -261,10 +248,7 @@ def random_head(one):
     "bad, good in this order",
 )
 def below_the_majority(one):
-    one.given["train"], one.given["validation"] = (
-        one.file("train.jsonl", swapped(ROWS)),
-        one.file("validation.jsonl", swapped(ROWS[:30])),
-    )
+    one.given["train"], one.given["validation"] = (one.file("train.jsonl", swapped(ROWS)), one.file("validation.jsonl", swapped(ROWS[:30])))
 
 
 @case("label 'good' is none of the 3 classes of the model: x, y, z")
@@ -358,10 +342,7 @@ def tokens_of_another_tokenizer(one):
     one.recipe, one.more = "minilm", ["--set", "student.vocabulary=characters"]
 
 
-@case(
-    "stage distillation augments rows for the teacher to label",
-    "give the teacher's folder, or set stages.0.augment=null",
-)
+@case("stage distillation augments rows for the teacher to label", "give the teacher's folder, or set stages.0.augment=null")
 def rows_made_for_a_black_box(one):
     rows = tiny_rows(60) + [json.loads(line) for line in Path(one.world.train).read_text().splitlines()]
     one.given["teacher"] = one.file("said.jsonl", [{"text": row["text"], "logits": [0, 1]} for row in rows])
@@ -402,9 +383,7 @@ def tagger_that_is_not_there(one):
     one.more = ["--set", "stages.0.augment.steps=[{kind: part_of_speech, tagger: no/tagger}]"]
 
 
-@case(
-    "part_of_speech.tagger: ", "teacher is not a token-classification model: it holds a BertForSequenceClassification"
-)
+@case("part_of_speech.tagger: ", "teacher is not a token-classification model: it holds a BertForSequenceClassification")
 def tagger_that_judges_sentences(one):
     one.recipe = "tang_augmented"
     one.more = ["--set", f"stages.0.augment.steps=[{{kind: part_of_speech, tagger: {one.world.teacher}}}]"]
@@ -444,10 +423,7 @@ def wider_than_what_is_projected(one):
 
 @case("teacher: weights has 3 numbers for 2 models; give one per model")
 def weights_of_another_ensemble(one):
-    one.recipe, one.more = (
-        "hinton_ensemble",
-        ["--teacher", str(one.world.teacher), "--set", "teacher.weights=[1, 2, 1]"],
-    )
+    one.recipe, one.more = ("hinton_ensemble", ["--teacher", str(one.world.teacher), "--set", "teacher.weights=[1, 2, 1]"])
 
 
 @case("student: layers is '0,2': input should be a list such as [0, 2], or 'alternate', 'first', 'last'")
@@ -557,11 +533,7 @@ def overwriting_somebody_elses(one):
 @case("holds a run with other settings: seed (1 there, 0 now)")
 def run_of_another_recipe(one):
     one.out.mkdir(parents=True)
-    keys = {
-        "data.train": one.given["train"],
-        "data.validation": one.given["validation"],
-        "teacher.models": [one.given["teacher"]],
-    }
+    keys = {"data.train": one.given["train"], "data.validation": one.given["validation"], "teacher.models": [one.given["teacher"]]}
     (one.out / "recipe.yaml").write_text(resolve(load_recipe("hinton", keys | {"seed": 1})).dump())
     one.more = ["--resume"]
 
@@ -609,11 +581,7 @@ def test_one_clear_message_and_nothing_left_behind(name, world, tmp_path, unders
     assert said.code == 2, said.err
     assert said.out == ""
     errors = [line for line in said.err.splitlines() if line.startswith("understudy: ")]
-    rest = [
-        line
-        for line in re.split(r"[\r\n]", said.err.partition("understudy: ")[0])
-        if line.strip() and "row/s" not in line
-    ]
+    rest = [line for line in re.split(r"[\r\n]", said.err.partition("understudy: ")[0]) if line.strip() and "row/s" not in line]
     assert len(errors) == 1 and all(line.startswith(("Note: ", "Warning: ")) for line in rest), said.err
     told = said.err.partition("understudy: ")[2]
     for part in message:
@@ -652,24 +620,15 @@ def test_all_mistakes_of_a_recipe_in_one_message(world, tmp_path, understudy):
     [
         (["finetune", "{folder}/none", "--train", "{train}", "--out", "{folder}/out"], "no such model folder"),
         (["finetune", "{teacher}", "--out", "{folder}/out"], "data.train is missing; give --train FILE"),
-        (
-            ["finetune", "{teacher}", "--train", "{train}", "--set", "train.epoch=1", "--out", "{folder}/out"],
-            "Did you mean 'train.epochs'",
-        ),
+        (["finetune", "{teacher}", "--train", "{train}", "--set", "train.epoch=1", "--out", "{folder}/out"], "Did you mean 'train.epochs'"),
         (
             ["finetune", "{teacher}", "--train", "{train}", "--set", "train.last_layers=9", "--out", "{folder}/out"],
             "the model has 3 layers",
         ),
-        (
-            ["finetune", "{teacher}", "--train", "{train}", "--set", "data.max_length=99", "--out", "{folder}/out"],
-            "64 positions",
-        ),
+        (["finetune", "{teacher}", "--train", "{train}", "--set", "data.max_length=99", "--out", "{folder}/out"], "64 positions"),
         (["evaluate", "{folder}/none", "--data", "{train}"], "no such model folder"),
         (["evaluate", "{teacher}", "--data", "{folder}/none.csv"], "none.csv: no such file"),
-        (
-            ["evaluate", "{teacher}", "--data", "{train}", "--task", "similarity"],
-            "a classification model, but --task is similarity",
-        ),
+        (["evaluate", "{teacher}", "--data", "{train}", "--task", "similarity"], "a classification model, but --task is similarity"),
         (["evaluate", "{teacher}", "--data", "{train}", "--task", "clasification"], "Did you mean 'classification'"),
         (["evaluate", "{teacher}", "--data", "{train}", "--max-length", "99"], "64 positions"),
         (["predict", "{teacher}", "a", "--input", "{train}"], "got both"),
@@ -678,10 +637,7 @@ def test_all_mistakes_of_a_recipe_in_one_message(world, tmp_path, understudy):
         (["predict", "{teacher}", "--input", "{folder}/none.csv"], "no such file"),
         (["report", "{folder}"], "no facts.json in it"),
         (["report", "{folder}/none"], "no such run folder"),
-        (
-            ["teach", "--teacher", "{folder}/none", "--train", "{train}", "--store", "{folder}/out"],
-            "no such model folder",
-        ),
+        (["teach", "--teacher", "{folder}/none", "--train", "{train}", "--store", "{folder}/out"], "no such model folder"),
         (["plan", "hintn", "--teacher", "{teacher}", "--train", "{train}"], "Did you mean 'hinton'"),
         (["plan", "hinton", "--train", "{train}"], "teacher.models is missing"),
     ],

@@ -19,9 +19,10 @@ TEXTS = [("a film", None), ("a gripping film", None), ("a moving film of a film"
 @pytest.fixture
 def blink(monkeypatch):
     monkeypatch.setattr(
-        benchmarking, "measure_all",
+        benchmarking,
+        "measure_all",
         lambda models, texts, **settings: measure_all(models, texts, latency_rows=5, **{**settings, "seconds": 0.01}),
-    )  # fmt: skip
+    )
 
 
 def test_a_line_for_each_model_and_each_file_of_an_export(world, single_export, understudy, blink):
@@ -29,8 +30,10 @@ def test_a_line_for_each_model_and_each_file_of_an_export(world, single_export, 
     assert said.code == 0, said.err
     facts = said.json
     assert [(one["model"], one["form"]) for one in facts["models"]] == [
-        (world.teacher, "torch"), (str(single_export), "onnx"), (str(single_export), "onnx_int8"),
-    ]  # fmt: skip
+        (world.teacher, "torch"),
+        (str(single_export), "onnx"),
+        (str(single_export), "onnx_int8"),
+    ]
     assert facts["threads"] == 1 and facts["data"] == {"rows": 30, "file": world.test}
     assert facts["environment"]["cores"] >= 1
     for one in facts["models"]:
@@ -78,9 +81,7 @@ def test_exports_and_torch_models_take_turns(world, single_export, monkeypatch):
     monkeypatch.setattr(type(model.model), "forward", noted)
     measure_all({"torch": model, "export": Recorder(single_export, threads=1)}, TEXTS, latency_rows=5, seconds=0.01)
     changes = [name for name, _ in itertools.groupby(calls)]
-    assert changes == [
-        name for name, _ in itertools.groupby(name for one in orders(["torch", "export"]) for name in one)
-    ]
+    assert changes == [name for name, _ in itertools.groupby(name for one in orders(["torch", "export"]) for name in one)]
 
 
 def test_size_of_an_export_is_what_predictions_need(single_export):
@@ -96,9 +97,7 @@ def test_quality_is_of_the_answers(world, single_export, understudy, blink):
     rows = [json.loads(line) for line in Path(world.test).read_text("utf-8").splitlines()]
     wrong = {"good": "bad", "bad": "good"}
     data = write_rows(single_export.parent / "wrong.jsonl", [row | {"label": wrong[row["label"]]} for row in rows])
-    right, turned = (
-        understudy("benchmark", single_export, "--data", one, "--json").json["models"][0] for one in (world.test, data)
-    )
+    right, turned = (understudy("benchmark", single_export, "--data", one, "--json").json["models"][0] for one in (world.test, data))
     assert right["quality"]["accuracy"]["value"] == pytest.approx(1 - turned["quality"]["accuracy"]["value"])
 
 

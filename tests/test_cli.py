@@ -21,16 +21,7 @@ from understudy.settings.loading import for_several_tasks, load_recipe, packaged
 
 SHORT = ["--set", "stages.0.train.max_steps=2"]
 LONG = ["--set", "stages.0.train.epochs=20", "--set", "stages.0.train.learning_rate=1e-2"]
-SMALL = [
-    "--student",
-    "bilstm",
-    "--set",
-    "student.hidden=8",
-    "--set",
-    "student.embedding=8",
-    "--set",
-    "student.feature=8",
-]
+SMALL = ["--student", "bilstm", "--set", "student.hidden=8", "--set", "student.embedding=8", "--set", "student.feature=8"]
 
 
 # --- help and listing
@@ -93,8 +84,7 @@ def test_a_near_folder_is_no_hidden_one(tmp_path):
 
 def test_plan_takes_every_option_of_distill():
     options = {
-        name: {option for one in typer.main.get_command(app).commands[name].params for option in one.opts}
-        for name in ("distill", "plan")
+        name: {option for one in typer.main.get_command(app).commands[name].params for option in one.opts} for name in ("distill", "plan")
     }
     assert options["distill"] <= options["plan"]
 
@@ -129,8 +119,18 @@ COLUMNS = ["--column", "text=review", "--column", "label=stars"]
 def test_from_an_encoder_to_a_prediction(reviews, world, tmp_path, understudy, quick):
     """finetune → distill → evaluate → predict → report, on a file with other columns and no splits."""
     train = ["--train", reviews / "train.csv", *COLUMNS]
-    said = understudy("finetune", world.teacher, *train, "--set", "train.epochs=2", "--set", "train.learning_rate=1e-3",
-                      "--out", tmp_path / "teacher", "--json")  # fmt: skip
+    said = understudy(
+        "finetune",
+        world.teacher,
+        *train,
+        "--set",
+        "train.epochs=2",
+        "--set",
+        "train.learning_rate=1e-3",
+        "--out",
+        tmp_path / "teacher",
+        "--json",
+    )
     assert said.code == 0, said.err
     assert said.json["models"]["teacher"]["quality"]["accuracy"]["value"] > 0.9
     assert "split off train" in said.err
@@ -143,8 +143,7 @@ def test_from_an_encoder_to_a_prediction(reviews, world, tmp_path, understudy, q
     assert classify("a gripping film")[0]["label"] in LABELS
 
     run = tmp_path / "run"
-    said = understudy("distill", "tang", "--teacher", tmp_path / "teacher", *SMALL, *train, *LONG,
-                      "--set", "export=[onnx]", "--out", run)  # fmt: skip
+    said = understudy("distill", "tang", "--teacher", tmp_path / "teacher", *SMALL, *train, *LONG, "--set", "export=[onnx]", "--out", run)
     assert said.code == 0, said.err
     assert "student alone" in said.out and str(run / "report.html") in said.out.replace("\n", "")
     facts = json.loads((run / "facts.json").read_text())
@@ -239,9 +238,7 @@ def test_regression(number_world, tmp_path, understudy, quick):
     said = understudy(*world.distill("hinton", tmp_path / "run", *more))
     assert (said.code, said.out) == (2, "") and "soft_targets needs classes" in said.err and "tang" in said.err
     assert not (tmp_path / "run").exists()
-    said = understudy(
-        *world.distill("tang", tmp_path / "run", *more, *LONG, "--control", "alone,pseudo_labels", "--json")
-    )
+    said = understudy(*world.distill("tang", tmp_path / "run", *more, *LONG, "--control", "alone,pseudo_labels", "--json"))
     assert said.code == 0, said.err
     quality = {name: one["quality"]["pearson"]["value"] for name, one in said.json["models"].items()}
     assert quality["teacher"] > 0.9 and quality["student"] > 0.3
@@ -379,9 +376,7 @@ def test_interrupted_says_how_to_go_on(world, tmp_path, understudy, monkeypatch)
         patch.setattr(trainer.DistillationTrainer, "training_step", interrupt)
         said = understudy(*words)
     assert (said.code, said.out) == (130, "")
-    assert said.err.rstrip().endswith(
-        "understudy: interrupted. What is done is kept: resume it with the same command and --resume."
-    )
+    assert said.err.rstrip().endswith("understudy: interrupted. What is done is kept: resume it with the same command and --resume.")
     assert (tmp_path / "run" / "recipe.yaml").is_file() and not (tmp_path / "run" / "facts.json").exists()
     with monkeypatch.context() as patch:
         patch.setattr("understudy.evaluation.answers.stream", interrupt)

@@ -19,10 +19,7 @@ from understudy.signals import Signals
 from understudy.training.length import length
 
 pytestmark = pytest.mark.usefixtures("quick")
-MORE = {
-    "distilbert": lambda pretrained: {"teacher.pretrained": pretrained},
-    "tinybert": lambda _: {"student.layers": 2},
-}
+MORE = {"distilbert": lambda pretrained: {"teacher.pretrained": pretrained}, "tinybert": lambda _: {"student.layers": 2}}
 CONTROLS = ["alone", "pseudo_labels"]
 
 
@@ -38,10 +35,14 @@ def planned(name: str, world, number_world, pretrained, raw) -> list:
     """(plan, the student's stages with their updates, {control: its parts}) of each task of a recipe."""
     if for_several_tasks(name):
         tasks = [
-            {"name": task, "task": kind, "teacher": {"models": [files.teacher]},
-             "data": {split: getattr(files, split) for split in ("train", "validation", "test", "transfer")}}
+            {
+                "name": task,
+                "task": kind,
+                "teacher": {"models": [files.teacher]},
+                "data": {split: getattr(files, split) for split in ("train", "validation", "test", "transfer")},
+            }
             for task, kind, files in (("mood", "classification", world), ("likeness", "similarity", number_world))
-        ]  # fmt: skip
+        ]
         keys = {"tasks": tasks, "control": CONTROLS}
     else:
         keys = world.keys | {"data.transfer": world.transfer, "data.raw": raw, "control": CONTROLS}
@@ -51,11 +52,12 @@ def planned(name: str, world, number_world, pretrained, raw) -> list:
     of_controls = {control: controls.stages_of(control, whole) for control in CONTROLS}
     return [
         (
-            plan, list(zip(plan.recipe.stages, counts, strict=True)),
+            plan,
+            list(zip(plan.recipe.stages, counts, strict=True)),
             {control: [stage.parts.get(task) or stage.parts[""] for stage in stages] for control, stages in of_controls.items()},
         )
         for task, plan in whole.tasks.items()
-    ]  # fmt: skip
+    ]
 
 
 # --- laws over all recipes
@@ -66,9 +68,7 @@ def test_every_control_of_every_recipe(name, world, number_world, pretrained, ra
     for plan, made, of_controls in planned(name, world, number_world, pretrained, raw):
         own = [(stage, count) for stage, count in made if stage.student is None]  # an assistant is another student
         for control, stages in of_controls.items():
-            makes = [
-                length([len(part.rows)], part.stage.train).updates for part in stages if part.stage.student is None
-            ]
+            makes = [length([len(part.rows)], part.stage.train).updates for part in stages if part.stage.student is None]
             if control == "alone" or not for_several_tasks(name):  # there the tasks' rows count together
                 assert sum(makes) == sum(count for _, count in own)
             for stage, rows in ((part.stage, part.rows) for part in stages):
@@ -86,14 +86,15 @@ def test_every_control_of_every_recipe(name, world, number_world, pretrained, ra
             assert stage.masked_lm is not None or len(labelled(rows)) == len(rows)
         # What needs none is still there.
         for (stage, _), kept in zip(own, alone, strict=True):
-            had = [(term.kind, term.settings | ({"target": "gold"} if term.kind == "labels" else {}))
-                   for term in terms_of(stage) if needs_no_teacher(term)]  # fmt: skip
+            had = [
+                (term.kind, term.settings | ({"target": "gold"} if term.kind == "labels" else {}))
+                for term in terms_of(stage)
+                if needs_no_teacher(term)
+            ]
             assert [one for one in had if one not in [(term.kind, term.settings) for term in terms_of(kept)]] == []
             language = stage.masked_lm if any(map(needs_no_teacher, stage.objectives)) else None
             assert kept.masked_lm == language and (kept.rows == stage.rows if language else kept.rows == ("train",))
-            assert (kept.mixup is None) == (
-                stage.mixup is None or not any(map(needs_no_teacher, stage.mixup.objectives))
-            )
+            assert (kept.mixup is None) == (stage.mixup is None or not any(map(needs_no_teacher, stage.mixup.objectives)))
             assert kept.train.model_copy(update={"max_steps": stage.train.max_steps}) == stage.train
         # Pseudo-labels: nothing soft, nothing from inside; all else as it was.
         for stage in pseudo:
@@ -127,14 +128,10 @@ def test_the_four_that_had_too_little():
 
     language = terms("distilbert", 0)
     assert language.masked_lm.fraction == 0.15 and language.rows == ("raw", "transfer", "train")
-    assert [(term.kind, term.weight) for term in language.objectives] == [
-        ("labels", 1.0)
-    ] and language.train.max_steps == 7
+    assert [(term.kind, term.weight) for term in language.objectives] == [("labels", 1.0)] and language.train.max_steps == 7
     recipe = load_recipe("well_read")
     before = recipe.stages[0]
-    assert controls.alone(before, recipe, 9) == before.model_copy(
-        update={"train": before.train.model_copy(update={"max_steps": 9})}
-    )
+    assert controls.alone(before, recipe, 9) == before.model_copy(update={"train": before.train.model_copy(update={"max_steps": 9})})
     blended = terms("mixkd", 0)
     assert blended.mixup.alpha == 0.4 and [term.kind for term in blended.mixup.objectives] == ["labels"]
     assert terms("tang_augmented", 0).augment is None, "Tang's augmenters leave the label to the teacher"
@@ -183,8 +180,7 @@ def test_changed_rows_whose_label_survives(world, tmp_path):
         "        return [*pieces, '!' * draw.randint(1, 9)]\n"
     )
     steps = [{"kind": "masking", "probability": 0.9}, {"kind": f"{tmp_path}/mine.py:Louder"}]
-    keys = world.keys | {"data.transfer": world.transfer, "stages.0.augment": {"copies": 3, "steps": steps},
-                         "student.hidden": 8}  # fmt: skip
+    keys = world.keys | {"data.transfer": world.transfer, "stages.0.augment": {"copies": 3, "steps": steps}, "student.hidden": 8}
     whole = prepare(resolve(load_recipe("tang", keys)))
     plan, (trained,) = whole.first, controls.stages_of("alone", whole)
     stage, rows, own = trained.stage, trained.parts[""].rows, plan.rows.train
@@ -210,10 +206,7 @@ def test_alone_blends_rows_without_a_teacher(world, tmp_path, understudy):
     assert losses and all({"loss/labels", "loss/mixed_labels"} <= line.keys() for line in losses)
     facts = json.loads((tmp_path / "run" / "facts.json").read_text())
     assert facts["controls"] == {
-        "alone": {
-            "kept": ["mixup of labels (stage distillation)"],
-            "start": "layers and word embeddings of the teacher",
-        }
+        "alone": {"kept": ["mixup of labels (stage distillation)"], "start": "layers and word embeddings of the teacher"}
     }
     assert "mixup of labels (stage distillation)" in (tmp_path / "run" / "report.html").read_text()
 
@@ -234,24 +227,14 @@ def test_alone_pretrains_as_the_student_does(world, raw, tmp_path):
     run = distill(load_recipe("well_read", world.keys | {"data.raw": raw} | changes), tmp_path / "run")
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     losses = {
-        model: [
-            line["loss"]
-            for line in lines
-            if (line["model"], line["stage"]) == (model, "pretraining") and "loss" in line
-        ]
+        model: [line["loss"] for line in lines if (line["model"], line["stage"]) == (model, "pretraining") and "loss" in line]
         for model in ("student", "student_alone")
     }
     assert losses["student"] == losses["student_alone"] != []
-    assert {line["stage"] for line in lines if line["model"] == "student_alone"} == {
-        "pretraining",
-        "distillation",
-        "finetuning",
-    }
+    assert {line["stage"] for line in lines if line["model"] == "student_alone"} == {"pretraining", "distillation", "finetuning"}
 
 
 def test_the_page_on_controls_names_every_recipe():
     section = (Path(__file__).parents[1] / "docs" / "report.md").read_text("utf-8").partition("## The controls")[2]
-    named = set(
-        re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in section.splitlines() if line.startswith("|")))
-    )
+    named = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in section.splitlines() if line.startswith("|"))))
     assert named >= set(packaged())

@@ -23,19 +23,7 @@ from understudy.settings.recipe import Recipe
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-OF_A_RECIPE = (
-    "recipe",
-    "teacher",
-    "student",
-    "task",
-    "train",
-    "validation",
-    "test",
-    "transfer",
-    "column",
-    "set_",
-    "seed",
-)
+OF_A_RECIPE = ("recipe", "teacher", "student", "task", "train", "validation", "test", "transfer", "column", "set_", "seed")
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -81,16 +69,9 @@ def check_command(words: list[str]) -> None:
     # Options must exist; what a sentence leaves out (`understudy finetune` first) need not be there.
     given = command.make_context(name, arguments, resilient_parsing=len(words) == 1).params
     if len(words) > 1 and name in ("plan", "distill") and not words[1].endswith("recipe.yaml"):
-        recipe_from(
-            *[given[option] for option in OF_A_RECIPE],
-            store=None,
-            control=given["control"],
-            no_control=given["no_control"],
-        )
+        recipe_from(*[given[option] for option in OF_A_RECIPE], store=None, control=given["control"], no_control=given["no_control"])
     elif len(words) > 1 and name == "finetune":
-        values = options.overrides(
-            **{key: given[key] for key in ("task", "train", "validation", "test", "column", "seed", "set_")}
-        )
+        values = options.overrides(**{key: given[key] for key in ("task", "train", "validation", "test", "column", "seed", "set_")})
         build(FinetuneSettings, {"model": given["model"], "train": dict(ENCODER_TRAINING)}, values, where="docs")
 
 
@@ -106,12 +87,7 @@ def test_commands_parse(name: str, folder: Path) -> None:
 def test_commands_are_found_and_a_wrong_one_is_noticed(folder: Path) -> None:
     assert len(commands(ROOT / "README.md")) >= 5
     assert len(commands(ROOT / "docs" / "start.md")) >= 15
-    for wrong in (
-        "distil hinton",
-        "distill hinton --techer x",
-        "distill hinton --set stages.0.train.epoch=3",
-        "list recipe",
-    ):
+    for wrong in ("distil hinton", "distill hinton --techer x", "distill hinton --set stages.0.train.epoch=3", "list recipe"):
         with pytest.raises(Exception, match=r"."):
             check_command(wrong.split())
 
@@ -148,9 +124,7 @@ def test_the_chinese_readme_is_the_twin() -> None:
     levels = [re.findall(r"^#+(?= )", page.read_text("utf-8"), re.MULTILINE) for page in (english, chinese)]
     assert levels[0] == levels[1]
     assert [words[:1] for words in commands(english)] == [words[:1] for words in commands(chinese)]
-    demo, other = (
-        re.search(r"<!-- demo -->\n(```.*?```)", page.read_text("utf-8"), re.DOTALL) for page in (english, chinese)
-    )
+    demo, other = (re.search(r"<!-- demo -->\n(```.*?```)", page.read_text("utf-8"), re.DOTALL) for page in (english, chinese))
     assert demo and other and demo[1] == other[1]
     links = [re.findall(r"\]\(([^)\s#]+)", page.read_text("utf-8")) for page in (english, chinese)]
     assert links[0][1:] == [link.replace("docs/zh/", "docs/").replace(".zh.svg", ".svg") for link in links[1][1:]]
@@ -235,9 +209,11 @@ def test_the_training_defaults_shown_are_those_of_the_kinds() -> None:
     for kind, epochs, least, batch_size, learning_rate in shown:
         there = parts.part("students", kind).training  # type: ignore[attr-defined]
         assert there == {
-            "epochs": int(epochs), "min_updates": int(least.replace(",", "")), "batch_size": int(batch_size),
+            "epochs": int(epochs),
+            "min_updates": int(least.replace(",", "")),
+            "batch_size": int(batch_size),
             "learning_rate": float(learning_rate),
-        }, kind  # fmt: skip
+        }, kind
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -258,9 +234,7 @@ def messages(path: Path) -> str:
     docs = {
         id(node.body[0].value)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body and isinstance(node.body[0], ast.Expr)
     }
     strings = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
     return "\n".join(node.value for node in strings if id(node) not in docs)

@@ -51,9 +51,7 @@ def test_what_breaks_down_leaves_nothing_and_takes_nothing(tmp_path):
 def test_it_is_the_one_place_that_renames():
     source = Path(__file__).parents[1] / "src" / "understudy"
     others = [path for path in source.rglob("*.py") if '.new"' in path.read_text("utf-8") and path.name != "files.py"]
-    assert {path.name for path in others} <= {"text_model.py", "store.py"}, (
-        others
-    )  # one moves file by file, one looks for leftovers
+    assert {path.name for path in others} <= {"text_model.py", "store.py"}, others  # one moves file by file, one looks for leftovers
 
 
 def test_half_a_line_costs_itself_alone(tmp_path):

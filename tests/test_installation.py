@@ -17,18 +17,10 @@ from understudy.installation import install_command, namesake_warning
 OTHER = re.compile(r"pip install (?:-\S+ )*['\"]?understudy(?![-_\w])")
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-SHOWN = [
-    ROOT / "pyproject.toml",
-    ROOT / "Makefile",
-    *ROOT.glob("*.md"),
-    *ROOT.glob("docs/**/*.md"),
-    *ROOT.glob("src/**/*.*"),
-]
+SHOWN = [ROOT / "pyproject.toml", ROOT / "Makefile", *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/**/*.*")]
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in SHOWN if path.suffix != ".pyc"], ids=lambda path: str(path.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", [path for path in SHOWN if path.suffix != ".pyc"], ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_tells_to_install_the_other_package(path):
     text = path.read_text("utf-8")
     assert not OTHER.search(text)
@@ -41,11 +33,7 @@ def test_the_pattern_notices():
 
 
 def test_every_extra_that_a_message_names_exists():
-    named = {
-        extra
-        for path in ROOT.glob("src/**/*.py")
-        for extra in re.findall(r"install_command\('(\w+)'\)", path.read_text("utf-8"))
-    }
+    named = {extra for path in ROOT.glob("src/**/*.py") for extra in re.findall(r"install_command\('(\w+)'\)", path.read_text("utf-8"))}
     assert {"demo", "export", "search", "serve"} <= named <= set(PROJECT["optional-dependencies"])
 
 
@@ -82,10 +70,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, **files:
             "pip install 'understudy-distill[serve] @ git+https://example.org/u.git@abc'",
         ),
         (
-            {
-                "url": "https://example.org/u.git",
-                "vcs_info": {"vcs": "git", "commit_id": "abc", "requested_revision": "v1"},
-            },
+            {"url": "https://example.org/u.git", "vcs_info": {"vcs": "git", "commit_id": "abc", "requested_revision": "v1"}},
             "pip install 'understudy-distill[serve] @ git+https://example.org/u.git@v1'",
         ),
         (
@@ -97,11 +82,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, **files:
 )
 def test_the_command_fits_how_it_was_installed(monkeypatch, tmp_path, source, command):
     (tmp_path / "a b.whl").touch()
-    text = (
-        json.dumps(source).replace("{}", "null")
-        if not source
-        else json.dumps(source).replace("file://{}", f"file://{tmp_path}")
-    )
+    text = json.dumps(source).replace("{}", "null") if not source else json.dumps(source).replace("file://{}", f"file://{tmp_path}")
     installed(monkeypatch, tmp_path, "understudy-distill", **({"direct_url": text} if source else {}))
     assert install_command("serve") == command.replace("{}", str(tmp_path))
 

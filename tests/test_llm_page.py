@@ -28,11 +28,7 @@ def asked(tmp_path, monkeypatch) -> list[str]:
     found: list[str] = []
 
     def post(url: str, *, json: dict, headers: dict, timeout: int) -> httpx.Response:
-        assert (
-            url == "http://nowhere/v1/chat/completions"
-            and json["model"] == "tiny"
-            and headers["Authorization"] == "Bearer key"
-        )
+        assert url == "http://nowhere/v1/chat/completions" and json["model"] == "tiny" and headers["Authorization"] == "Bearer key"
         found.append(json["messages"][-1]["content"])
         message = {"choices": [{"message": {"content": SAID[found[-1]]}}]}
         return httpx.Response(200, json=message, request=httpx.Request("POST", url))

@@ -59,9 +59,14 @@ def test_own_kinds_load_with_their_line_and_fail_without_it(build, tmp_path, pai
         assert ("text_pair" in snippet(tmp_path / kind)) == pair
         without = snippet(tmp_path / kind).partition("\n")[2]
         code += [
-            f"os.chdir({str(tmp_path / kind)!r})", "try:", *(f"    {line}" for line in without.splitlines()),
-            "except ValueError as error:", "    print(error)", "else:", "    raise SystemExit('loads without the line')",
-        ]  # fmt: skip
+            f"os.chdir({str(tmp_path / kind)!r})",
+            "try:",
+            *(f"    {line}" for line in without.splitlines()),
+            "except ValueError as error:",
+            "    print(error)",
+            "else:",
+            "    raise SystemExit('loads without the line')",
+        ]
     code += [line for kind in sorted(OWN) for line in (f"os.chdir({str(tmp_path / kind)!r})", snippet(tmp_path / kind))]
     said = fresh("\n".join(code), tmp_path).stdout
     assert said.count(UNKNOWN) == len(OWN)
@@ -72,11 +77,7 @@ def test_own_kinds_load_with_their_line_and_fail_without_it(build, tmp_path, pai
 def test_the_card_of_a_run_has_figures_and_a_header(world, tmp_path, understudy):
     run = tmp_path / "run"
     small = [word for name in ("hidden", "embedding", "feature") for word in ("--set", f"student.{name}=8")]
-    said = understudy(
-        *world.distill(
-            "hinton", run, "--no-export", "--student", "bilstm", "--set", "stages.0.train.max_steps=2", *small
-        )
-    )
+    said = understudy(*world.distill("hinton", run, "--no-export", "--student", "bilstm", "--set", "stages.0.train.max_steps=2", *small))
     assert said.code == 0, said.err
     for name in ("student", "student_alone"):
         card = ModelCard.load(run / name / "README.md")

@@ -58,44 +58,53 @@ def test_from_finetune_to_serve(task, recipe, metric, files, understudy, quick):
         return said
 
     ran("finetune", "static_embeddings", "--task", task, *files, *FAST, "--out", "teacher")
-    ran("distill", recipe, "--student", "static_embeddings", "--task", task, "--teacher", "teacher", *files, *STAGE,
-        "--set", "export=[onnx]", "--out", "run")  # fmt: skip
-    facts = json.loads(Path("run/facts.json").read_text("utf-8"))
-    assert (
-        facts["primary_metric"] == metric and {"teacher", "student", "ngrams", "student_onnx"} <= facts["models"].keys()
+    ran(
+        "distill",
+        recipe,
+        "--student",
+        "static_embeddings",
+        "--task",
+        task,
+        "--teacher",
+        "teacher",
+        *files,
+        *STAGE,
+        "--set",
+        "export=[onnx]",
+        "--out",
+        "run",
     )
+    facts = json.loads(Path("run/facts.json").read_text("utf-8"))
+    assert facts["primary_metric"] == metric and {"teacher", "student", "ngrams", "student_onnx"} <= facts["models"].keys()
     assert metric.replace("_", " ").replace("f1", "F1") in Path("run/report.html").read_text("utf-8")
     ran("export", "run", *own, "--int8", "--allow-loss", "--out", "export")
-    answers = {
-        folder: ran("predict", folder, *own, "--json", *TEXTS).json["predictions"]
-        for folder in ("export", "run/student")
-    }
+    answers = {folder: ran("predict", folder, *own, "--json", *TEXTS).json["predictions"] for folder in ("export", "run/student")}
     name, kind = ("words", int) if own else ("labels", list)
     assert all(isinstance(answer[name], kind) for answer in answers["export"])
     # The answers of the export are the model's, and those of the file of predictions.
     exact = Predictor("export", int8=False, task=task if own else None)
     assert [one[name] for one in exact.predict(TEXTS)] == [one[name] for one in answers["run/student"]]
     lines = read_predictions(Path("run") / PREDICTIONS)
-    assert [one[name] for one in exact.predict([line["text"] for line in lines])] == [
-        line["models"]["student"][name] for line in lines
-    ]
+    assert [one[name] for one in exact.predict([line["text"] for line in lines])] == [line["models"]["student"][name] for line in lines]
     for model in ("export", "run"):
         measured = ran("evaluate", model, *own, "--data", "test.jsonl", "--json").json
         assert metric in measured["models"]["student"]["quality"]
     again = ran("evaluate", "run/student", *own, "--data", "test.jsonl", "--json").json["models"]["student"]
     assert again["quality"] == facts["models"]["student"]["quality"]
     assert ran("benchmark", "export", *own, "--data", "test.jsonl", "--json").json["primary_metric"] == metric
-    assert (
-        "rows"
-        in ran("plan", recipe, "--student", "static_embeddings", "--task", task, "--teacher", "teacher", *files).out
-    )
+    assert "rows" in ran("plan", recipe, "--student", "static_embeddings", "--task", task, "--teacher", "teacher", *files).out
     with TestClient(create_app(Predictor("export", threads=1, task=task if own else None), Limits())) as client:
         found = client.post("/predict", json=[{"text": text} for text in TEXTS])
         assert found.status_code == 200
         assert [one[name] for one in found.json()] == [one[name] for one in answers["export"]]
     if own:
-        for words in (("predict", "export", "a text"), ("predict", "run/student", "a text"), ("serve", "export"),
-                      ("evaluate", "run/student", "--data", "test.jsonl"), ("export", "run", "--out", "other")):  # fmt: skip
+        for words in (
+            ("predict", "export", "a text"),
+            ("predict", "run/student", "a text"),
+            ("serve", "export"),
+            ("evaluate", "run/student", "--data", "test.jsonl"),
+            ("export", "run", "--out", "other"),
+        ):
             refused = understudy(*words)
             assert refused.code == 2 and "runs only where you name it: --task ./mine.py:MyTask" in refused.err, words
     else:
@@ -113,22 +122,8 @@ def test_a_task_for_another_head_is_refused(files, understudy, quick):
             "--task",
             "./word_count.py:WordCount",
         ): "a multi-label classification model, but --task is word_count.py:WordCount",
-        (
-            "distill",
-            "hinton",
-            "--teacher",
-            "teacher",
-            *files,
-        ): "a multi-label classification model, but --task is classification",
-        (
-            "distill",
-            "tang",
-            "--task",
-            "similarity",
-            "--teacher",
-            "teacher",
-            *files,
-        ): "a multi-label classification model, but --task is",
+        ("distill", "hinton", "--teacher", "teacher", *files): "a multi-label classification model, but --task is classification",
+        ("distill", "tang", "--task", "similarity", "--teacher", "teacher", *files): "a multi-label classification model, but --task is",
     }.items():
         refused = understudy(*words)
         assert refused.code == 2 and message in refused.err

@@ -40,9 +40,7 @@ from understudy.teachers.capture import logits_of
 from understudy.teachers.store import Store
 
 pytestmark = pytest.mark.usefixtures("quick")
-SMALL = {
-    "student": {"kind": "bilstm", "hidden": 8, "embedding": 8, "feature": 8, "vocabulary": "words", "min_count": 1}
-}
+SMALL = {"student": {"kind": "bilstm", "hidden": 8, "embedding": 8, "feature": 8, "vocabulary": "words", "min_count": 1}}
 
 
 def recipe(world, name="hinton", **changes) -> Recipe:
@@ -70,9 +68,19 @@ def trainings(monkeypatch) -> list[dict]:
         network = lesson.model.model
         before = {name: value.clone() for name, value in network.state_dict().items()}
         trained = whole(lessons, settings, shared)
-        found.append({"before": before, "after": network.state_dict(), "rows": lesson.examples, "objectives": lesson.objectives,
-                      "settings": settings, "steps": trained.steps, "metric": lesson.metric, "name": shared.name,
-                      "seed": shared.seed})  # fmt: skip
+        found.append(
+            {
+                "before": before,
+                "after": network.state_dict(),
+                "rows": lesson.examples,
+                "objectives": lesson.objectives,
+                "settings": settings,
+                "steps": trained.steps,
+                "metric": lesson.metric,
+                "name": shared.name,
+                "seed": shared.seed,
+            }
+        )
         return trained
 
     monkeypatch.setattr(training, "train", noted)
@@ -98,10 +106,7 @@ def test_controls_start_alike_and_make_as_many_updates(world, tmp_path, training
 def test_each_control_hears_what_it_should(world, tmp_path, trainings):
     distill(recipe(world, control=["alone", "pseudo_labels"], data__transfer=world.transfer), tmp_path / "run")
     student, alone, pseudo = trainings
-    assert [(weight, type(one).__name__) for weight, one in student["objectives"]] == [
-        (0.5, "Labels"),
-        (0.5, "SoftTargets"),
-    ]
+    assert [(weight, type(one).__name__) for weight, one in student["objectives"]] == [(0.5, "Labels"), (0.5, "SoftTargets")]
     ((weight, only),) = alone["objectives"]
     assert weight > 0 and only.target == "gold" and alone["rows"].teacher_logits is None
     assert (np.asarray(alone["rows"].labels) >= 0).all()
@@ -151,10 +156,20 @@ def test_a_task_of_the_users_own_is_known_by_its_code(world, tmp_path):
     assert shelf_key(recipe(world, task=f"{file}:Mine")) != first
 
 
-@pytest.mark.parametrize("changed", [
-    {"seed": 1}, {"student__hidden": 9}, {"stages__0__train__epochs": 2}, {"stages__0__objectives__0__smoothing": 0.1},
-    {"data__train_rows": 40}, {"metric": "macro_f1"}, {"data__max_length": 16}, {"student__dropout": 0.7},
-], ids=lambda one: next(iter(one)))  # fmt: skip
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seed": 1},
+        {"student__hidden": 9},
+        {"stages__0__train__epochs": 2},
+        {"stages__0__objectives__0__smoothing": 0.1},
+        {"data__train_rows": 40},
+        {"metric": "macro_f1"},
+        {"data__max_length": 16},
+        {"student__dropout": 0.7},
+    ],
+    ids=lambda one: next(iter(one)),
+)
 def test_another_setting_is_another_control(world, changed):
     assert shelf_key(recipe(world, **changed)) != shelf_key(recipe(world))
 
@@ -179,9 +194,7 @@ def test_every_setting_of_every_student_is_in_the_key(plan_of_controls, kind):
     students = [StudentPart.model_construct(kind=kind, **settings) for settings in (default, *made)]
     for control in ("alone", "pseudo_labels"):
         keys = [key_of(plan_of_controls, control, student=one) for one in students]
-        assert len(set(keys)) == len(fields) + 1, [
-            name for name, key in zip(fields, keys[1:], strict=True) if keys.count(key) > 1
-        ]
+        assert len(set(keys)) == len(fields) + 1, [name for name, key in zip(fields, keys[1:], strict=True) if keys.count(key) > 1]
 
 
 @pytest.mark.parametrize("name", [name for name in TrainSettings.model_fields if name != "max_steps"])
@@ -201,11 +214,15 @@ def test_what_else_decides_a_control_is_in_its_key(plan_of_controls, world, monk
     relabelled = plan.rows.train.map(lambda row: {"label": 1 - row["label"]})
     backwards = plan.rows.train.select(range(len(plan.rows.train))[::-1])
     keys = [
-        key_of(plan, stages=(steps,)), key_of(plan, seed=1), key_of(plan, metric="macro_f1"), key_of(plan, device="cuda"),
-        key_of(replace(plan, autocast=not plan.autocast)), key_of(replace(plan, student=tiny_teacher())),
+        key_of(plan, stages=(steps,)),
+        key_of(plan, seed=1),
+        key_of(plan, metric="macro_f1"),
+        key_of(plan, device="cuda"),
+        key_of(replace(plan, autocast=not plan.autocast)),
+        key_of(replace(plan, student=tiny_teacher())),
         *(key_of(replace(plan, rows=replace(plan.rows, train=rows))) for rows in (relabelled, backwards)),
         key_of(replace(plan, rows=replace(plan.rows, validation=plan.rows.train))),
-    ]  # fmt: skip
+    ]
     config = plan.student.model.config
     for name, value in {"dropout": 0.7, "embedding_scale": 0.1}.items():
         other = copy.deepcopy(plan.student.model)
@@ -227,28 +244,28 @@ def test_own_code_that_was_changed_is_another_control(plan_of_controls, tmp_path
     assert len({*keys, key_of(plan_of_controls)}) == 3
 
 
-@pytest.mark.parametrize("changed", [
-    {"stages__0__objectives__1__weight": 0.9}, {"stages__0__objectives__1__temperature": 4.0}, {"control": []},
-    {"teacher__dtype": "float16"},
-], ids=lambda one: next(iter(one)))  # fmt: skip
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"stages__0__objectives__1__weight": 0.9},
+        {"stages__0__objectives__1__temperature": 4.0},
+        {"control": []},
+        {"teacher__dtype": "float16"},
+    ],
+    ids=lambda one: next(iter(one)),
+)
 def test_what_alone_never_sees_is_no_other_control(world, changed):
     assert shelf_key(recipe(world, **changed)) == shelf_key(recipe(world))
 
 
 def test_alone_does_not_hang_on_the_teacher_but_pseudo_labels_do(world, tmp_path, trainings):
-    other = write_rows(tmp_path / "said.jsonl", [
-        {"text": row["text"], "logits": [0, 3] if row["label"] == "good" else [2, 0]} for row in tiny_rows(160)
-    ])  # fmt: skip
+    other = write_rows(
+        tmp_path / "said.jsonl", [{"text": row["text"], "logits": [0, 3] if row["label"] == "good" else [2, 0]} for row in tiny_rows(160)]
+    )
     settings = {"control": ["alone", "pseudo_labels"], "data__max_length": 32}
     first = distill(recipe(world, **settings), tmp_path / "first")
     second = distill(recipe(world, **settings, teacher__models=[other]), tmp_path / "second")
-    assert [one["name"] for one in trainings] == [
-        "student",
-        "student alone",
-        "student pseudo labels",
-        "student",
-        "student pseudo labels",
-    ]
+    assert [one["name"] for one in trainings] == ["student", "student alone", "student pseudo labels", "student", "student pseudo labels"]
     assert weights(first, "student_alone") == weights(second, "student_alone")
     assert first.facts["models"]["student_alone"]["quality"] == second.facts["models"]["student_alone"]["quality"]
 
@@ -395,9 +412,7 @@ def test_one_store_serves_two_students(world, tmp_path, monkeypatch):
 
 
 def test_half_precision_in_the_store_is_near(world, tmp_path):
-    runs = [
-        distill(recipe(world, teacher__dtype=dtype, control=[]), tmp_path / dtype) for dtype in ("float32", "float16")
-    ]
+    runs = [distill(recipe(world, teacher__dtype=dtype, control=[]), tmp_path / dtype) for dtype in ("float32", "float16")]
     sizes = [
         sum(
             pa.ipc.open_file(shard).read_all()["logits"].combine_chunks().flatten().nbytes
@@ -460,33 +475,16 @@ def killed(words: list, **place) -> None:
 
 def test_killed_while_teaching_and_while_training_then_resumed(world, tmp_path, understudy):
     """kill -9 in the middle of a shard, then in the middle of a checkpoint; the student is that of an uninterrupted run."""
-    words = [
-        "--student",
-        "bilstm",
-        "--set",
-        "student.hidden=8",
-        "--set",
-        "student.embedding=8",
-        "--set",
-        "stages.0.train.epochs=4",
-    ]
+    words = ["--student", "bilstm", "--set", "student.hidden=8", "--set", "student.embedding=8", "--set", "stages.0.train.epochs=4"]
     run, whole = (world.distill("hinton", tmp_path / folder, *words) for folder in ("run", "whole/run"))
     assert understudy(*whole).code == 0
 
-    killed(
-        run,
-        module="pyarrow.ipc",
-        call="pyarrow.ipc.new_file",
-        count=3,
-        before="given[0].write(b'half a sh'); given[0].flush()",
-    )
+    killed(run, module="pyarrow.ipc", call="pyarrow.ipc.new_file", count=3, before="given[0].write(b'half a sh'); given[0].flush()")
     outputs = tmp_path / "run" / "teacher_outputs"
     assert len(list(outputs.glob("shard-*"))) == 2 and len(list(outputs.glob(".shard-*.new"))) == 1
 
     trainer = "understudy.training.trainer"
-    killed(
-        [*run, "--resume"], module=trainer, call=f"{trainer}.DistillationTrainer._save_optimizer_and_scheduler", count=5
-    )
+    killed([*run, "--resume"], module=trainer, call=f"{trainer}.DistillationTrainer._save_optimizer_and_scheduler", count=5)
     checkpoints = sorted(path.name for path in (tmp_path / "run" / "checkpoints" / "student-distillation").iterdir())
     assert len(checkpoints) >= 2 and not (tmp_path / "run" / "student").exists()
 
@@ -494,12 +492,8 @@ def test_killed_while_teaching_and_while_training_then_resumed(world, tmp_path, 
     assert said.code == 0, said.err
     for name in ("student", "student_alone"):
         for file in ("model.safetensors", "config.json", "tokenizer.json"):
-            assert (tmp_path / "run" / name / file).read_bytes() == (
-                tmp_path / "whole" / "run" / name / file
-            ).read_bytes()
-    resumed, uninterrupted = (
-        json.loads((folder / "run" / "facts.json").read_text()) for folder in (tmp_path, tmp_path / "whole")
-    )
+            assert (tmp_path / "run" / name / file).read_bytes() == (tmp_path / "whole" / "run" / name / file).read_bytes()
+    resumed, uninterrupted = (json.loads((folder / "run" / "facts.json").read_text()) for folder in (tmp_path, tmp_path / "whole"))
     assert resumed["models"]["student"]["quality"] == uninterrupted["models"]["student"]["quality"]
     assert resumed["gain_over_alone"] == uninterrupted["gain_over_alone"]
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -551,19 +545,30 @@ def test_stopped_between_trainings_and_resumed(world, tmp_path, monkeypatch, mom
 def test_every_layer_map_is_said_by_the_name_of_its_objective(world):
     """Two objectives of a kind, and those on blended rows."""
     stage = {"kind": "hidden_states"}
-    built = recipe(world, "mixkd", student={"kind": "teacher_layers", "count": 2}, stages__0__objectives=[
-        stage | {"layers": [[1, 1]]}, stage | {"layers": [[2, 3]]}, {"kind": "labels"},
-    ], stages__0__mixup__objectives=[{"kind": "patient", "layers": "final"}])  # fmt: skip
+    built = recipe(
+        world,
+        "mixkd",
+        student={"kind": "teacher_layers", "count": 2},
+        stages__0__objectives=[stage | {"layers": [[1, 1]]}, stage | {"layers": [[2, 3]]}, {"kind": "labels"}],
+        stages__0__mixup__objectives=[{"kind": "patient", "layers": "final"}],
+    )
     assert prepare(resolve(built)).stages[0].parts[""].layer_maps() == {
-        "hidden_states": [(1, 1)], "hidden_states_2": [(2, 3)], "mixed_patient": [(2, 3)],
-    }  # fmt: skip
+        "hidden_states": [(1, 1)],
+        "hidden_states_2": [(2, 3)],
+        "mixed_patient": [(2, 3)],
+    }
 
 
 def test_layers_that_are_not_there_are_said_before_rows_are_made(world, tmp_path):
     said: list[str] = []
     objectives = [{"kind": "patient", "layers": [[1, 9]]}]
-    built = recipe(world, "tang_augmented", student={"kind": "teacher_layers"}, stages__0__objectives=objectives,
-                   stages__0__augment={"copies": 2, "steps": [{"kind": "masking"}]})  # fmt: skip
+    built = recipe(
+        world,
+        "tang_augmented",
+        student={"kind": "teacher_layers"},
+        stages__0__objectives=objectives,
+        stages__0__augment={"copies": 2, "steps": [{"kind": "masking"}]},
+    )
     with pytest.raises(RecipeError, match="the teacher has no layer 9"):
         prepare(resolve(built), said.append)
     assert not any("rows made" in line for line in said)
@@ -574,8 +579,14 @@ def test_rows_made_are_in_the_vocabulary_and_kept_for_going_on(world, tmp_path, 
     vectors = tmp_path / "near.txt"
     vectors.write_text("film 1 0 0\njokes 1 0.1 0\nthinner 1 0 0.1\n", "utf-8")
     steps = [{"kind": "word_replacement", "vectors": str(vectors), "candidates": 2}]
-    built = recipe(world, "minilm", student={"kind": "narrow", "layers": 2, "width": 8, "heads": 2}, control=[],
-                   stages__0__augment={"copies": 2, "steps": steps}, stages__1__train__max_steps=2)  # fmt: skip
+    built = recipe(
+        world,
+        "minilm",
+        student={"kind": "narrow", "layers": 2, "width": 8, "heads": 2},
+        control=[],
+        stages__0__augment={"copies": 2, "steps": steps},
+        stages__1__train__max_steps=2,
+    )
     plan = prepare(resolve(built)).first
     made = plan.augmented["relations"]["text"][:]
     words = {word for text in made for word in text.split()}
@@ -594,10 +605,7 @@ def test_rows_made_are_in_the_vocabulary_and_kept_for_going_on(world, tmp_path, 
             distill(built, tmp_path / "run")
     monkeypatch.setattr(made_rows, "augmented", stopped)
     assert distill(built, tmp_path / "run", resume=True).finished
-    assert (
-        prepare(resolve(built), run_folder=tmp_path / "run").first.augmented["relations"][:]
-        == plan.augmented["relations"][:]
-    )
+    assert prepare(resolve(built), run_folder=tmp_path / "run").first.augmented["relations"][:] == plan.augmented["relations"][:]
 
 
 def test_augmentation_that_changes_nothing_is_refused(world, tmp_path):
@@ -614,9 +622,7 @@ def test_first_tokens_are_compared_whatever_the_tokens_are(world, tmp_path):
     one = {"kind": "patient", "layers": [[1, 1]]}
     built = recipe(world, "pkd_skip", student=student, control=[], stages__0__objectives=[{"kind": "labels"}, one])
     assert distill(built, tmp_path / "run").finished
-    built = recipe(
-        world, "pkd_skip", student=student, stages__0__objectives=[{"kind": "labels"}, one | {"pooled": "mean"}]
-    )
+    built = recipe(world, "pkd_skip", student=student, stages__0__objectives=[{"kind": "labels"}, one | {"pooled": "mean"}])
     with pytest.raises(RecipeError, match="tokenize texts differently"):
         prepare(resolve(built))
 
@@ -626,21 +632,22 @@ def test_tokens_of_rows_that_one_of_both_cuts_short(world, tmp_path):
     small.tokenizer.model_max_length = 6
     small.save(tmp_path / "small")
     built = recipe(world, "minilm", student={"kind": "pretrained", "model": str(tmp_path / "small")})
-    with pytest.raises(
-        RecipeError, match=r"the teacher reads at most \d+ tokens of a row and the student 6: set data.max_length=6"
-    ):
+    with pytest.raises(RecipeError, match=r"the teacher reads at most \d+ tokens of a row and the student 6: set data.max_length=6"):
         prepare(resolve(built))
-    again = recipe(
-        world, "minilm", student={"kind": "pretrained", "model": str(tmp_path / "small")}, data__max_length=6
-    )
+    again = recipe(world, "minilm", student={"kind": "pretrained", "model": str(tmp_path / "small")}, data__max_length=6)
     assert prepare(resolve(again)).first.student.max_length == 6
 
 
 def test_attention_of_an_unknown_family_on_blended_rows(world, tmp_path, monkeypatch):
     family("RoFormer").save(tmp_path / "roformer")
     monkeypatch.setattr(checks, "check_teacher", lambda *_: None)  # it learned nothing
-    built = recipe(world, "mixkd", teacher__models=[str(tmp_path / "roformer")], student={"kind": "narrow"},
-                   stages__0__mixup__objectives=[{"kind": "attention_scores", "layers": "final"}])  # fmt: skip
+    built = recipe(
+        world,
+        "mixkd",
+        teacher__models=[str(tmp_path / "roformer")],
+        student={"kind": "narrow"},
+        stages__0__mixup__objectives=[{"kind": "attention_scores", "layers": "final"}],
+    )
     with pytest.raises(ModelError, match="RoFormerSelfAttention has queries and keys, but"):
         prepare(resolve(built))
 
@@ -694,9 +701,7 @@ def test_stopped_in_the_second_stage_and_resumed(world, tmp_path, trainings, mon
         "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2},
     }
     two = recipe(world, control=[])
-    two = load_recipe(
-        "hinton", two.model_dump(mode="json") | {"stages": [*two.model_dump(mode="json")["stages"], second]}
-    )
+    two = load_recipe("hinton", two.model_dump(mode="json") | {"stages": [*two.model_dump(mode="json")["stages"], second]})
     whole = distill(two, tmp_path / "whole" / "run")
     first_student, second_student = trainings
     assert all(torch.equal(second_student["before"][name], value) for name, value in first_student["after"].items())
@@ -721,8 +726,20 @@ def test_finetuning_killed_and_resumed(world, tmp_path, understudy, monkeypatch)
     from understudy.training.trainer import DistillationTrainer
 
     def words(out: Path) -> list:
-        return ["finetune", world.teacher, "--train", world.train, "--validation", world.validation, "--out", out,
-                "--set", "train.batch_size=8", "--set", "train.learning_rate=1e-3"]  # fmt: skip
+        return [
+            "finetune",
+            world.teacher,
+            "--train",
+            world.train,
+            "--validation",
+            world.validation,
+            "--out",
+            out,
+            "--set",
+            "train.batch_size=8",
+            "--set",
+            "train.learning_rate=1e-3",
+        ]
 
     assert understudy(*words(tmp_path / "whole")).code == 0
     step, seen = DistillationTrainer.training_step, []
@@ -738,25 +755,18 @@ def test_finetuning_killed_and_resumed(world, tmp_path, understudy, monkeypatch)
         assert understudy(*words(tmp_path / "parts")).code == 130
     assert understudy(*words(tmp_path / "parts")).code == 2  # a folder that is in use needs a word
     assert understudy(*words(tmp_path / "parts"), "--resume").code == 0
-    assert (tmp_path / "parts" / "model.safetensors").read_bytes() == (
-        tmp_path / "whole" / "model.safetensors"
-    ).read_bytes()
+    assert (tmp_path / "parts" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
 
 
 def test_augmented_rows_are_taught_and_learned_from(world, tmp_path, trainings):
     steps = [{"kind": "masking", "probability": 0.3}, {"kind": "ngram_sampling"}]
     said = []
-    run = distill(
-        recipe(world, control=[], stages__0__augment={"copies": 2, "steps": steps}), tmp_path / "run", say=said.append
-    )
+    run = distill(recipe(world, control=[], stages__0__augment={"copies": 2, "steps": steps}), tmp_path / "run", say=said.append)
     (student,) = trainings
     made = len(student["rows"]) - 60
     assert 60 < made <= 120 and any(f"{made} rows made from 60" in line for line in said)
     assert (np.asarray(student["rows"].labels[60:]) == -100).all() and np.isfinite(student["rows"].teacher_logits).all()
-    assert (
-        len(Store(run.folder / "teacher_outputs", prepare(resolve(recipe(world))).first.teacher.fingerprint, 2))
-        >= made + 60
-    )
+    assert len(Store(run.folder / "teacher_outputs", prepare(resolve(recipe(world))).first.teacher.fingerprint, 2)) >= made + 60
 
 
 def test_stages_with_the_same_augmentation_share_its_rows(world):
@@ -795,9 +805,7 @@ def test_a_helper_process_writes_no_control(world, tmp_path, monkeypatch):
 
 def test_a_teacher_has_one_accuracy_in_finetune_and_evaluate(world, tmp_path):
     """What is measured is the folder that was saved."""
-    settings = FinetuneSettings(
-        model=world.teacher, data={"train": world.train, "test": world.test}, train={"max_steps": 3}
-    )
+    settings = FinetuneSettings(model=world.teacher, data={"train": world.train, "test": world.test}, train={"max_steps": 3})
     loaded, whole = [], TextModel.load.__func__
 
     def noted(cls, folder, **more):

@@ -44,10 +44,15 @@ def test_text_is_read_by_line_and_by_column(tmp_path, raw):
     assert read_texts(rows, DataSettings(columns={"text": "review"}))["text"][:] == ["a film", "a plot"]
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("empty.txt", b"\n \n", "empty.txt: the file is empty"), ("latin.txt", b"caf\xe9\n", "line 1: not UTF-8"),
-    ("missing.txt", None, "no such file"), ("rows.jsonl", b'{"words": "a"}\n', "no column 'text'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.txt", b"\n \n", "empty.txt: the file is empty"),
+        ("latin.txt", b"caf\xe9\n", "line 1: not UTF-8"),
+        ("missing.txt", None, "no such file"),
+        ("rows.jsonl", b'{"words": "a"}\n', "no column 'text'"),
+    ],
+)
 def test_text_that_cannot_be_read(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
@@ -76,11 +81,7 @@ def test_pairs_become_texts_of_their_own(pair_world):
 def test_masked_language_modelling_sees_no_side_of_a_held_out_pair(pair_world, tmp_path):
     held_out = read_table(pair_world.test, {})[0]
     text, second = held_out["text"], held_out["text_pair"]
-    mixed = [
-        {"text": text, "text_pair": "fun"},
-        {"text": "fun", "text_pair": f" {second}"},
-        {"text": "fun", "text_pair": "a film"},
-    ]
+    mixed = [{"text": text, "text_pair": "fun"}, {"text": "fun", "text_pair": f" {second}"}, {"text": "fun", "text_pair": "a film"}]
     transfer = write_rows(tmp_path / "transfer.jsonl", mixed)
     keys = {**pair_world.keys, "data.transfer": transfer, "stages.0.rows": ["transfer"]}
     said: list[str] = []
@@ -157,9 +158,7 @@ def test_scores_are_those_of_transformers():
     said = MaskedLMScores().measure(scores.numpy(), np.zeros(len(TEXTS)))
     assert said["perplexity"] == pytest.approx(np.exp(found.loss.item()), rel=1e-5)
     counted = batch["labels"] != -100
-    assert said["masked_accuracy"] == pytest.approx(
-        (found.logits.argmax(-1) == batch["labels"])[counted].float().mean().item()
-    )
+    assert said["masked_accuracy"] == pytest.approx((found.logits.argmax(-1) == batch["labels"])[counted].float().mean().item())
 
 
 def test_soft_targets_count_every_token_but_padding():
@@ -170,15 +169,10 @@ def test_soft_targets_count_every_token_but_padding():
     objective = SoftTargets(temperature=2.0)
     found = objective(Signals(logits=student), Signals(logits=teacher), batch)
     kept = mask.bool()
-    expected = (
-        torch.nn.KLDivLoss(reduction="batchmean")((student[kept] / 2).log_softmax(-1), (teacher[kept] / 2).softmax(-1))
-        * 4
-    )
+    expected = torch.nn.KLDivLoss(reduction="batchmean")((student[kept] / 2).log_softmax(-1), (teacher[kept] / 2).softmax(-1)) * 4
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     student[1, 1:] = 1e4
-    assert objective(Signals(logits=student), Signals(logits=teacher), batch).item() == pytest.approx(
-        found.item(), rel=1e-6
-    )
+    assert objective(Signals(logits=student), Signals(logits=teacher), batch).item() == pytest.approx(found.item(), rel=1e-6)
 
 
 # --- whole runs
@@ -188,11 +182,17 @@ SMALL_STAGE = {"epochs": 2, "batch_size": 8, "learning_rate": 5e-3}
 
 
 def distilbert(world, raw, pretrained, **changes):
-    built = load_recipe("distilbert", world.keys | {
-        "data.raw": raw, "teacher.pretrained": pretrained, "control": [],
-        **{f"stages.{stage}.train.{name}": value for stage in (0, 1) for name, value in SMALL_STAGE.items()},
-        **{key.replace("__", "."): value for key, value in changes.items()},
-    })  # fmt: skip
+    built = load_recipe(
+        "distilbert",
+        world.keys
+        | {
+            "data.raw": raw,
+            "teacher.pretrained": pretrained,
+            "control": [],
+            **{f"stages.{stage}.train.{name}": value for stage in (0, 1) for name, value in SMALL_STAGE.items()},
+            **{key.replace("__", "."): value for key, value in changes.items()},
+        },
+    )
     return built
 
 
@@ -209,10 +209,7 @@ def test_distilbert_starts_from_the_pretrained_model_and_drops_the_head(world, r
     assert any("(teacher_layers" in line and "33 rows" not in line for line in said)
 
     def updates(model: str) -> dict[str, int]:
-        return {
-            stage: found["steps"]
-            for stage, found in run.trainings(metric_named("accuracy"), rows=30, least={})[model].items()
-        }
+        return {stage: found["steps"] for stage, found in run.trainings(metric_named("accuracy"), rows=30, least={})[model].items()}
 
     assert updates("student_alone") == updates("student")  # stage by stage
 
@@ -251,9 +248,9 @@ def test_stopped_while_pretraining_and_resumed(world, raw, pretrained, tmp_path,
 def test_general_distillation_needs_no_head_and_no_text_of_its_own(world, tmp_path):
     """TinyBERT's first stage hears the given teacher on the training rows where nothing else is given."""
     small = {f"stages.{stage}.train.{name}": value for stage in range(3) for name, value in SMALL_STAGE.items()}
-    built = load_recipe("tinybert", world.keys | small | {
-        "control": [], "student": {"kind": "narrow", "layers": 2, "width": 8, "heads": 2},
-    })  # fmt: skip
+    built = load_recipe(
+        "tinybert", world.keys | small | {"control": [], "student": {"kind": "narrow", "layers": 2, "width": 8, "heads": 2}}
+    )
     run = distill(built, tmp_path / "run")
     general = [line for line in metrics(run, "student") if line["stage"] == "general" and "loss" in line]
     assert general[-1]["loss"] < general[0]["loss"]
@@ -271,10 +268,17 @@ def test_teacher_and_student_read_the_same_words_however_they_number_them(world,
 
     monkeypatch.setattr(trainer, "teacher_view", noted)
     small = {f"stages.{stage}.train.{name}": value for stage in range(3) for name, value in SMALL_STAGE.items()}
-    built = load_recipe("tinybert", world.keys | small | {
-        "control": [], "student": {"kind": "narrow", "layers": 2, "width": 8, "heads": 2, "vocabulary": "data"},
-        "data.raw": raw, "stages.0.masked_lm.fraction": fraction,
-    })  # fmt: skip
+    built = load_recipe(
+        "tinybert",
+        world.keys
+        | small
+        | {
+            "control": [],
+            "student": {"kind": "narrow", "layers": 2, "width": 8, "heads": 2, "vocabulary": "data"},
+            "data.raw": raw,
+            "stages.0.masked_lm.fraction": fraction,
+        },
+    )
     run = distill(built, tmp_path / "run")
     student, teacher = TextModel.load(run.folder / "student").tokenizer, TextModel.load(world.teacher).tokenizer
     assert student.get_vocab() != teacher.get_vocab()
@@ -285,16 +289,17 @@ def test_teacher_and_student_read_the_same_words_however_they_number_them(world,
     assert hidden > len(words) if fraction else hidden == 0
 
 
-@pytest.mark.parametrize(("changes", "error", "message"), [
-    ({"teacher.pretrained": None}, RecipeError, "give one with --pretrained FOLDER"),
-    ({"student": {"kind": "bilstm"}}, RecipeError, "the student bilstm has none that can be matched"),
-    ({"student": {"kind": "bilstm"}, "stages.0.objectives": [{"kind": "labels"}]}, ModelError, "take teacher_layers, narrow or"),
-    ({"student": {"kind": "teacher_layers", "vocabulary": "data"}}, RecipeError, "need one vocabulary"),
-    ({"stages.0.rows": ["raw"], "data.raw": None}, RecipeError, "give a file with --raw"),
-])  # fmt: skip
-def test_what_a_stage_on_text_cannot_do_is_said_before_training(
-    world, raw, pretrained, tmp_path, changes, error, message
-):
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"teacher.pretrained": None}, RecipeError, "give one with --pretrained FOLDER"),
+        ({"student": {"kind": "bilstm"}}, RecipeError, "the student bilstm has none that can be matched"),
+        ({"student": {"kind": "bilstm"}, "stages.0.objectives": [{"kind": "labels"}]}, ModelError, "take teacher_layers, narrow or"),
+        ({"student": {"kind": "teacher_layers", "vocabulary": "data"}}, RecipeError, "need one vocabulary"),
+        ({"stages.0.rows": ["raw"], "data.raw": None}, RecipeError, "give a file with --raw"),
+    ],
+)
+def test_what_a_stage_on_text_cannot_do_is_said_before_training(world, raw, pretrained, tmp_path, changes, error, message):
     keys = distilbert(world, raw, pretrained).model_dump(mode="json")
     with pytest.raises(error, match=message):
         distill(load_recipe("distilbert", keys | changes), tmp_path / "run")
@@ -306,23 +311,24 @@ def test_a_pretrained_model_without_its_head_is_refused_where_it_is_heard(world,
         distill(distilbert(world, raw, world.teacher), tmp_path / "run")
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"stages.1.masked_lm": {"fraction": 0.1}}, "the last stage trains the task"),
-    ({"stages.1.rows": ["raw"]}, "only a stage with masked_lm can use it"),
-    ({"stages.0.teacher": "self"}, "always uses teacher.pretrained"),
-    ({"stages.0.student": {"kind": "bilstm"}}, "exclude each other"),
-    ({"stages.0.masked_lm.fraction": 1.0}, "less than 1"),
-    ({"stages.1.self_average": {"checkpoints": 3}}, "self_average needs teacher 'self', but teacher is 'given'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages.1.masked_lm": {"fraction": 0.1}}, "the last stage trains the task"),
+        ({"stages.1.rows": ["raw"]}, "only a stage with masked_lm can use it"),
+        ({"stages.0.teacher": "self"}, "always uses teacher.pretrained"),
+        ({"stages.0.student": {"kind": "bilstm"}}, "exclude each other"),
+        ({"stages.0.masked_lm.fraction": 1.0}, "less than 1"),
+        ({"stages.1.self_average": {"checkpoints": 3}}, "self_average needs teacher 'self', but teacher is 'given'"),
+    ],
+)
 def test_stages_on_text_that_make_no_sense(changes, message):
     with pytest.raises(RecipeError, match=message):
         load_recipe("distilbert", changes)
 
 
 def test_plan_counts_the_updates_of_every_stage(world, raw, pretrained, understudy):
-    said = understudy(
-        "plan", *world.distill("distilbert", "nowhere")[1:-2], "--pretrained", pretrained, "--raw", raw, "--json"
-    )
+    said = understudy("plan", *world.distill("distilbert", "nowhere")[1:-2], "--pretrained", pretrained, "--raw", raw, "--json")
     assert said.code == 0, said.err
     assert said.json["updates_of_the_student"] == 3 * 3 + 3 * 2  # 95 of 96 texts in batches of 32; 60 rows
 
@@ -351,8 +357,21 @@ def test_pretrain_makes_what_pretrained_takes(world, raw, tmp_path, understudy):
     assert understudy(*words).code == 2 and understudy(*words, "--resume").code == 0
     assert understudy("pretrain", world.teacher, "--out", tmp_path / "other").err.count("give --raw FILE") == 1
     assert not (tmp_path / "other").exists()
-    assert understudy(*world.distill("distilbert", tmp_path / "run"), "--pretrained", out, "--raw", raw, "--no-control",
-                      "--set", "stages.0.train.max_steps=2", "--set", "stages.1.train.max_steps=2").code == 0  # fmt: skip
+    assert (
+        understudy(
+            *world.distill("distilbert", tmp_path / "run"),
+            "--pretrained",
+            out,
+            "--raw",
+            raw,
+            "--no-control",
+            "--set",
+            "stages.0.train.max_steps=2",
+            "--set",
+            "stages.1.train.max_steps=2",
+        ).code
+        == 0
+    )
 
 
 # --- the mean of itself
@@ -389,8 +408,11 @@ def test_a_checkpoint_carries_the_mean(tmp_path):
 
 
 def averaged_self(world):
-    return load_recipe("averaged_self", world.keys | {"control": [], "stages.0.train.evaluations": 4,
-                       **{f"stages.0.train.{name}": value for name, value in SMALL_STAGE.items()}})  # fmt: skip
+    return load_recipe(
+        "averaged_self",
+        world.keys
+        | {"control": [], "stages.0.train.evaluations": 4, **{f"stages.0.train.{name}": value for name, value in SMALL_STAGE.items()}},
+    )
 
 
 def test_a_student_teaches_itself_and_goes_on_where_it_was_stopped(world, tmp_path, monkeypatch):

@@ -18,11 +18,7 @@ from understudy.settings.finetune import FinetuneSettings
 from understudy.settings.loading import RECIPES, build, load_recipe, packaged, parse_overrides
 from understudy.settings.recipe import Recipe
 
-LEAST = {
-    "name": "least",
-    "student": {"kind": "bilstm"},
-    "stages": [{"name": "only", "objectives": [{"kind": "soft_targets"}]}],
-}
+LEAST = {"name": "least", "student": {"kind": "bilstm"}, "stages": [{"name": "only", "objectives": [{"kind": "soft_targets"}]}]}
 
 
 def recipe(**changes) -> Recipe:
@@ -82,10 +78,7 @@ def test_every_recipe_takes_every_student(name, kind):
 def test_the_dump_holds_every_default():
     """So that a later version with other defaults gives the same run."""
     found = yaml.safe_load(recipe().dump())
-    assert (
-        found["stages"][0]["objectives"][0].items()
-        >= {"kind": "soft_targets", "weight": 1.0, "temperature": 2.0, "beta": 0.5}.items()
-    )
+    assert found["stages"][0]["objectives"][0].items() >= {"kind": "soft_targets", "weight": 1.0, "temperature": 2.0, "beta": 0.5}.items()
     assert found["student"]["hidden"] == 150
     assert found["stages"][0]["train"].keys() == type(recipe().stages[0].train).model_fields.keys()
 
@@ -132,10 +125,22 @@ def test_files_that_are_no_recipes(tmp_path, name, content, message):
 
 
 def test_any_setting_by_its_key():
-    found = recipe(**parse_overrides([
-        "seed=7", "stages.0.train.epochs=5", "stages.0.train.learning_rate=3e-5", "student.hidden=64", "teacher.models=[a, b]",
-        "stages.0.objectives.0.temperature=4", "data.columns={text: review}", "control=[]", "metric=macro_f1", "data.test=null",
-    ]))  # fmt: skip
+    found = recipe(
+        **parse_overrides(
+            [
+                "seed=7",
+                "stages.0.train.epochs=5",
+                "stages.0.train.learning_rate=3e-5",
+                "student.hidden=64",
+                "teacher.models=[a, b]",
+                "stages.0.objectives.0.temperature=4",
+                "data.columns={text: review}",
+                "control=[]",
+                "metric=macro_f1",
+                "data.test=null",
+            ]
+        )
+    )
     assert (found.seed, found.metric, found.control, found.data.test) == (7, "macro_f1", (), None)
     assert (found.stages[0].train.epochs, found.stages[0].train.learning_rate) == (5, 3e-5)
     assert found.student.settings["hidden"] == 64 and found.teacher.models == ("a", "b")
@@ -145,14 +150,15 @@ def test_any_setting_by_its_key():
 
 def test_stages_go_by_name_and_may_be_left_out():
     """The numbers are those of the file, also beside a stage that is left out."""
-    found = load_recipe("tinybert", parse_overrides([
-        "stages.general=null", "stages.prediction.train.epochs=7", "stages.1.train.epochs=9", "stages.intermediate.objectives.0=null",
-    ]))  # fmt: skip
+    found = load_recipe(
+        "tinybert",
+        parse_overrides(
+            ["stages.general=null", "stages.prediction.train.epochs=7", "stages.1.train.epochs=9", "stages.intermediate.objectives.0=null"]
+        ),
+    )
     assert [(stage.name, stage.train.epochs) for stage in found.stages] == [("intermediate", 9), ("prediction", 7)]
     assert [one.kind for one in found.stages[0].objectives] == ["hidden_states", "attention_scores"]
-    with pytest.raises(
-        RecipeError, match=r"stages.generl: there are 3 here, numbered from 0, named general, intermediate, prediction"
-    ):
+    with pytest.raises(RecipeError, match=r"stages.generl: there are 3 here, numbered from 0, named general, intermediate, prediction"):
         load_recipe("tinybert", {"stages.generl": None})
 
 
@@ -216,15 +222,13 @@ def test_a_set_that_is_no_yaml():
         ("teacher.weights", [1, 0], "teacher.weights.1 is 0: .*greater than 0"),
         ("teacher.weights", [float("inf")], "teacher.weights.0 is inf"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_told_with_its_key(key, value, message):
     found = refused(**{key: value})
     import re
 
     assert re.search(message, found, re.DOTALL), found
-    assert (
-        found.startswith("least: ") and "pydantic" not in found and "Value error" not in found and "https" not in found
-    )
+    assert found.startswith("least: ") and "pydantic" not in found and "Value error" not in found and "https" not in found
 
 
 def test_all_mistakes_together():
@@ -277,8 +281,9 @@ def test_finetune_refuses_in_the_same_way():
 
 def test_finetuning_a_kind_of_student_takes_its_own_defaults(world, understudy, tmp_path):
     """The command line once put an encoder's learning rate over a BiLSTM's."""
-    said = understudy("finetune", "bilstm", "--train", world.train, "--out", tmp_path / "out", "--set", "train.max_steps=1",
-                      "--set", "student.hidden=4")  # fmt: skip
+    said = understudy(
+        "finetune", "bilstm", "--train", world.train, "--out", tmp_path / "out", "--set", "train.max_steps=1", "--set", "student.hidden=4"
+    )
     assert said.code == 0
     train = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())["train"]
     assert train["learning_rate"] == parts.part("students", "bilstm").training["learning_rate"]

@@ -66,14 +66,7 @@ class Program:
                 shape += f", vectors: {changes.pop('vectors')}"
             space.write_text(f"students: [{{kind: static_embeddings, {shape}}}]\nrecipes: [hinton]\n", "utf-8")
             dotted = {f"data.{split}": path for split, path in data.items()} | {"teacher.models": [teacher]}
-            return search(
-                dotted | {"control": [], "export": []} | changes,
-                "size_mib<=10",
-                self.out,
-                space=space,
-                trials=1,
-                **more,
-            )
+            return search(dotted | {"control": [], "export": []} | changes, "size_mib<=10", self.out, space=space, trials=1, **more)
         if self.name == "tasks":
             task = {"name": "mood", "data": data, "teacher": {"models": [teacher]}}
             keys = {"tasks": [task], "export": [], "control": []}
@@ -142,11 +135,7 @@ def test_a_finished_run_of_other_rows_is_not_called_finished(program):
 
 # --- every setting that names a file
 
-TAGGED = [
-    {"tokens": [word], "tags": [tag]}
-    for tag, words in (("good", GOOD), ("bad", BAD), ("other", OTHER))
-    for word in words
-]
+TAGGED = [{"tokens": [word], "tags": [tag]} for tag, words in (("good", GOOD), ("bad", BAD), ("other", OTHER)) for word in words]
 VECTORS = "".join(f"{word} {place}.0 1.0 0.5 -1.0\n" for place, word in enumerate((*GOOD, *BAD, *OTHER)))
 MINE = """
 from understudy.objectives.labels import Labels
@@ -164,55 +153,76 @@ class MyTask(Classification): pass
 """
 SMALL = {"hidden": 4, "min_count": 1}
 # Settings of text that name no file; and those of rows and of models, which the tests above change.
-NO_FILES = {
-    "name",
-    "metric",
-    "data.columns",
-    "data.label_names",
-    "data.group_column",
-    "teacher.store",
-    "stages.N.name",
-    "report_to",
-}
+NO_FILES = {"name", "metric", "data.columns", "data.label_names", "data.group_column", "teacher.store", "stages.N.name", "report_to"}
 ABOVE = {*(f"data.{split}" for split in (*SPLITS, "raw")), "teacher.models", "model"}
 # Setting → the recipe (or settings) in which it names {file}, one of those that `files` writes, under a key of its own.
 OWN = {
     "task": ({"task": "{mine}:MyTask"}, "mine", "task"),
     "student.kind": ({"student": {"kind": "{mine}:MyEmbeddings", **SMALL}}, "mine", "student.kind"),
-    "stages.N.student.kind": ({"student": {"kind": "static_embeddings", **SMALL},
-        "stages": [{"name": "assistant", "student": {"kind": "static_embeddings", "vectors": "{vectors}", **SMALL},
-                    "objectives": [{"kind": "labels"}]},
-                   {"name": "last", "teacher": "previous", "objectives": [{"kind": "soft_targets"}]}]},
-        "vectors", "stages.0.student.vectors"),
+    "stages.N.student.kind": (
+        {
+            "student": {"kind": "static_embeddings", **SMALL},
+            "stages": [
+                {
+                    "name": "assistant",
+                    "student": {"kind": "static_embeddings", "vectors": "{vectors}", **SMALL},
+                    "objectives": [{"kind": "labels"}],
+                },
+                {"name": "last", "teacher": "previous", "objectives": [{"kind": "soft_targets"}]},
+            ],
+        },
+        "vectors",
+        "stages.0.student.vectors",
+    ),
     "stages.N.objectives.N.kind": ({"stages.0.objectives": [{"kind": "{mine}:MyLabels"}]}, "mine", "stages.0.objectives.0.kind"),
-    "stages.N.mixup.objectives.N.kind": ({"stages.0.mixup": {"objectives": [{"kind": "{mine}:MyLabels"}]}}, "mine",
-                                         "stages.0.mixup.objectives.0.kind"),
-    "stages.N.augment.steps.N.kind": ({"stages.0.augment": {"copies": 1, "steps": [{"kind": "{mine}:MyMasking"}]}}, "mine",
-                                      "stages.0.augment.steps.0.kind"),
-    "stages.N.augment.steps.N.tagger": ({"stages.0.augment": {"copies": 1, "steps": [
-        {"kind": "part_of_speech", "tagger": "{tagged}", "probability": 0.5}]}}, "tagged", "stages.0.augment.steps.0.tagger"),
-    "stages.N.augment.steps.N.masked_lm": ({"stages.0.augment": {"copies": 1, "steps": [
-        {"kind": "word_replacement", "masked_lm": "{pretrained}"}]}}, "pretrained", "stages.0.augment.steps.0.masked_lm"),
-    "stages.N.augment.steps.N.vectors": ({"stages.0.augment": {"copies": 1, "steps": [
-        {"kind": "word_replacement", "vectors": "{vectors}"}]}}, "vectors", "stages.0.augment.steps.0.vectors"),
+    "stages.N.mixup.objectives.N.kind": (
+        {"stages.0.mixup": {"objectives": [{"kind": "{mine}:MyLabels"}]}},
+        "mine",
+        "stages.0.mixup.objectives.0.kind",
+    ),
+    "stages.N.augment.steps.N.kind": (
+        {"stages.0.augment": {"copies": 1, "steps": [{"kind": "{mine}:MyMasking"}]}},
+        "mine",
+        "stages.0.augment.steps.0.kind",
+    ),
+    "stages.N.augment.steps.N.tagger": (
+        {"stages.0.augment": {"copies": 1, "steps": [{"kind": "part_of_speech", "tagger": "{tagged}", "probability": 0.5}]}},
+        "tagged",
+        "stages.0.augment.steps.0.tagger",
+    ),
+    "stages.N.augment.steps.N.masked_lm": (
+        {"stages.0.augment": {"copies": 1, "steps": [{"kind": "word_replacement", "masked_lm": "{pretrained}"}]}},
+        "pretrained",
+        "stages.0.augment.steps.0.masked_lm",
+    ),
+    "stages.N.augment.steps.N.vectors": (
+        {"stages.0.augment": {"copies": 1, "steps": [{"kind": "word_replacement", "vectors": "{vectors}"}]}},
+        "vectors",
+        "stages.0.augment.steps.0.vectors",
+    ),
     "teacher.pretrained": ({"teacher.pretrained": "{pretrained}"}, "pretrained", "teacher.pretrained"),
     "student.vectors": ({"student": {"kind": "bilstm", "vectors": "{vectors}", "feature": 4, **SMALL}}, "vectors", "student.vectors"),
     "student.model": ({"student": {"kind": "pretrained", "model": "{pretrained}"}}, "pretrained", "student.model"),
-    "a part's own": ({"stages.0.objectives": [{"kind": "{mine}:MyLabels", "notes": "{tagged}"}]}, "tagged",
-                     "stages.0.objectives.0.notes"),
+    "a part's own": ({"stages.0.objectives": [{"kind": "{mine}:MyLabels", "notes": "{tagged}"}]}, "tagged", "stages.0.objectives.0.notes"),
     "finetune: objective.kind": ({"objective": {"kind": "{mine}:MyLabels"}}, "mine", "objective.kind"),
-    "finetune: student.vectors": ({"model": "static_embeddings", "student": {"kind": "static_embeddings", "vectors": "{vectors}"}},
-                                  "vectors", "student.vectors"),
+    "finetune: student.vectors": (
+        {"model": "static_embeddings", "student": {"kind": "static_embeddings", "vectors": "{vectors}"}},
+        "vectors",
+        "student.vectors",
+    ),
     "pretrain: objective.kind": ({"objective": {"kind": "{mine}:MyLabels"}}, "mine", "objective.kind"),
     "tasks: tasks.N.task": ({"tasks.0.task": "{mine}:MyTask"}, "mine", "tasks.0.task"),
     "tasks: teacher.pretrained": ({"teacher.pretrained": "{pretrained}"}, "pretrained", "teacher.pretrained"),
     "tasks: student.model": ({"student": {"kind": "pretrained", "model": "{pretrained}"}}, "pretrained", "student.model"),
     "tasks: objectives": ({"stages.0.objectives": [{"kind": "{mine}:MyLabels"}]}, "mine", "stages.0.objectives.0.kind"),
-    "search: objectives": ({"stages.0.objectives": [{"kind": "{mine}:MyLabels"}, {"kind": "soft_targets"}]}, "mine",
-                           "hinton: stages.0.objectives.0.kind"),
+    "search: objectives": (
+        {"stages.0.objectives": [{"kind": "{mine}:MyLabels"}, {"kind": "soft_targets"}]},
+        "mine",
+        "hinton: stages.0.objectives.0.kind",
+    ),
     "search: teacher.pretrained": ({"teacher.pretrained": "{pretrained}"}, "pretrained", "hinton: teacher.pretrained"),
     "search: student.vectors": ({"vectors": "{vectors}"}, "vectors", "student static_embeddings, as given: vectors"),
-}  # fmt: skip
+}
 
 
 def test_every_setting_of_text_is_changed_here_or_names_no_file():
@@ -239,8 +249,12 @@ def test_a_file_that_a_setting_names_and_that_changed_is_refused_by_name(setting
     changes, file, key = OWN[setting]
     name = setting.partition(": ")[0] if ": " in setting else "distill"
     program = Program(name, world, pretrained, tmp_path)
-    files = {"mine": tmp_path / "mine.py", "vectors": tmp_path / "vectors.txt", "tagged": tmp_path / "tagged.jsonl",
-             "pretrained": tmp_path / "pretrained"}  # fmt: skip
+    files = {
+        "mine": tmp_path / "mine.py",
+        "vectors": tmp_path / "vectors.txt",
+        "tagged": tmp_path / "tagged.jsonl",
+        "pretrained": tmp_path / "pretrained",
+    }
     files["mine"].write_text(MINE, "utf-8")
     files["vectors"].write_text(VECTORS, "utf-8")
     write_rows(files["tagged"], TAGGED)
@@ -270,9 +284,7 @@ def test_paths_are_found_in_what_names_them(tmp_path, monkeypatch):
     for folder in ("hinton", "train", "onnx", "bilstm", "tagger/model"):
         Path(folder).mkdir(parents=True)
     Path("tagger/model/weights").write_bytes(b"1")
-    built = load_recipe(
-        "hinton", {"stages.0.augment": {"copies": 1, "steps": [{"kind": "part_of_speech", "tagger": "spacy:tagger"}]}}
-    )
+    built = load_recipe("hinton", {"stages.0.augment": {"copies": 1, "steps": [{"kind": "part_of_speech", "tagger": "spacy:tagger"}]}})
     found = inputs.files_of(built)  # folders that happen to be called as a kind, a split or a recipe are none
     assert [(key, one["file"]) for key, one in found.items()] == [("stages.0.augment.steps.0.tagger", "spacy:tagger")]
     Path("tagger/model/weights").write_bytes(b"2")
@@ -336,9 +348,7 @@ def test_a_finished_run_is_shown_again_whatever_it_is_to_measure_less(world, tmp
     assert understudy(*world.distill("hinton", tmp_path / "out", *short)).code == 0
     facts = (tmp_path / "out" / "facts.json").read_bytes()
     said = understudy(*world.distill("hinton", tmp_path / "out", *short, "--resume", "--no-baseline", "--no-control"))
-    assert (
-        said.code == 0 and "finished run; nothing to do" in said.err and "student alone" in " ".join(said.out.split())
-    )
+    assert said.code == 0 and "finished run; nothing to do" in said.err and "student alone" in " ".join(said.out.split())
     said = understudy(*world.distill("hinton", tmp_path / "out", *short, "--resume", "--set", "export=[onnx]"))
     assert said.code == 2 and "is a finished run, without export onnx" in " ".join(said.err.split())
     assert (tmp_path / "out" / "facts.json").read_bytes() == facts
@@ -354,10 +364,7 @@ def test_a_control_is_left_out_while_a_run_is_resumed(world, tmp_path, quick):
     with pytest.raises(Stopped):
         distill(load_recipe("hinton", keys), tmp_path / "out", say=stop_at_the_control)
     run = distill(load_recipe("hinton", keys | {"control": []}), tmp_path / "out", resume=True)
-    assert (
-        run.facts["trainings"].keys() == {"student"}
-        and run.facts["trainings"]["student"]["distillation"]["least"] == 300
-    )
+    assert run.facts["trainings"].keys() == {"student"} and run.facts["trainings"]["student"]["distillation"]["least"] == 300
     assert "student_alone" not in run.facts["models"]
 
 

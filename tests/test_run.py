@@ -34,9 +34,7 @@ def test_an_empty_folder_that_is_there_is_as_good_as_none(tmp_path):
 
 
 def test_a_folder_in_use_needs_a_word(started):
-    with pytest.raises(
-        RunFolderError, match=r"not empty. Resume it with --resume, replace it with --overwrite, or give another --out"
-    ):
+    with pytest.raises(RunFolderError, match=r"not empty. Resume it with --resume, replace it with --overwrite, or give another --out"):
         Run.start(started.folder, RECIPE)
 
 
@@ -50,10 +48,7 @@ def test_going_on(started):
 
 def test_going_on_with_another_recipe_names_what_differs(started):
     before = contents(started.folder)
-    with pytest.raises(
-        RunFolderError,
-        match=r"other settings: seed \(0 there, 1 now\), stages.0.train.epochs \(3 there, 5 now\)\. Give",
-    ):
+    with pytest.raises(RunFolderError, match=r"other settings: seed \(0 there, 1 now\), stages.0.train.epochs \(3 there, 5 now\)\. Give"):
         Run.start(started.folder, OTHER, resume=True)
     assert contents(started.folder) == before
 

@@ -22,9 +22,7 @@ from understudy.runtime import Predictor, six_digits
 
 def alone(code: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Code in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, words)], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(code), *map(str, words)], capture_output=True, text=True, check=False)
 
 
 # --- what it needs
@@ -116,10 +114,7 @@ def test_as_the_torch_model(which, request):
 
 def test_many_rows_keep_their_order(single_export):
     """Short and long ones mixed, more than are sorted together."""
-    texts = [
-        " ".join(["good", "dull"][row % 2] for _ in range(1 + (7 * row) % 50))
-        for row in range(runtime._CHUNK_ROWS + 300)
-    ]
+    texts = [" ".join(["good", "dull"][row % 2] for _ in range(1 + (7 * row) % 50)) for row in range(runtime._CHUNK_ROWS + 300)]
     export = Predictor(single_export, int8=False)
     found = export.logits(texts)
     picked = [0, 1, 49, 50, runtime._CHUNK_ROWS - 1, runtime._CHUNK_ROWS, len(texts) - 1]
@@ -274,10 +269,8 @@ FOLDERS = {
     "broken tokenizer": (lambda copy: (copy / "tokenizer.json").write_text("{}"), "tokenizer.json: damaged"),
     "no model": (lambda copy: (copy / "model.int8.onnx").unlink(), "model.int8.onnx is missing"),
     "broken model": (lambda copy: (copy / "model.int8.onnx").write_bytes(b"nothing"), "model.int8.onnx: damaged"),
-    "half a model": (
-        lambda copy: (copy / "model.int8.onnx").write_bytes((copy / "model.int8.onnx").read_bytes()[:5000]), "damaged"
-    ),
-}  # fmt: skip
+    "half a model": (lambda copy: (copy / "model.int8.onnx").write_bytes((copy / "model.int8.onnx").read_bytes()[:5000]), "damaged"),
+}
 
 
 @pytest.mark.parametrize("case", FOLDERS)
@@ -310,9 +303,7 @@ def lines(text: str) -> list[dict]:
 
 
 @pytest.mark.parametrize("of", ["export", "model"])
-def test_the_command_takes_texts_files_and_standard_input(
-    of, single_export, world, tmp_path, understudy, standard_input
-):
+def test_the_command_takes_texts_files_and_standard_input(of, single_export, world, tmp_path, understudy, standard_input):
     model = single_export if of == "export" else world.teacher
     said = understudy("predict", model, "a dull film", "good fun")
     assert [line.split("\t")[1] for line in said.out.splitlines()] == ["a dull film", "good fun"]
@@ -373,10 +364,7 @@ def test_one_row_never_ends_a_command_of_many(single_export, world, tmp_path, un
         )
         good = [isinstance(row["text"], str) and row["text"].strip() not in ("", "\ud800") for row in rows]
         assert [("label" in one, "error" in one) for one in answers] == [(one, not one) for one in good]
-        assert (
-            f"{good.count(False):,} of {len(rows):,} rows have no prediction" in said.err
-            and "the first is row 1: text" in said.err
-        )
+        assert f"{good.count(False):,} of {len(rows):,} rows have no prediction" in said.err and "the first is row 1: text" in said.err
         table = tmp_path / f"{Path(model).name}.csv"
         assert understudy("predict", model, "--input", path, "--output", table).code == 0
         with table.open(newline="") as file:
@@ -389,9 +377,7 @@ def test_one_row_never_ends_a_command_of_many(single_export, world, tmp_path, un
 def test_rows_without_a_label_are_left_out_of_measuring(world, tmp_path, understudy, quick):
     rows = [json.loads(line) for line in Path(world.test).read_text().splitlines()]
     part = tmp_path / "part.jsonl"
-    part.write_text(
-        "".join(json.dumps(row | ({"label": None} if number < 3 else {})) + "\n" for number, row in enumerate(rows))
-    )
+    part.write_text("".join(json.dumps(row | ({"label": None} if number < 3 else {})) + "\n" for number, row in enumerate(rows)))
     said = understudy("evaluate", world.teacher, "--data", part, "--json")
     assert said.code == 0 and said.json["data"]["test"]["rows"] == len(rows) - 3
     assert f"3 of {len(rows)} rows have no label and are left out" in said.err
@@ -455,9 +441,7 @@ def test_the_output_is_written_as_its_name_says(of, name, single_export, world, 
     said = understudy(*words, "--keep-columns")
     assert (said.code, said.out) == (0, ""), said.err
     given = {"sep": "\t"} if ".tsv" in name else {}
-    kept = (
-        pandas.read_json(tmp_path / name, lines=True) if "jsonl" in name else pandas.read_csv(tmp_path / name, **given)
-    )
+    kept = pandas.read_json(tmp_path / name, lines=True) if "jsonl" in name else pandas.read_csv(tmp_path / name, **given)
     more = ["probabilities"] if "jsonl" in name else []
     assert list(kept) == ["id", "message", "label", "predicted_label", "probability", *more]
     assert list(kept["id"]) == [7, 8] and list(kept["message"]) == ["good, fun", "a dull film"]
@@ -466,9 +450,7 @@ def test_the_output_is_written_as_its_name_says(of, name, single_export, world, 
     said = understudy(*words)
     assert said.code == 2 and "exists already; replace it with --overwrite" in said.err
     assert understudy(*words, "--overwrite").code == 0
-    plain = (
-        pandas.read_json(tmp_path / name, lines=True) if "jsonl" in name else pandas.read_csv(tmp_path / name, **given)
-    )
+    plain = pandas.read_json(tmp_path / name, lines=True) if "jsonl" in name else pandas.read_csv(tmp_path / name, **given)
     assert list(plain) == ["text", "label", "probability", *more]
     assert list(plain["label"]) == list(kept["predicted_label"])
 
@@ -476,11 +458,7 @@ def test_the_output_is_written_as_its_name_says(of, name, single_export, world, 
 def test_outputs_that_cannot_be_written(single_export, world, tmp_path, understudy):
     (tmp_path / "there").mkdir()
     (tmp_path / "there.csv").mkdir()
-    for name, message in (
-        ("out.xlsx", "name it *.jsonl, *.csv, *.tsv"),
-        ("there", "name it"),
-        ("there.csv", "is a folder"),
-    ):
+    for name, message in (("out.xlsx", "name it *.jsonl, *.csv, *.tsv"), ("there", "name it"), ("there.csv", "is a folder")):
         said = understudy("predict", single_export, "--input", world.test, "--output", tmp_path / name)
         assert said.code == 2 and message in said.err
     uneven = tmp_path / "uneven.jsonl"

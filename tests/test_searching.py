@@ -62,8 +62,25 @@ def quick(quick, monkeypatch):
 
 
 def words(world: World, space: Path, out: Path, trials: int, *more) -> list:
-    return ["search", "--teacher", world.teacher, *world.data, "--space", space, "--budget", BUDGET, "--no-export",
-            "--set", "control=[]", "--trials", trials, "--out", out, "--json", *more]  # fmt: skip
+    return [
+        "search",
+        "--teacher",
+        world.teacher,
+        *world.data,
+        "--space",
+        space,
+        "--budget",
+        BUDGET,
+        "--no-export",
+        "--set",
+        "control=[]",
+        "--trials",
+        trials,
+        "--out",
+        out,
+        "--json",
+        *more,
+    ]
 
 
 def tried(facts: dict) -> list:
@@ -151,17 +168,11 @@ def test_what_ships_is_measured_and_gated(world, tmp_path, monkeypatch):
     one = tmp_path / "one.yaml"
     one.write_text("students: [{kind: narrow, layers: 1, width: 8, vocabulary: teacher}]\nrecipes: [tang]\n", "utf-8")
     train = {"epochs": 6, "learning_rate": 0.01, "evaluations": 2, "precision": "bfloat16"}
-    values = {
-        **settings(world),
-        "export": ["onnx", "onnx_int8"],
-        **{f"stages.0.train.{name}": value for name, value in train.items()},
-    }
+    values = {**settings(world), "export": ["onnx", "onnx_int8"], **{f"stages.0.train.{name}": value for name, value in train.items()}}
     monkeypatch.setattr("understudy.runs.shipping._cached_teacher", _no_teacher)
     facts = search(values, "size_mib<=10", tmp_path / "out", space=one, trials=1).facts
     (student,), (trial,) = facts["students"], facts["trials"]
-    assert (
-        student["forms"].keys() == {"onnx", "onnx_int8"} and student["forms"]["onnx_int8"] != student["forms"]["onnx"]
-    )
+    assert student["forms"].keys() == {"onnx", "onnx_int8"} and student["forms"]["onnx_int8"] != student["forms"]["onnx"]
     assert trial["form"] in student["forms"] and trial["size_mib"] == student["forms"][trial["form"]]["size_mib"]
     shipped = facts_in(tmp_path / "out" / "best")["models"][f"student_{trial['form']}"]
     assert facts["best"]["test"] == shipped["quality"]["accuracy"]
@@ -188,9 +199,7 @@ def test_trials_record_the_settings_that_they_use(case, world, tmp_path):
     given, wanted = OVERRIDES[case]
     (tmp_path / "space.yaml").write_text(DEFAULT.read_text("utf-8").replace("[hinton, tang]", "[hinton]"), "utf-8")
     space = load_space(tmp_path / "space.yaml")
-    context = SearchContext.prepare(
-        {**settings(world), **given}, {"size_mib": 10.0}, space, tmp_path / "out", "cpu", print
-    )
+    context = SearchContext.prepare({**settings(world), **given}, {"size_mib": 10.0}, space, tmp_path / "out", "cpu", print)
     for one in space.students:
         drawn = {"epochs": 9, "min_updates": 99, "learning_rate": 0.125, "temperature": 2.5}
         tried = {"student": one.kind, "shape": next(iter(one.shapes)), "recipe": "hinton", "settings": drawn}
@@ -198,9 +207,7 @@ def test_trials_record_the_settings_that_they_use(case, world, tmp_path):
         assert {name: used["settings"][name] for name in wanted} == wanted
         stage = context.recipe(used).stages[0]
         for name, value in used["settings"].items():
-            assert value == (
-                stage.objectives[1].settings[name] if name == "temperature" else getattr(stage.train, name)
-            )
+            assert value == (stage.objectives[1].settings[name] if name == "temperature" else getattr(stage.train, name))
         before = context.recipe(tried).stages[0]
         assert before.objectives == stage.objectives
         if "max_steps" in wanted:
@@ -227,16 +234,16 @@ def test_what_was_set_stands_in_all_records(world, space, tmp_path, understudy):
 
 def test_recipes_are_tried_with_the_students_that_they_can_teach(world, tmp_path):
     (tmp_path / "space.yaml").write_text(
-        "students: [{kind: teacher_layers, count: [1, 2]}, {kind: bilstm, hidden: 4}]\nrecipes: [tang, pkd_skip]\n",
-        "utf-8",
+        "students: [{kind: teacher_layers, count: [1, 2]}, {kind: bilstm, hidden: 4}]\nrecipes: [tang, pkd_skip]\n", "utf-8"
     )
     space = load_space(tmp_path / "space.yaml")
     context = SearchContext.prepare(settings(world), {"size_mib": 10.0}, space, tmp_path / "out", "cpu", print)
     found = {(one.kind, one.shape): one.recipes for one in context.candidates(print)}
     assert found == {
-        ("teacher_layers", "count 1"): ["tang"], ("teacher_layers", "count 2"): ["tang", "pkd_skip"],
+        ("teacher_layers", "count 1"): ["tang"],
+        ("teacher_layers", "count 2"): ["tang", "pkd_skip"],
         ("bilstm", "as given"): ["tang"],
-    }  # fmt: skip
+    }
     assert not (tmp_path / "out").exists()
 
 
@@ -300,9 +307,8 @@ main()
 def held(folder: Path, waits: int, *given) -> subprocess.Popen[str]:
     folder.mkdir()
     return subprocess.Popen(
-        [sys.executable, "-c", HELD, str(folder), str(waits), *map(str, given)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", HELD, str(folder), str(waits), *map(str, given)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def until(there: list[Path], *processes: subprocess.Popen[str]) -> None:
@@ -373,9 +379,7 @@ def test_a_trial_of_a_killed_worker_is_tried_again_by_others(tmp_path, monkeypat
 
 def test_what_is_drawn_hangs_on_seed_and_place(tmp_path):
     def draws(name: str, seed: int, stop: int | None) -> list[float]:
-        study = SharedStudy(
-            open_storage(f"sqlite:///{tmp_path / name}.db"), "study", seed=seed, worker="me", metric=ACCURACY
-        )
+        study = SharedStudy(open_storage(f"sqlite:///{tmp_path / name}.db"), "study", seed=seed, worker="me", metric=ACCURACY)
         study.make({})
 
         def work(trial):
@@ -400,9 +404,7 @@ def test_what_is_drawn_hangs_on_seed_and_place(tmp_path):
 
 def test_a_trial_is_stopped_when_its_like_were_better():
     def trial(kind: str, parameters: int, values: list[float]) -> SimpleNamespace:
-        return SimpleNamespace(
-            user_attrs={"kind": kind, "parameters": parameters}, intermediate_values=dict(enumerate(values, start=1))
-        )  # fmt: skip
+        return SimpleNamespace(user_attrs={"kind": kind, "parameters": parameters}, intermediate_values=dict(enumerate(values, start=1)))
 
     others = [trial("bilstm", 10, [0.1, 0.5, value, 0.9]) for value in (0.6, 0.7, 0.8)]
     assert unpromising(trial("bilstm", 10, [0.1, 0.5, 0.69]), others, ACCURACY)
@@ -438,9 +440,7 @@ def postgres(tmp_path_factory):
         except KeyError:
             pytest.skip("root cannot run a PostgreSQL server, and there is no user postgres")
         owner = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    folder = (
-        Path("/tmp") / f"understudy-postgres-{os.getpid()}"
-    )  # its socket's path must be short, and the owner reach it
+    folder = Path("/tmp") / f"understudy-postgres-{os.getpid()}"  # its socket's path must be short, and the owner reach it
     folder.mkdir(mode=0o700)
     if owner:
         os.chown(folder, owner["user"], owner["group"])
@@ -449,24 +449,12 @@ def postgres(tmp_path_factory):
         port = free.getsockname()[1]
 
     def run(*given: str) -> None:
-        subprocess.run(
-            [str(programs / given[0]), *given[1:]], check=True, capture_output=True, cwd=folder, timeout=60, **owner
-        )
+        subprocess.run([str(programs / given[0]), *given[1:]], check=True, capture_output=True, cwd=folder, timeout=60, **owner)
 
     data = str(folder / "data")
     try:
         run("initdb", "-D", data, "-U", "me", "-A", "trust", "--no-sync")
-        run(
-            "pg_ctl",
-            "-D",
-            data,
-            "-w",
-            "-l",
-            str(folder / "log"),
-            "-o",
-            f"-p {port} -k {folder} -h 127.0.0.1 -F",
-            "start",
-        )
+        run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-p {port} -k {folder} -h 127.0.0.1 -F", "start")
         yield f"postgresql://me:secret@127.0.0.1:{port}/postgres"
     finally:
         if (folder / "data" / "postmaster.pid").exists():
@@ -481,11 +469,7 @@ def test_two_folders_share_a_study_in_postgresql(whole, world, space, tmp_path, 
     assert said.code == 0, said.err
     assert tried(said.json) == tried(facts_in(whole))
     assert not (tmp_path / "out" / "study.db").exists()
-    left = "".join(
-        path.read_text("utf-8")
-        for path in (tmp_path / "out").rglob("*.*")
-        if path.suffix in (".json", ".html", ".yaml")
-    )
+    left = "".join(path.read_text("utf-8") for path in (tmp_path / "out").rglob("*.*") if path.suffix in (".json", ".html", ".yaml"))
     assert "me:***@127.0.0.1" in left and "secret" not in left
     study = optuna.load_study(study_name=None, storage=open_storage(postgres))
     assert [one.state.name for one in study.trials].count("COMPLETE") == 3
@@ -515,7 +499,7 @@ def test_two_folders_share_a_study_in_postgresql(whole, world, space, tmp_path, 
         (["--teacher", "nowhere"], "cannot be mixed|nowhere"),
     ],
     ids=lambda one: "_".join(one) if isinstance(one, list) else "",
-)  # fmt: skip
+)
 def test_mistakes_end_in_one_message(more, said, world, space, tmp_path, understudy):
     given = words(world, space, tmp_path / "out", 2)
     if more[0] in given:
@@ -533,14 +517,8 @@ def test_the_folder_of_another_search_is_refused(whole, world, space, tmp_path, 
     before = (whole / "facts.json").read_bytes()
     for other, named in (
         (words(world, space, whole, 3, "--resume", "--seed", "1"), "search.seed (0 there, 1 now)"),
-        (
-            words(replace(world, train=world.validation), space, whole, 4, "--resume"),
-            "started with other data or files: train (",
-        ),
-        (
-            [*words(world, space, whole, 3, "--resume"), "--budget", "size_mib<=5"],
-            "search.budget.size_mib (10.0 there, 5.0 now)",
-        ),
+        (words(replace(world, train=world.validation), space, whole, 4, "--resume"), "started with other data or files: train ("),
+        ([*words(world, space, whole, 3, "--resume"), "--budget", "size_mib<=5"], "search.budget.size_mib (10.0 there, 5.0 now)"),
     ):
         said = understudy(*other)
         assert (said.code, said.out) == (2, "") and named in said.err, said.err
@@ -582,13 +560,9 @@ def test_a_space_that_does_not_fit(text, tmp_path):
     assert SPACES[text] in str(refused.value) and "space.yaml: " in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("recipe", "said"), [("minilm", "has 2 stages"), ("tang_augmented", "has augmentation"), ("bam", "several tasks")]
-)
+@pytest.mark.parametrize(("recipe", "said"), [("minilm", "has 2 stages"), ("tang_augmented", "has augmentation"), ("bam", "several tasks")])
 def test_recipes_that_a_search_cannot_try(recipe, said, world, space, tmp_path):
-    (tmp_path / "space.yaml").write_text(
-        f"students: [{{kind: narrow, layers: 1, width: 8}}]\nrecipes: [{recipe}]\n", "utf-8"
-    )
+    (tmp_path / "space.yaml").write_text(f"students: [{{kind: narrow, layers: 1, width: 8}}]\nrecipes: [{recipe}]\n", "utf-8")
     with pytest.raises(RecipeError, match=said):
         search(settings(world), BUDGET, tmp_path / "out", space=tmp_path / "space.yaml", trials=1)
 

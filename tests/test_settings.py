@@ -37,9 +37,7 @@ def test_every_setting_of_every_recipe_is_listed(name):
     listed |= {key.replace("stages.N.objectives", "stages.N.mixup.objectives") for key in listed}
     listed |= {key.replace("student.", "stages.N.student.") for key in listed if key.startswith("student.")}
     resolved = json.loads(load_recipe(name).model_dump_json())
-    missing = [
-        key for key in keys(resolved) if key not in listed and not any(one.startswith(f"{key}.") for one in listed)
-    ]
+    missing = [key for key in keys(resolved) if key not in listed and not any(one.startswith(f"{key}.") for one in listed)]
     assert not missing
 
 
@@ -99,17 +97,13 @@ def test_short_forms_reach_every_stage(name):
         assert (stage.train.epochs, stage.train.learning_rate, stage.train.batch_size) == (7, 1e-3, 5)
         assert stage.train.max_steps is None
     assert (recipe.tasks[0] if recipe.tasks else recipe).data.max_length == 33
-    objectives = [
-        one for stage in recipe.stages for one in (*stage.objectives, *(stage.mixup.objectives if stage.mixup else ()))
-    ]
+    objectives = [one for stage in recipe.stages for one in (*stage.objectives, *(stage.mixup.objectives if stage.mixup else ()))]
     if not any("temperature" in one.settings for one in objectives):
         with pytest.raises(RecipeError, match=f"--temperature: no objective of {name}"):
             settings.short_forms(values, {"temperature": 9})
         return
     hot = load_recipe(name, with_tasks | settings.short_forms(values, {"temperature": 9}))
-    objectives = [
-        one for stage in hot.stages for one in (*stage.objectives, *(stage.mixup.objectives if stage.mixup else ()))
-    ]
+    objectives = [one for stage in hot.stages for one in (*stage.objectives, *(stage.mixup.objectives if stage.mixup else ()))]
     assert {one.settings["temperature"] for one in objectives if "temperature" in one.settings} == {9}
 
 
@@ -179,17 +173,22 @@ def test_completion_is_offered():
 
     asked = {"_UNDERSTUDY_COMPLETE": "complete_bash", "COMP_WORDS": "understudy dist", "COMP_CWORD": "1"}
     code = "import sys; sys.argv = ['understudy']; from understudy.cli import app; app(prog_name='understudy')"
-    said = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={**os.environ, **asked}
-    )
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env={**os.environ, **asked})
     assert said.stdout.split() == ["distill"], said.stderr
 
 
 @pytest.mark.parametrize(
-    "words", [["report", "{}"], ["serve", "{}"], ["evaluate", "{}", "--data", "{rows}"], ["predict", "{}", "a"],
-              ["finetune", "{}", "--train", "{rows}"], ["benchmark", "{}", "--data", "{rows}"]],
+    "words",
+    [
+        ["report", "{}"],
+        ["serve", "{}"],
+        ["evaluate", "{}", "--data", "{rows}"],
+        ["predict", "{}", "a"],
+        ["finetune", "{}", "--train", "{rows}"],
+        ["benchmark", "{}", "--data", "{rows}"],
+    ],
     ids=lambda one: one[0],
-)  # fmt: skip
+)
 def test_a_folder_that_is_not_there_names_the_near_one(words, world, tmp_path, understudy, monkeypatch):
     """A law over the commands that read a folder."""
     (tmp_path / "runs" / "first").mkdir(parents=True)

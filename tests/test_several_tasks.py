@@ -56,10 +56,7 @@ def recipe(world, number_world):
 
         tasks = [one("mood", world, "classification"), one("likeness", number_world, "similarity")]
         keys = {f"stages.0.train.{key}": value for key, value in TRAIN.items()}
-        return load_recipe(
-            name,
-            {"tasks": tasks, "export": []} | keys | {key.replace("__", "."): value for key, value in changes.items()},
-        )
+        return load_recipe(name, {"tasks": tasks, "export": []} | keys | {key.replace("__", "."): value for key, value in changes.items()})
 
     return build
 
@@ -70,18 +67,9 @@ def trainings(monkeypatch) -> list[dict]:
     found, whole = [], training.train
 
     def noted(lessons, settings, shared):
-        before = {
-            name: {key: value.clone() for key, value in one.model.model.state_dict().items()}
-            for name, one in lessons.items()
-        }
+        before = {name: {key: value.clone() for key, value in one.model.model.state_dict().items()} for name, one in lessons.items()}
         trained = whole(lessons, settings, shared)
-        given = {
-            "before": before,
-            "lessons": lessons,
-            "settings": settings,
-            "name": shared.name,
-            "steps": trained.steps,
-        }
+        given = {"before": before, "lessons": lessons, "settings": settings, "name": shared.name, "steps": trained.steps}
         given["shares"] = {name: one.share for name, one in lessons.items()}
         found.append(given)
         return trained
@@ -109,12 +97,7 @@ def test_every_recipe_runs_two_steps(name, control, words, tmp_path, understudy)
     assert said.code == 0, said.err
     facts = said.json
     assert facts == json.loads((run / "facts.json").read_text()) and list(facts["tasks"]) == ["mood", "likeness"]
-    models = {
-        "teacher",
-        "ngrams",
-        "student",
-        *({"student_alone", "student_pseudo_labels"} if len(control) == 2 else ()),
-    }
+    models = {"teacher", "ngrams", "student", *({"student_alone", "student_pseudo_labels"} if len(control) == 2 else ())}
     assert facts["mean"].keys() == models
     for task, metric in (("mood", "accuracy"), ("likeness", "pearson")):
         own = json.loads((run / task / "facts.json").read_text())
@@ -137,15 +120,7 @@ def test_each_task_is_a_run_folder_that_works_alone(words, tmp_path, understudy,
     assert "gain over" in said.out and "student alone" in " ".join(said.out.split()) and "One student of" in said.out
     for task in ("mood", "likeness"):
         there = {path.name for path in (run / task).iterdir()}
-        assert there >= {
-            "facts.json",
-            "report.html",
-            "metrics.jsonl",
-            "recipe.yaml",
-            "environment.json",
-            "teacher_outputs",
-            "student",
-        }
+        assert there >= {"facts.json", "report.html", "metrics.jsonl", "recipe.yaml", "environment.json", "teacher_outputs", "student"}
         page = (run / task / "report.html").read_text()
         assert "on validation rows" in page and "loss: annealed targets" in page
         (run / task / "report.html").unlink()
@@ -178,8 +153,11 @@ def test_the_encoders_are_equal_and_counted_once(recipe, tmp_path):
     measured = [line["validation"] for line in lines if "validation" in line]
     assert all({"mood/accuracy", "likeness/pearson", "mean"} <= one.keys() for one in measured) and measured
     assert {name for line in lines for name in line if name.startswith("loss/")} == {
-        "loss/mood/labels", "loss/mood/soft_targets", "loss/likeness/labels", "loss/likeness/logit_regression",
-    }  # fmt: skip
+        "loss/mood/labels",
+        "loss/mood/soft_targets",
+        "loss/likeness/labels",
+        "loss/likeness/logit_regression",
+    }
 
 
 def test_the_recipe_of_a_run_gives_the_same_run(words, tmp_path, understudy):
@@ -223,9 +201,7 @@ def test_a_task_without_a_teacher_is_taught_by_its_labels(name, recipe, tmp_path
 
 def test_an_ensemble_for_one_of_them(recipe, tmp_path, world):
     built = recipe(control=[], tasks__0__teacher__models=[world.teacher, world.teacher])
-    assert [task.teacher.combine for task in built.tasks] == ["arithmetic", "arithmetic"], (
-        "the recipe's word counts for all tasks"
-    )
+    assert [task.teacher.combine for task in built.tasks] == ["arithmetic", "arithmetic"], "the recipe's word counts for all tasks"
     together = prepare(resolve(built))
     assert [len(plan.teacher.models) for plan in together.tasks.values()] == [2, 1]
 
@@ -241,8 +217,7 @@ def test_settings_for_all_tasks_and_for_one(recipe):
 
 
 @pytest.mark.parametrize(
-    "student",
-    [{"kind": "narrow", "width": 8, "vocabulary": "data"}, {"kind": "narrow", "width": 8, "vocabulary": "words"}],
+    "student", [{"kind": "narrow", "width": 8, "vocabulary": "data"}, {"kind": "narrow", "width": 8, "vocabulary": "words"}]
 )
 def test_one_vocabulary_knows_the_texts_of_all_tasks(recipe, student):
     plans = prepare(resolve(recipe(student=student))).tasks
@@ -263,9 +238,7 @@ def test_the_encoder_may_come_from_the_pretrained_model(recipe, world, pretraine
     plans = prepare(resolve(built)).tasks
     layers = plans["likeness"].student.model.bert.encoder.layer
     assert len(layers) == 3
-    assert torch.equal(
-        layers[0].output.dense.weight, TextModel.load(world.teacher).model.bert.encoder.layer[0].output.dense.weight
-    )
+    assert torch.equal(layers[0].output.dense.weight, TextModel.load(world.teacher).model.bert.encoder.layer[0].output.dense.weight)
 
 
 # --- the controls
@@ -311,9 +284,7 @@ def test_every_update_is_of_the_same_task_as_the_students(name, settings, power,
         return Trained(updates, 0.0, 0.5, updates, "float32")
 
     monkeypatch.setattr(training, "train", noted)
-    changes = {f"stages__0__train__{key}": value for key, value in settings.items()} | {
-        "stages__0__sampling_power": power
-    }
+    changes = {f"stages__0__train__{key}": value for key, value in settings.items()} | {"stages__0__sampling_power": power}
     built = recipe(name, control=["alone", "pseudo_labels"], tasks__0__data__transfer=world.transfer, **changes)
     plan = prepare(resolve(built))
     assert len({len(part.rows) for part in plan.stages[0].parts.values()}) == 2, "one task has more rows than the other"
@@ -322,9 +293,7 @@ def test_every_update_is_of_the_same_task_as_the_students(name, settings, power,
     for who, stages in trained.items():
         for stage in stages:
             kept = {
-                task: np.zeros((len(part.rows), part.plan.outputs), np.float32)
-                for task, part in stage.parts.items()
-                if part.keeps_logits
+                task: np.zeros((len(part.rows), part.plan.outputs), np.float32) for task, part in stage.parts.items() if part.keeps_logits
             }
             training.train_stage(stage, plan.tasks, students, kept, tmp_path, who, "cpu", write=lambda line: None)
     assert turns["student"] == turns["alone"] == turns["pseudo labels"] and len(set(turns["student"])) == 2
@@ -363,11 +332,7 @@ def test_a_control_is_trained_once_for_the_same_setting(recipe, tmp_path, traini
     assert weights(first.folder) != weights(second.folder)
     for file in ("metrics.jsonl", "mood/metrics.jsonl", "likeness/metrics.jsonl"):
         own = [
-            [
-                line
-                for line in map(json.loads, (run.folder / file).read_text().splitlines())
-                if line["model"] == "student_alone"
-            ]
+            [line for line in map(json.loads, (run.folder / file).read_text().splitlines()) if line["model"] == "student_alone"]
             for run in (first, second)
         ]
         assert own[0] == own[1] != []
@@ -384,16 +349,25 @@ TOGETHER = {
     "mixup": {"stages__0__mixup": {"objectives": [{"kind": "labels"}, {"kind": "soft_targets"}]}},
     "the mean of its own weights": {"stages__0__teacher": "self"},
     "layers": {"student": NARROW, "stages__0__objectives": [{"kind": "hidden_states"}, {"kind": "relations"}]},
-    "an assistant": {"stages": [
-        {"name": "assistant", "student": {"kind": "teacher_layers"}, "objectives": [{"kind": "labels"}, {"kind": "soft_targets"}],
-         "train": TRAIN},
-        {"name": "distillation", "teacher": "previous", "objectives": [{"kind": "soft_targets"}], "train": TRAIN},
-    ], "student": NARROW},
-    "plain text": {"stages": [
-        {"name": "pretraining", "masked_lm": {}, "rows": ["raw", "train"], "objectives": [{"kind": "labels"}], "train": TRAIN},
-        {"name": "distillation", "objectives": [{"kind": "labels"}, {"kind": "soft_targets"}], "train": TRAIN},
-    ]},
-}  # fmt: skip
+    "an assistant": {
+        "stages": [
+            {
+                "name": "assistant",
+                "student": {"kind": "teacher_layers"},
+                "objectives": [{"kind": "labels"}, {"kind": "soft_targets"}],
+                "train": TRAIN,
+            },
+            {"name": "distillation", "teacher": "previous", "objectives": [{"kind": "soft_targets"}], "train": TRAIN},
+        ],
+        "student": NARROW,
+    },
+    "plain text": {
+        "stages": [
+            {"name": "pretraining", "masked_lm": {}, "rows": ["raw", "train"], "objectives": [{"kind": "labels"}], "train": TRAIN},
+            {"name": "distillation", "objectives": [{"kind": "labels"}, {"kind": "soft_targets"}], "train": TRAIN},
+        ]
+    },
+}
 
 
 @pytest.mark.parametrize("what", TOGETHER)
@@ -401,20 +375,14 @@ def test_what_one_task_can_have_several_can(what, recipe, tmp_path, trainings, r
     more = {"data__raw": raw} if what == "plain text" else {}
     short = {"stages__0__train__max_steps": 4} if "stages" not in TOGETHER[what] else {}
     run = distill(recipe(**TOGETHER[what], **more, **short), tmp_path / "run")
-    assert run.finished and all(
-        (run.folder / task / "student" / "config.json").is_file() for task in ("mood", "likeness")
-    )
+    assert run.finished and all((run.folder / task / "student" / "config.json").is_file() for task in ("mood", "likeness"))
     first = trainings[0]
     if what == "plain text":
         ((name, lesson),) = first["lessons"].items()
-        assert name == "" and len(lesson.examples) + len(lesson.validation) > 60, (
-            "the texts of both tasks and the plain text"
-        )
+        assert name == "" and len(lesson.examples) + len(lesson.validation) > 60, "the texts of both tasks and the plain text"
         for folder in (run.folder / "mood", run.folder / "likeness", run.folder):
             lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-            assert any(line["stage"] == "pretraining" and "loss/labels" in line for line in lines), (
-                "it is of every task"
-            )
+            assert any(line["stage"] == "pretraining" and "loss/labels" in line for line in lines), "it is of every task"
         return
     mood, likeness = first["lessons"]["mood"], first["lessons"]["likeness"]
     assert mood.model.model.base_model is likeness.model.model.base_model
@@ -433,9 +401,7 @@ def test_what_one_task_can_have_several_can(what, recipe, tmp_path, trainings, r
 
 
 def test_any_recipe_teaches_several_tasks_where_they_are_named(words, tmp_path, understudy):
-    said = understudy(
-        *words("hinton", tmp_path / "run", *SHORT, "--no-control", "--student", "teacher_layers"), "--json"
-    )
+    said = understudy(*words("hinton", tmp_path / "run", *SHORT, "--no-control", "--student", "teacher_layers"), "--json")
     assert said.code == 0, said.err
     assert list(said.json["tasks"]) == ["mood", "likeness"]
 
@@ -462,14 +428,7 @@ main()
 
 def test_killed_and_resumed_is_uninterrupted(words, tmp_path, understudy):
     """kill -9 in the middle of a checkpoint of the student, then of the control."""
-    sets = [
-        "--set",
-        "stages.0.train.epochs=2",
-        "--set",
-        "stages.0.train.batch_size=8",
-        "--set",
-        "stages.0.train.learning_rate=1e-2",
-    ]
+    sets = ["--set", "stages.0.train.epochs=2", "--set", "stages.0.train.batch_size=8", "--set", "stages.0.train.learning_rate=1e-2"]
     whole, run = tmp_path / "whole" / "run", tmp_path / "parts" / "run"
     assert understudy(*words("bam", whole, *sets)).code == 0
     for count, resume in ((4, []), (12, ["--resume"])):
@@ -522,14 +481,8 @@ def test_a_store_for_each_task(recipe, tmp_path, world, monkeypatch):
 
 
 REFUSED = {
-    "a file without a task": (
-        ["--train", "b.jsonl"],
-        "--train b.jsonl names no task; write it as NAME=FILE, one of mood, likeness",
-    ),
-    "a path with an equals sign": (
-        ["--test", "x/y=1.jsonl"],
-        "--test x/y=1.jsonl names no task; write it as NAME=FILE, one of mood",
-    ),
+    "a file without a task": (["--train", "b.jsonl"], "--train b.jsonl names no task; write it as NAME=FILE, one of mood, likeness"),
+    "a path with an equals sign": (["--test", "x/y=1.jsonl"], "--test x/y=1.jsonl names no task; write it as NAME=FILE, one of mood"),
     "a kind without a task": (["--task", "similarity"], "--task similarity names no task; write it as NAME=KIND"),
     "a column without a task": (
         ["--column", "text=review"],
@@ -549,27 +502,12 @@ REFUSED = {
         "'clasification' is unknown; known are classification, multilabel, similarity",
     ),
     "an unknown metric": (["--set", "tasks.0.metric=pearson"], "metric 'pearson' is unknown for classification"),
-    "a metric for all": (
-        ["--set", "metric=accuracy"],
-        "metric: a recipe with tasks has it in each task, as tasks.0.metric",
-    ),
-    "rows for all": (
-        ["--set", "data.train=x"],
-        "data.train: a recipe with tasks has it in each task, as tasks.0.data.train",
-    ),
-    "plain text of one task": (
-        ["--set", "tasks.0.data.raw=x"],
-        "task mood: data.raw is for all tasks of a recipe; give it beside",
-    ),
+    "a metric for all": (["--set", "metric=accuracy"], "metric: a recipe with tasks has it in each task, as tasks.0.metric"),
+    "rows for all": (["--set", "data.train=x"], "data.train: a recipe with tasks has it in each task, as tasks.0.data.train"),
+    "plain text of one task": (["--set", "tasks.0.data.raw=x"], "task mood: data.raw is for all tasks of a recipe; give it beside"),
     "two of one name": (["--set", "tasks.1.name=mood"], "task names must be different; got mood, mood"),
-    "no encoder": (
-        ["--student", "bilstm"],
-        "student bilstm has no encoder for tasks to share; use teacher_layers, narrow or pretrained",
-    ),
-    "a teacher of another task": (
-        ["--set", "tasks.0.task=similarity"],
-        "a classification model, but --task is similarity",
-    ),
+    "no encoder": (["--student", "bilstm"], "student bilstm has no encoder for tasks to share; use teacher_layers, narrow or pretrained"),
+    "a teacher of another task": (["--set", "tasks.0.task=similarity"], "a classification model, but --task is similarity"),
     "a missing file": (["--transfer", "mood=none.jsonl"], "task mood: none.jsonl: no such file"),
 }
 
@@ -587,22 +525,23 @@ def test_bad_input(case, words, tmp_path, understudy, monkeypatch):
 def test_all_mistakes_of_the_options_are_told_together(words, tmp_path, understudy):
     said = understudy(*words("bam", tmp_path / "run", "--train", "b.jsonl", "--test", "mod=x", "--column", "text"))
     assert said.code == 2
-    for part in (
-        "--train b.jsonl names no task",
-        "--test mod=x: no --train names task 'mod'",
-        "--column text names no task",
-    ):
+    for part in ("--train b.jsonl names no task", "--test mod=x: no --train names task 'mod'", "--column text names no task"):
         assert part in said.err
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    ([], "bam is for several tasks; name each of them: --task NAME=classification"),
-    (["--train", "b.jsonl"], "--train b.jsonl names no task; write it as NAME=FILE, for example --train first=b.jsonl"),
-    (["--teacher", "mood=x"], "--teacher mood=x: task 'mood' has no training rows; give --train mood=FILE"),
-    (["--train", "mood=x"], "no task has a teacher; give at least one, as --teacher mood=FOLDER"),
-    (["--train", "mood=x", "--train", "b=y", "--teacher", "mood=x", "--transfer", "b=z"],
-     "bam: task b has transfer rows, but no teacher to label them; give --teacher b=FOLDER or leave them out"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "bam is for several tasks; name each of them: --task NAME=classification"),
+        (["--train", "b.jsonl"], "--train b.jsonl names no task; write it as NAME=FILE, for example --train first=b.jsonl"),
+        (["--teacher", "mood=x"], "--teacher mood=x: task 'mood' has no training rows; give --train mood=FILE"),
+        (["--train", "mood=x"], "no task has a teacher; give at least one, as --teacher mood=FOLDER"),
+        (
+            ["--train", "mood=x", "--train", "b=y", "--teacher", "mood=x", "--transfer", "b=z"],
+            "bam: task b has transfer rows, but no teacher to label them; give --teacher b=FOLDER or leave them out",
+        ),
+    ],
+)
 def test_too_little(given, message, tmp_path, understudy):
     said = understudy("distill", "bam", *given, "--out", tmp_path / "run")
     assert (said.code, said.out) == (2, "") and message in said.err
@@ -611,11 +550,7 @@ def test_too_little(given, message, tmp_path, understudy):
 
 def test_a_recipe_with_one_task_takes_no_names(world, tmp_path, understudy):
     plain = world.distill("hinton", tmp_path / "run", *SHORT, "--no-control")
-    for option, value in (
-        ("--train", f"mood={world.train}"),
-        ("--task", "mood=classification"),
-        ("--teacher", f"mood={world.teacher}"),
-    ):
+    for option, value in (("--train", f"mood={world.train}"), ("--task", "mood=classification"), ("--teacher", f"mood={world.teacher}")):
         words = [word for place, word in enumerate(plain) if option not in (word, plain[place - 1])]
         said = understudy(*words, option, value)
         assert said.code == 2 and f"{option} {value} names a task 'mood'" in said.err
@@ -628,10 +563,7 @@ def test_a_recipe_with_one_task_takes_no_names(world, tmp_path, understudy):
 def test_a_path_with_an_equals_sign_is_a_path(world, tmp_path, understudy, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("lr=3.jsonl").write_text(Path(world.train).read_text())
-    given = [
-        word if word != world.train else "lr=3.jsonl"
-        for word in world.distill("hinton", "run", *SHORT, "--no-control", "--json")
-    ]
+    given = [word if word != world.train else "lr=3.jsonl" for word in world.distill("hinton", "run", *SHORT, "--no-control", "--json")]
     said = understudy(*given, "--store", "kept=here")
     assert said.code == 0, said.err
     assert said.json["data"]["train"]["rows"] == 60 and Path("kept=here", "store.json").is_file()
@@ -641,16 +573,9 @@ def test_columns_and_files_of_each_task(words, world, tmp_path, understudy):
     rows = [{"review": row["text"], "stars": row["label"]} for row in tiny_rows(60)]
     train = write_rows(tmp_path / "a=b" / "train.jsonl", rows)  # an equals sign after the name is of the path
     command = words(
-        "bam",
-        tmp_path / "run",
-        *SHORT,
-        "--no-control",
-        "--json",
-        without=("train mood", "validation mood", "test mood", "transfer mood"),
+        "bam", tmp_path / "run", *SHORT, "--no-control", "--json", without=("train mood", "validation mood", "test mood", "transfer mood")
     )
-    said = understudy(
-        *command, "--train", f"mood={train}", "--column", "mood=text=review", "--column", "mood=label=stars"
-    )
+    said = understudy(*command, "--train", f"mood={train}", "--column", "mood=text=review", "--column", "mood=label=stars")
     assert said.code == 0, said.err
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     tasks = {task["name"]: task["data"] for task in recipe["tasks"]}
@@ -667,12 +592,7 @@ def test_plan_says_what_distill_would_do_and_writes_nothing(words, tmp_path, und
     said = understudy("distill", name, *more, "--json")
     steps = [json.loads(line)["step"] for line in Path("run", "metrics.jsonl").read_text().splitlines()]
     found = planned.json
-    assert (found["train_rows"], found["validation_rows"], found["test_rows"], found["transfer_rows"]) == (
-        120,
-        60,
-        60,
-        80,
-    )
+    assert (found["train_rows"], found["validation_rows"], found["test_rows"], found["transfer_rows"]) == (120, 60, 60, 80)
     assert found["updates_of_the_student"] == max(steps) == 52 and found["trainings"] == 2
     assert found["rows_to_teach"] == 320 and found["store_mib"] == pytest.approx(160 * (2 * 20 + 3 * 4) / 2**20)
     assert found["student_parameters"] == said.json["parameters"] and found["total_minutes"] > 0

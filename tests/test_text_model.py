@@ -91,9 +91,7 @@ def test_saving_over_an_older_one_leaves_nothing_of_it(saved):
 def test_a_save_that_fails_leaves_the_older_one(saved, monkeypatch):
     before = (saved / "model.safetensors").read_bytes()
     other = tiny_teacher(seed=8)
-    monkeypatch.setattr(
-        other.tokenizer, "save_pretrained", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
-    )
+    monkeypatch.setattr(other.tokenizer, "save_pretrained", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(OSError, match="No space left"):
         other.save(saved)
     assert (saved / "model.safetensors").read_bytes() == before
@@ -115,10 +113,18 @@ def test_padding_in_a_tokenizer_file_is_not_taken_over(saved):
     assert len(found.tokenizer(TEXTS[3])["input_ids"]) > 4 and found.fingerprint == tiny_teacher().fingerprint
 
 
-@pytest.mark.parametrize(("name", "positions", "asked", "expected"), [
-    ("Bert", 64, None, 64), ("Bert", 4096, None, 512), ("Bert", 4096, 1000, 1000), ("Roberta", 66, None, 64),
-    ("Roberta", 66, 64, 64), ("ModernBert", 64, None, 64), ("ModernBert", 64, 1000, 1000),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "positions", "asked", "expected"),
+    [
+        ("Bert", 64, None, 64),
+        ("Bert", 4096, None, 512),
+        ("Bert", 4096, 1000, 1000),
+        ("Roberta", 66, None, 64),
+        ("Roberta", 66, 64, 64),
+        ("ModernBert", 64, None, 64),
+        ("ModernBert", 64, 1000, 1000),
+    ],
+)
 def test_how_long_a_row_may_be(name, positions, asked, expected):
     """Rotary positions are computed: a model may be asked for more of them than it was trained with."""
     found = family(name, max_position_embeddings=positions, pad_token_id=1 if name == "Roberta" else 0)
@@ -135,10 +141,25 @@ def test_longer_than_the_positions(saved):
 
 
 POSITIONS = {
-    "Bert": 64, "DistilBert": 64, "Electra": 64, "Albert": 64, "DebertaV2": 64, "MPNet": 62, "Bart": 64, "GPT2": 64, "BigBird": 64,
-    "XLMRobertaXL": 62, "Data2VecText": 62, "Longformer": 62, "OPT": 64, "RoFormer": 64,
-    "ModernBert": None, "Llama": None, "Qwen2": None, "Bloom": None,
-}  # fmt: skip
+    "Bert": 64,
+    "DistilBert": 64,
+    "Electra": 64,
+    "Albert": 64,
+    "DebertaV2": 64,
+    "MPNet": 62,
+    "Bart": 64,
+    "GPT2": 64,
+    "BigBird": 64,
+    "XLMRobertaXL": 62,
+    "Data2VecText": 62,
+    "Longformer": 62,
+    "OPT": 64,
+    "RoFormer": 64,
+    "ModernBert": None,
+    "Llama": None,
+    "Qwen2": None,
+    "Bloom": None,
+}
 
 
 @pytest.mark.parametrize("name", POSITIONS)
@@ -171,12 +192,7 @@ def test_loading_needs_no_network_and_no_pickle(saved, monkeypatch):
 
 # --- the fingerprint is of what decides the outputs
 
-NEUTRAL = {
-    "transformers_version": "4.0.0",
-    "architectures": ["Other"],
-    "_name_or_path": "elsewhere",
-    "problem_type": None,
-}
+NEUTRAL = {"transformers_version": "4.0.0", "architectures": ["Other"], "_name_or_path": "elsewhere", "problem_type": None}
 
 
 @pytest.mark.parametrize("name", ["Bert", "Roberta", "DistilBert", "ModernBert", "DebertaV2", "GPT2", "Bart", "Llama"])
@@ -203,13 +219,7 @@ def test_what_changes_the_outputs_changes_the_fingerprint(name):
 def _others(value):
     if isinstance(value, bool):
         return (not value,)
-    return (
-        (value * 2, value / 2)
-        if isinstance(value, float)
-        else (value * 2, value // 2)
-        if isinstance(value, int)
-        else ()
-    )
+    return (value * 2, value / 2) if isinstance(value, float) else (value * 2, value // 2) if isinstance(value, int) else ()
 
 
 def test_where_a_config_comes_from_changes_no_fingerprint(saved):
@@ -221,11 +231,7 @@ def test_where_a_config_comes_from_changes_no_fingerprint(saved):
 
 def test_how_texts_are_cut_and_padded_is_in_the_fingerprint(saved):
     prints = [TextModel.load(saved).fingerprint]
-    for name, value in (
-        ("truncation_side", "left"),
-        ("model_input_names", ["input_ids", "attention_mask"]),
-        ("pad_token", "[UNK]"),
-    ):
+    for name, value in (("truncation_side", "left"), ("model_input_names", ["input_ids", "attention_mask"]), ("pad_token", "[UNK]")):
         other = TextModel.load(saved)
         setattr(other.tokenizer, name, value)
         prints.append(other.fingerprint)
@@ -237,11 +243,7 @@ def test_how_texts_are_cut_and_padded_is_in_the_fingerprint(saved):
 
 def written(folder, **changed):
     path = folder / "config.json"
-    path.write_text(
-        json.dumps(
-            {name: value for name, value in (json.loads(path.read_text()) | changed).items() if value is not None}
-        )
-    )
+    path.write_text(json.dumps({name: value for name, value in (json.loads(path.read_text()) | changed).items() if value is not None}))
 
 
 def pointer(folder, name="model.safetensors"):
@@ -288,14 +290,8 @@ WRONG = {
     "a gap": (lambda folder: written(folder, id2label={"0": "bad", "2": "good"}), "without a gap"),
     "twice": (lambda folder: written(folder, id2label={"0": "bad", "1": "bad"}), "'bad' twice"),
     "a list of nothing": (lambda folder: written(folder, id2label=[]), "id2label is"),
-    "wider": (
-        lambda folder: written(folder, id2label={"0": "a", "1": "b", "2": "c"}),
-        "has 2 outputs .* names 3 labels",
-    ),
-    "unknown problem": (
-        lambda folder: written(folder, problem_type="ranking"),
-        "problem_type is 'ranking'; allowed are",
-    ),
+    "wider": (lambda folder: written(folder, id2label={"0": "a", "1": "b", "2": "c"}), "has 2 outputs .* names 3 labels"),
+    "unknown problem": (lambda folder: written(folder, problem_type="ranking"), "problem_type is 'ranking'; allowed are"),
     "two numbers": (lambda folder: written(folder, problem_type="regression"), "regression with 2 outputs"),
     "no family": (lambda folder: written(folder, model_type=None), "model_type is missing"),
     "unknown family": (lambda folder: written(folder, model_type="bertt"), "'bertt' is unknown"),
@@ -445,9 +441,7 @@ def test_pad_tokens_that_differ_are_refused_where_it_matters(tmp_path):
 def test_a_local_folder_is_not_sent_to_the_hub(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "t0").mkdir(parents=True)
-    with pytest.raises(
-        ModelError, match="no such model folder" + (r" \(did you mean 'runs/t0'\?\)" if "runs" in name else "")
-    ):
+    with pytest.raises(ModelError, match="no such model folder" + (r" \(did you mean 'runs/t0'\?\)" if "runs" in name else "")):
         TextModel.load(name)
     (tmp_path / "a.csv").write_text("text")
     with pytest.raises(ModelError, match="is a file"):
@@ -471,9 +465,14 @@ def whole_words(**specials):
         single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>", mask_token="<mask>",
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        mask_token="<mask>",
         model_input_names=["input_ids", "attention_mask"],
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("cut", ["letters", "blanks"])
@@ -512,9 +511,13 @@ def test_an_export_reads_special_tokens_as_its_model_does(tmp_path):
     """Of a family that counts the tokens at the end of a text, and of a vocabulary that has them as words."""
     model = family("Electra", pad_token_id=1)
     TextModel(model.model, whole_words(), 32).save(tmp_path / "model")
-    data = write_rows(tmp_path / "rows.jsonl", [
-        {"text": text, "label": LABELS[number % 2]} for number, text in enumerate([f"a {SPELLED} film", "a film", SPELLED, "the </s> good"])
-    ])  # fmt: skip
+    data = write_rows(
+        tmp_path / "rows.jsonl",
+        [
+            {"text": text, "label": LABELS[number % 2]}
+            for number, text in enumerate([f"a {SPELLED} film", "a film", SPELLED, "the </s> good"])
+        ],
+    )
     export(tmp_path / "model", tmp_path / "export", data=data)
     texts = [f"a {SPELLED} film", SPELLED, "</s>", "good <pad>"]
     expected = logits_of(TextModel.load(tmp_path / "model"), Dataset.from_dict({"text": texts}))

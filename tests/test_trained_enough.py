@@ -27,9 +27,7 @@ def toy_rows(classes: int, count: int, seed: int) -> list[dict]:
     draw, rows = random.Random(seed), {}
     while len(rows) < count:
         label = len(rows) % classes
-        words = [f"z{'abcdefghij'[label // 10]}{'klmnopqrst'[label % 10]}"] * 2 + draw.choices(
-            OTHER, k=draw.randint(1, 4)
-        )
+        words = [f"z{'abcdefghij'[label // 10]}{'klmnopqrst'[label % 10]}"] * 2 + draw.choices(OTHER, k=draw.randint(1, 4))
         draw.shuffle(words)
         rows.setdefault(" ".join(words), {"text": " ".join(words), "label": f"class {label:02d}"})
     return list(rows.values())
@@ -70,9 +68,7 @@ def toy(tmp_path_factory):
             made[classes, form] = {
                 "data.train": write_rows(folder / "train.jsonl", train),
                 "data.validation": write_rows(folder / "validation.jsonl", validation),
-                "teacher.models": [
-                    write_rows(folder / "teacher.jsonl", [{"text": row["text"], column: said} for row, said in told])
-                ],
+                "teacher.models": [write_rows(folder / "teacher.jsonl", [{"text": row["text"], column: said} for row, said in told])],
             }
         return made[classes, form]
 
@@ -90,9 +86,7 @@ def best(plan: Plan, control: str | None, folder: Path) -> float:
             store.fill(own.teacher, part.rows, device="cpu")
             kept[""] = store.logits(part.rows)
         checkpoints = folder / f"{control}-{stage.stage.name}"
-        found = train_stage(
-            stage, {"": own.at(stage.stage)}, students, kept, checkpoints, "toy", "cpu", write=lambda line: None
-        )
+        found = train_stage(stage, {"": own.at(stage.stage)}, students, kept, checkpoints, "toy", "cpu", write=lambda line: None)
     return found.best
 
 
@@ -153,11 +147,7 @@ def long_world(tmp_path_factory):
     for name, more in (("mood", {}), ("likeness", {"pair": True, "number": True})):
         rows = tiny_rows(ROWS + 2 * VALIDATION, **more)
         trained_teacher(rows).save(folder / name / "teacher")
-        for split, taken in {
-            "train": rows[:ROWS],
-            "validation": rows[ROWS:-VALIDATION],
-            "test": rows[-VALIDATION:],
-        }.items():
+        for split, taken in {"train": rows[:ROWS], "validation": rows[ROWS:-VALIDATION], "test": rows[-VALIDATION:]}.items():
             write_rows(folder / name / f"{split}.jsonl", taken)
     pretrained = with_head(TextModel.load(str(folder / "mood" / "teacher")), 0)
     pretrained.save(folder / "pretrained")

@@ -22,15 +22,16 @@ pytestmark = pytest.mark.usefixtures("quick")
 made = Progress.__init__
 SMALL = {
     "student": {"kind": "bilstm", "hidden": 8, "embedding": 8, "feature": 8, "vocabulary": "words", "min_count": 1},
-    "stages.0.train.max_steps": 40, "stages.0.train.batch_size": 8, "stages.0.train.learning_rate": 1e-2, "export": [],
-}  # fmt: skip
+    "stages.0.train.max_steps": 40,
+    "stages.0.train.batch_size": 8,
+    "stages.0.train.learning_rate": 1e-2,
+    "export": [],
+}
 
 
 def unlabelled(folder, *, number=False) -> str:
     rows = tiny_rows(160, pair=number, number=number)
-    return write_rows(
-        folder / "text.jsonl", [{key: row[key] for key in row if key != "label"} | {"id": 1} for row in rows]
-    )
+    return write_rows(folder / "text.jsonl", [{key: row[key] for key in row if key != "label"} | {"id": 1} for row in rows])
 
 
 def recipe(world, tmp_path, name="hinton", **changes):
@@ -42,17 +43,13 @@ def answers(folder, form) -> str:
     """A file of answers, half of them of the other class than the labels say in one row of ten."""
     rows = tiny_rows(160)
     said = [LABELS[(LABELS.index(row["label"]) + (place % 10 == 0)) % 2] for place, row in enumerate(rows)]
-    return write_rows(
-        folder / "said.jsonl", [{"text": row["text"], **form(one)} for row, one in zip(rows, said, strict=True)]
-    )
+    return write_rows(folder / "said.jsonl", [{"text": row["text"], **form(one)} for row, one in zip(rows, said, strict=True)])
 
 
 def test_a_model_teaches_text_alone_and_all_figures_are_agreement(world, tmp_path):
     said = []
     run = distill(
-        recipe(world, tmp_path, control=["alone", "pseudo_labels"], stages__0__train__max_steps=250),
-        tmp_path / "run",
-        say=said.append,
+        recipe(world, tmp_path, control=["alone", "pseudo_labels"], stages__0__train__max_steps=250), tmp_path / "run", say=said.append
     )
     facts = run.facts
     assert facts["reference"] == "teacher" and facts["data"]["labelled_by_teacher"] == ["validation", "test"]
@@ -124,12 +121,7 @@ def test_numbers_are_correlated_with_the_teachers(number_world, tmp_path):
 @pytest.mark.parametrize("name", sorted(packaged()))
 def test_every_recipe_learns_from_the_teacher_or_says_what_it_lacks(world, tmp_path, name, pretrained, raw):
     """No stage trains on labels that are not there."""
-    keys = {
-        "teacher.models": [world.teacher],
-        "data.transfer": unlabelled(tmp_path),
-        "data.raw": raw,
-        "teacher.pretrained": pretrained,
-    }
+    keys = {"teacher.models": [world.teacher], "data.transfer": unlabelled(tmp_path), "data.raw": raw, "teacher.pretrained": pretrained}
     try:
         found = prepare(resolve(load_recipe(name, keys)))
     except RecipeError as error:
@@ -178,8 +170,11 @@ def test_training_rows_without_labels_are_sent_to_transfer(world, tmp_path):
 
 
 def test_several_tasks_need_labelled_rows(world, tmp_path):
-    keys = {"tasks": [{"name": "mood", "task": "classification", "teacher": {"models": [world.teacher]},
-                       "data": {"transfer": unlabelled(tmp_path)}}]}  # fmt: skip
+    keys = {
+        "tasks": [
+            {"name": "mood", "task": "classification", "teacher": {"models": [world.teacher]}, "data": {"transfer": unlabelled(tmp_path)}}
+        ]
+    }
     with pytest.raises(RecipeError, match="without any labels, distil it alone"):
         resolve(load_recipe("bam", keys))
 
@@ -203,9 +198,7 @@ def test_lists_need_names_where_no_labels_tell_their_order(world, tmp_path):
     with pytest.raises(DataError, match="nothing in it names the classes"):
         prepare(resolve(recipe(world, tmp_path, teacher__models=[file])))
     prepare(resolve(recipe(world, tmp_path, teacher__models=[file], data__label_names=list(LABELS))))
-    swapped = recipe(
-        world, tmp_path, teacher__models=[file], data__label_names=list(LABELS[::-1]), data__test=world.test
-    )
+    swapped = recipe(world, tmp_path, teacher__models=[file], data__label_names=list(LABELS[::-1]), data__test=world.test)
     with pytest.raises(DataError, match="read in the order bad, good"):
         prepare(resolve(swapped))
 
@@ -226,9 +219,7 @@ def test_messages_name_the_file_and_how_to_measure_the_teacher(world, tmp_path, 
     called = []
     monkeypatch.setattr(Progress, "__init__", lambda self, *given: (called.append(given[-1]), made(self, *given))[1])
     file, said = answers(tmp_path, lambda name: {"label": name}), []
-    run = distill(
-        recipe(world, tmp_path, teacher__models=[file], data__transfer=file), tmp_path / "run", say=said.append
-    )
+    run = distill(recipe(world, tmp_path, teacher__models=[file], data__transfer=file), tmp_path / "run", say=said.append)
     assert called == ["agreement with the teacher"]  # the bar of the student's training
     splits = [line for line in said if "were split off" in line]
     assert len(splits) == 2 and all(f"split off {file}" in line for line in splits)

@@ -20,14 +20,7 @@ TEXTS = (
     "not good",
     "one of the best of the year",
 )
-SECOND_TEXTS = (
-    "a film that moves",
-    "a bright film",
-    "no plot",
-    "fun",
-    "the family is good",
-    "the worst of all the years",
-)
+SECOND_TEXTS = ("a film that moves", "a bright film", "no plot", "fun", "the family is good", "the worst of all the years")
 LABELS = ("bad", "good")
 
 # A task that a tiny model learns in a second: a row is good when it has more of these words than of those.
@@ -46,9 +39,14 @@ def tiny_teacher(*, label_names: tuple[str, ...] | None = LABELS, layers: int = 
     """A transformer of random weights."""
     tokenizer = tiny_tokenizer()
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=layers, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=64, initializer_range=0.3,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+    )
     config.num_labels = len(label_names or "1")
     config.problem_type = "regression" if label_names is None else "single_label_classification"
     if label_names:
@@ -59,9 +57,15 @@ def tiny_teacher(*, label_names: tuple[str, ...] | None = LABELS, layers: int = 
 
 
 SIZES = {
-    "vocab_size": len(tiny_tokenizer()), "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
-    "intermediate_size": 32, "max_position_embeddings": 64, "pad_token_id": 0, "initializer_range": 0.2,
-}  # fmt: skip
+    "vocab_size": len(tiny_tokenizer()),
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "initializer_range": 0.2,
+}
 DISTILBERT = {
     "vocab_size": SIZES["vocab_size"],
     "dim": 16,
@@ -78,24 +82,34 @@ CONFIGS = {
     "DistilBert": DISTILBERT,
     "Electra": SIZES | {"embedding_size": 8},
     "MPNet": SIZES,
-    "ModernBert": SIZES
-    | {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3, "local_attention": 4},
+    "ModernBert": SIZES | {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3, "local_attention": 4},
     "DebertaV2": SIZES,
-}  # fmt: skip
+}
 # Those that are only loaded and asked, not looked into.
 OTHER_CONFIGS = {
     "Albert": SIZES | {"embedding_size": 8},
     "Bart": {
-        "vocab_size": SIZES["vocab_size"], "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
-        "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_position_embeddings": 64, "pad_token_id": 0,
-        "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 3, "init_std": 0.2,
+        "vocab_size": SIZES["vocab_size"],
+        "d_model": 16,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 32,
+        "decoder_ffn_dim": 32,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "decoder_start_token_id": 3,
+        "init_std": 0.2,
     },
     "GPT2": {"vocab_size": SIZES["vocab_size"], "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, "initializer_range": 0.2},
     "Longformer": SIZES | {"attention_window": 4},
     "Qwen2": SIZES | {"num_key_value_heads": 2},
     "OPT": SIZES | {"word_embed_proj_dim": 16, "ffn_dim": 32},
     "Bloom": SIZES | {"n_layer": 2, "n_head": 2},
-}  # fmt: skip
+}
 
 
 def family(name: str, **changed) -> TextModel:

@@ -16,8 +16,22 @@ _PUBLIC = {
     "load_recipe": "understudy.settings.loading",
 }
 # One for each command, in the file of its name.
-_PROGRAMS = ("benchmark", "demo", "distill", "evaluate", "export", "finetune", "list_", "plan", "predict", "pretrain", "report", "search",
-             "serve", "teach")  # fmt: skip
+_PROGRAMS = (
+    "benchmark",
+    "demo",
+    "distill",
+    "evaluate",
+    "export",
+    "finetune",
+    "list_",
+    "plan",
+    "predict",
+    "pretrain",
+    "report",
+    "search",
+    "serve",
+    "teach",
+)
 _PUBLIC |= {name: f"understudy.programs.{name}" for name in _PROGRAMS}
 __all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604 (names, loaded when first used)
 

@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # Files of a run folder; `runs/folder.py` describes what each holds.
-RECIPE, FACTS, METRICS, ENVIRONMENT, INPUTS = (
-    "recipe.yaml",
-    "facts.json",
-    "metrics.jsonl",
-    "environment.json",
-    "inputs.json",
-)
+RECIPE, FACTS, METRICS, ENVIRONMENT, INPUTS = ("recipe.yaml", "facts.json", "metrics.jsonl", "environment.json", "inputs.json")
 
 DESCRIPTION = "export.json"  # of an export; `exporting/folder.py` describes what it holds
 

@@ -30,11 +30,7 @@ def find_device(device: str | None = None) -> str:
     """
     import torch
 
-    available = [
-        "cpu",
-        *(["cuda"] if torch.cuda.is_available() else []),
-        *(["mps"] if torch.backends.mps.is_available() else []),
-    ]
+    available = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if torch.backends.mps.is_available() else [])]
     if device is None:
         return available[-1]
     if device.partition(":")[0] not in available:
@@ -84,11 +80,14 @@ def environment(device: str) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "python": platform.python_version(), "platform": platform.platform(), "processor": _processor(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(), "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
         "packages": packages,
-    }  # fmt: skip
+    }
 
 
 def _processor() -> str:
@@ -97,9 +96,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 @contextmanager

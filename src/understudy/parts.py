@@ -53,11 +53,7 @@ def part(folder: str, kind: str) -> Any:
     if kind not in kinds(folder):
         raise RecipeError(f"{folder[:-1]} '{kind}' is unknown; {did_you_mean(kind, kinds(folder))}")
     module = importlib.import_module(f"understudy.{folder}.{kind}")
-    return next(
-        value
-        for name, value in vars(module).items()
-        if name.lower() == kind.replace("_", "") and inspect.isclass(value)
-    )
+    return next(value for name, value in vars(module).items() if name.lower() == kind.replace("_", "") and inspect.isclass(value))
 
 
 def _part_of_user(folder: str, kind: str) -> type:
@@ -99,6 +95,4 @@ def settings_of(cls: type) -> type[BaseModel]:
         for name, parameter in inspect.signature(cls).parameters.items()
         if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     }
-    return create_model(
-        f"{cls.__name__}Settings", __config__=ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False), **fields
-    )
+    return create_model(f"{cls.__name__}Settings", __config__=ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False), **fields)

@@ -42,17 +42,13 @@ class Predictor:
         ModelError: not an export, one of a newer format, a file that is missing or damaged, or onnxruntime not installed.
     """
 
-    def __init__(
-        self, folder: str | Path, *, threads: int | None = None, int8: bool | None = None, task: str | None = None
-    ) -> None:
+    def __init__(self, folder: str | Path, *, threads: int | None = None, int8: bool | None = None, task: str | None = None) -> None:
         self.folder, self._kind = Path(folder), task
         self.about = read_description(self.folder)
         files = self.about["files"]
         self.precision = ("int8" if "int8" in files else "float32") if int8 is None else "int8" if int8 else "float32"
         if self.precision not in files:
-            raise ModelError(
-                f"{folder}: holds no {self.precision} model, only {', '.join(files)}; export it again with --int8"
-            )
+            raise ModelError(f"{folder}: holds no {self.precision} model, only {', '.join(files)}; export it again with --int8")
         self.threads = threads or _cores()
         self._view = _load_view(self.folder, self.about)
         self._session = _load_session(self.folder / files[self.precision], self.threads)
@@ -143,13 +139,9 @@ class Predictor:
 
     def _predict(self, texts: Sequence[str], pairs: Sequence[str] | None, before: int) -> list[Answer]:
         outputs = self._logits(texts, pairs, before)
-        return with_texts(
-            self.task.answers(outputs, {**self.fitted, **(self.about.get("calibration") or {})}), texts, pairs
-        )
+        return with_texts(self.task.answers(outputs, {**self.fitted, **(self.about.get("calibration") or {})}), texts, pairs)
 
-    def _logits(
-        self, texts: Sequence[str], pairs: Sequence[str] | None, before: int, batch_size: int = 64
-    ) -> np.ndarray:
+    def _logits(self, texts: Sequence[str], pairs: Sequence[str] | None, before: int, batch_size: int = 64) -> np.ndarray:
         """Of rows that come after so many others, which counts for the numbers in messages only."""
         import numpy as np
 
@@ -164,14 +156,10 @@ class Predictor:
             fields, _ = self._view.encode(texts[chunk], None if pairs is None else pairs[chunk], before=before + start)
             for rows in batches_by_length(fields["input_ids"].lengths, batch_size):
                 batch = padded(fields, rows)
-                found[start + rows] = self._session.run(["logits"], {name: batch[name] for name in self._view.inputs})[
-                    0
-                ]
+                found[start + rows] = self._session.run(["logits"], {name: batch[name] for name in self._view.inputs})[0]
         if not np.isfinite(found).all():
             row = before + 1 + int(np.argwhere(~np.isfinite(found))[0][0])
-            raise ModelError(
-                f"{self.folder}: the output for row {row} is not a finite number; the model is damaged or diverged"
-            )
+            raise ModelError(f"{self.folder}: the output for row {row} is not a finite number; the model is damaged or diverged")
         return found
 
     def _check(self, texts: Sequence[Any], pairs: Sequence[Any] | None, before: int) -> None:
@@ -210,9 +198,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if not path.is_file():
         if (folder / "config.json").is_file() or (folder / "student").is_dir():
-            raise ModelError(
-                f"{folder}: not exported yet: understudy export {folder} --out FOLDER, then give that folder"
-            )
+            raise ModelError(f"{folder}: not exported yet: understudy export {folder} --out FOLDER, then give that folder")
         if not folder.exists():
             raise ModelError(f"{folder}: no such folder{near_folder(folder)}; an export is needed")
         raise ModelError(f"{folder}: not an export: it has no {DESCRIPTION}; understudy export writes one")
@@ -247,9 +233,14 @@ def _load_view(folder: Path, about: dict[str, Any]) -> View:
     except Exception as error:
         raise ModelError(f"{path}: damaged ({_first_line(error)}); copy it again, or export again") from error
     return View(
-        tokenizer, about["max_length"], about["truncation_side"], about["pad_token_id"], tuple(about["inputs"]),
-        special_ids=tuple(about.get("special_ids", ())), unknown_id=about.get("unknown_id"),
-    )  # fmt: skip
+        tokenizer,
+        about["max_length"],
+        about["truncation_side"],
+        about["pad_token_id"],
+        tuple(about["inputs"]),
+        special_ids=tuple(about.get("special_ids", ())),
+        unknown_id=about.get("unknown_id"),
+    )
 
 
 def _load_session(path: Path, threads: int) -> Any:

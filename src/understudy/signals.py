@@ -68,9 +68,7 @@ class Needs:
     attention: frozenset[int] | set[int] = frozenset()
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(
-            self.logits or other.logits, self.hidden_states | other.hidden_states, self.attention | other.attention
-        )
+        return Needs(self.logits or other.logits, self.hidden_states | other.hidden_states, self.attention | other.attention)
 
     def __bool__(self) -> bool:
         return self.logits or self.internals

@@ -58,10 +58,7 @@ def tagged(tmp_path) -> str:
 
 
 def rows(texts=TEXTS, pairs=None) -> Dataset:
-    columns = {
-        "identity": [identity(*row) for row in zip(texts, *([pairs] if pairs else []), strict=True)],
-        "text": list(texts),
-    }
+    columns = {"identity": [identity(*row) for row in zip(texts, *([pairs] if pairs else []), strict=True)], "text": list(texts)}
     columns |= {"text_pair": list(pairs)} if pairs else {}
     kinds = dict.fromkeys(columns, Value("string")) | {"label": Value("int64")}
     return Dataset.from_dict(columns | {"label": [0] * len(texts)}, features=Features(kinds))
@@ -70,8 +67,15 @@ def rows(texts=TEXTS, pairs=None) -> Dataset:
 @pytest.fixture(scope="session")
 def masked_lm(tmp_path_factory) -> str:
     folder, tokenizer = tmp_path_factory.mktemp("masked_lm"), tiny_tokenizer()
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
-                        max_position_embeddings=64, initializer_range=0.5)  # fmt: skip
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+        initializer_range=0.5,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         BertForMaskedLM(config).save_pretrained(folder)
@@ -91,8 +95,17 @@ def test_chinese_is_cut_by_character():
 def test_chinese_can_be_cut_by_word(capfd):
     pytest.importorskip("jieba", reason="jieba (extra chinese) is not installed")
     assert pieces_of("剧情很好看，演员 also good！  在北京", words="jieba") == [
-        "剧情", "很", "好看", "，", "演员 ", "also ", "good", "！  ", "在", "北京",
-    ]  # fmt: skip
+        "剧情",
+        "很",
+        "好看",
+        "，",
+        "演员 ",
+        "also ",
+        "good",
+        "！  ",
+        "在",
+        "北京",
+    ]
     for text in (*TEXTS, *LONG, " 我来到 北京清华大学iPhone12 3.5元 ", "㐀㐁的", ""):
         assert "".join(pieces_of(text, words="jieba")) == text
         if not any("\u3400" <= letter <= "\u9fff" for letter in text):
@@ -109,9 +122,7 @@ def test_the_words_of_jieba_reach_every_step(tmp_path):
     steps = [PartOfSpeech(tagger=str(path), probability=0.999), NgramSampling(probability=1.0, longest=1)]
     found = augmented(data, steps, copies=20, seed=0, words="jieba")["text"][:]
     assert set(found) == {"演员", "好看"}
-    assert set("".join(augmented(data, [NgramSampling(probability=1.0, longest=1)], copies=20, seed=0)["text"])) == set(
-        "演员好看"
-    )
+    assert set("".join(augmented(data, [NgramSampling(probability=1.0, longest=1)], copies=20, seed=0)["text"])) == set("演员好看")
 
 
 def test_without_jieba_it_is_said_what_to_install(monkeypatch):
@@ -168,18 +179,11 @@ def test_ngrams_are_words_in_a_row_of_every_length():
 def test_words_give_way_to_words_of_their_kind(tagged):
     one = PartOfSpeech(tagger=tagged, probability=0.999)
     one.prepare(AugmentationContext(["the plot is dull", "a gripping film", "a moving family is the plot"]))
-    kinds = {
-        "DET": {"the", "a"},
-        "NOUN": {"plot", "film", "family"},
-        "VERB": {"is"},
-        "ADJ": {"dull", "gripping", "moving"},
-    }
+    kinds = {"DET": {"the", "a"}, "NOUN": {"plot", "film", "family"}, "VERB": {"is"}, "ADJ": {"dull", "gripping", "moving"}}
     seen = Counter()
     for seed in range(200):
         found = [piece.strip() for piece in one.change(pieces_of("the plot is gripping"), Random(seed))]
-        assert [word in kinds[kind] for word, kind in zip(found, ("DET", "NOUN", "VERB", "ADJ"), strict=True)] == [
-            True
-        ] * 4
+        assert [word in kinds[kind] for word, kind in zip(found, ("DET", "NOUN", "VERB", "ADJ"), strict=True)] == [True] * 4
         seen.update(found)
     assert seen["plot"] > 1.4 * seen["film"] > 0, "words come as often as they stand in the data: plot is there twice"
     (capital,) = {piece.strip() for piece in one.change(["Is "], Random(0))}
@@ -192,10 +196,7 @@ def test_a_word_never_tagged_goes_by_its_end(tagged):
     assert one._tags["charming"] == "ADJ"
 
 
-@pytest.mark.parametrize(
-    ("tagger", "message"),
-    [("nowhere", "neither a file of tagged rows"), (None, "needs the columns tokens")],
-)
+@pytest.mark.parametrize(("tagger", "message"), [("nowhere", "neither a file of tagged rows"), (None, "needs the columns tokens")])
 def test_taggers_that_are_none(tagger, message, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a"}\n')
@@ -232,22 +233,16 @@ def model(tmp_path) -> Callable[..., str]:
     def write(cls, tokenizer=None, config=BertConfig, positions=64, **settings) -> str:
         tokenizer = tokenizer or tiny_tokenizer()
         tokenizer.model_max_length = 10**30
-        sizes = {
-            "hidden_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "intermediate_size": 16,
-            "initializer_range": 0.5,
-        }
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "initializer_range": 0.5}
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            cls(
-                config(vocab_size=len(tokenizer), max_position_embeddings=positions, **sizes, **settings)
-            ).save_pretrained(tmp_path / "model")
+            cls(config(vocab_size=len(tokenizer), max_position_embeddings=positions, **sizes, **settings)).save_pretrained(
+                tmp_path / "model"
+            )
         tokenizer.save_pretrained(tmp_path / "model")
         return str(tmp_path / "model")
 
-    return write  # fmt: skip
+    return write
 
 
 def test_a_model_tags_texts_of_any_length(model):
@@ -287,9 +282,7 @@ def test_spacy_without_tags_is_refused(tmp_path):
     spacy.blank("en").to_disk(tmp_path / "blank")
     with pytest.raises(RecipeError, match="has no tagger for parts of speech; use one that has"):
         PartOfSpeech(tagger=f"spacy:{tmp_path / 'blank'}").prepare(AugmentationContext(TEXTS))
-    with pytest.raises(
-        RecipeError, match=r"cannot load 'no_such_web'; is it installed \(`python -m spacy download no_such_web"
-    ):
+    with pytest.raises(RecipeError, match=r"cannot load 'no_such_web'; is it installed \(`python -m spacy download no_such_web"):
         PartOfSpeech(tagger="spacy:no_such_web").prepare(AugmentationContext(TEXTS))
 
 
@@ -319,9 +312,7 @@ def test_the_model_reads_only_words_that_change_and_each_once(masked_lm):
     one = WordReplacement(masked_lm=masked_lm, probability=0.5)
     one.prepare(AugmentationContext(TEXTS))
     read: list[int] = []
-    one._model.model.register_forward_pre_hook(
-        lambda _, __, batch: read.append(len(batch["input_ids"])), with_kwargs=True
-    )
+    one._model.model.register_forward_pre_hook(lambda _, __, batch: read.append(len(batch["input_ids"])), with_kwargs=True)
     pieces = pieces_of("the film is dull the film is dull the film is dull")
     changed = [one.change(pieces, Random(seed)) for seed in range(3)]
     differ = {place for found in changed for place, piece in enumerate(found) if piece != pieces[place]}
@@ -333,9 +324,7 @@ def test_texts_of_any_length_in_batches_of_64(positions, batches, model):
     one = WordReplacement(masked_lm=model(BertForMaskedLM, positions=positions), probability=1.0)
     one.prepare(AugmentationContext(TEXTS))
     read: list[int] = []
-    one._model.model.register_forward_pre_hook(
-        lambda _, __, batch: read.append(len(batch["input_ids"])), with_kwargs=True
-    )
+    one._model.model.register_forward_pre_hook(lambda _, __, batch: read.append(len(batch["input_ids"])), with_kwargs=True)
     pieces = pieces_of("film " * 100)
     changed = [place for place, piece in enumerate(one.change(pieces, Random(0))) if piece != pieces[place]]
     assert read == batches and changed
@@ -403,9 +392,7 @@ def test_word_replacement_needs_something_to_go_by(tmp_path):
 
 def test_rows_hang_on_seed_and_identity_alone():
     def made(texts, seed=0):
-        return augmented(rows(texts), [Masking(probability=0.4)], copies=4, seed=seed, teacher=tiny_teacher())["text"][
-            :
-        ]
+        return augmented(rows(texts), [Masking(probability=0.4)], copies=4, seed=seed, teacher=tiny_teacher())["text"][:]
 
     whole = made(TEXTS)
     assert whole == made(TEXTS) and whole != made(TEXTS, seed=1)
@@ -423,8 +410,6 @@ def test_sides_of_a_pair_change_alike_often():
     pairs = [f"film {number} of the year" for number in range(300)]
     texts = [f"family {number} is fun" for number in range(300)]
     found = augmented(rows(texts, pairs), [Masking(probability=0.999)], copies=1, seed=0, teacher=tiny_teacher())
-    kinds = Counter(
-        (MASKED in text, MASKED in pair) for text, pair in zip(found["text"], found["text_pair"], strict=True)
-    )
+    kinds = Counter((MASKED in text, MASKED in pair) for text, pair in zip(found["text"], found["text_pair"], strict=True))
     assert kinds.keys() == {(True, False), (False, True), (True, True)} or not kinds
     assert min(kinds[True, False], kinds[False, True]) > 70

@@ -89,7 +89,7 @@ def test_near_duplicates_go_and_others_stay():
         (">>> one + two + three + four + five\n15", []),
         ("x = a sentence with an assignment in it.", []),
     ],
-)  # fmt: skip
+)
 def test_prose_is_told_from_code(docstring, sentences):
     assert list(corpus._split(docstring)) == sentences
 

@@ -86,14 +86,17 @@ def test_each_view_is_padded_with_its_own_padding():
     rows = [
         {"input_ids": np.array([5, 6, 7]), "teacher_input_ids": np.array([8]), "token_type_ids": np.array([0, 1, 1]), "labels": 1},
         {"input_ids": np.array([5]), "teacher_input_ids": np.array([8, 9]), "token_type_ids": np.array([1]), "labels": -100},
-    ]  # fmt: skip
+    ]
     batch = Collator(3, 4)(rows)
     assert {name: value.tolist() for name, value in batch["student"].items()} == {
-        "input_ids": [[5, 6, 7], [5, 3, 3]], "attention_mask": [[1, 1, 1], [1, 0, 0]], "token_type_ids": [[0, 1, 1], [1, 0, 0]],
-    }  # fmt: skip
+        "input_ids": [[5, 6, 7], [5, 3, 3]],
+        "attention_mask": [[1, 1, 1], [1, 0, 0]],
+        "token_type_ids": [[0, 1, 1], [1, 0, 0]],
+    }
     assert {name: value.tolist() for name, value in batch["teacher"].items()} == {
-        "input_ids": [[8, 4], [8, 9]], "attention_mask": [[1, 0], [1, 1]],
-    }  # fmt: skip
+        "input_ids": [[8, 4], [8, 9]],
+        "attention_mask": [[1, 0], [1, 1]],
+    }
     assert batch["labels"].tolist() == [1, -100] and batch["counted"].tolist() == [True, True]
     assert Collator(3)(rows)["teacher"]["input_ids"].tolist() == [[8, 3], [8, 9]]
 
@@ -113,10 +116,15 @@ def test_a_collator_of_ones_own_may_give_flat_batches():
 
 
 def test_columns_of_plain_data_sets():
-    rows = Dataset.from_dict({
-        "text": ["a", "b"], "input_ids": [[1, 2], [3]], "attention_mask": [[1, 1], [1]], "label": [0, 1],
-        "teacher_logits": [[0.5, 1.5], [2.5, 3.5]],
-    })  # fmt: skip
+    rows = Dataset.from_dict(
+        {
+            "text": ["a", "b"],
+            "input_ids": [[1, 2], [3]],
+            "attention_mask": [[1, 1], [1]],
+            "label": [0, 1],
+            "teacher_logits": [[0.5, 1.5], [2.5, 3.5]],
+        }
+    )
     batch = Collator(0)([rows[0], rows[1]])
     assert batch.keys() == {"student", "teacher", "labels", "counted"}
     assert batch["student"].keys() == {"input_ids", "attention_mask"} and batch["teacher"].keys() == {"logits"}
@@ -167,11 +175,7 @@ def test_law_a_row_is_tokenized_once_for_each_view(second_texts, read):
     rows = rows_of(second_texts=second_texts)
     keys = list(map(identity, TEXTS, second_texts or [None] * 6))
     known = rows.add_column("identity", keys)
-    first, alike, shorter = (
-        tiny_teacher(seed=0),
-        tiny_teacher(seed=1),
-        TextModel(tiny_teacher().model, tiny_tokenizer(), 5),
-    )
+    first, alike, shorter = (tiny_teacher(seed=0), tiny_teacher(seed=1), TextModel(tiny_teacher().model, tiny_tokenizer(), 5))
     plain = examples_of(first, rows)
     assert len(read) == 6
     for order in ([3, 1], [0, 1, 2, 3, 4, 5], [5, 5, 0]):

@@ -27,9 +27,15 @@ from understudy.tasks.classification import Classification
 from understudy.tasks.similarity import Similarity
 
 HARD = [
-    ("a film, long; dull | a\tbore", "bad"), ('he said "no"', "bad"), ("one line\nand another", "good"), ("  spaces ", "good"),
-    ("电影很好看\u2028真的", "good"), ("3,5; 4,5; 5,5", "bad"), ("'single' it's", "good"), ("\\ back \\n slash", "bad"),
-]  # fmt: skip
+    ("a film, long; dull | a\tbore", "bad"),
+    ('he said "no"', "bad"),
+    ("one line\nand another", "good"),
+    ("  spaces ", "good"),
+    ("电影很好看\u2028真的", "good"),
+    ("3,5; 4,5; 5,5", "bad"),
+    ("'single' it's", "good"),
+    ("\\ back \\n slash", "bad"),
+]
 PLAIN = [("a film", "good"), ("no plot; dull", "bad"), ("fun", "good")]
 
 
@@ -58,9 +64,7 @@ ENCODINGS = {"plain": "utf-8", "mark": "utf-8-sig", "utf-16": "utf-16", "big": N
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"], ids=["comma", "semicolon", "tab", "bar"])
 def test_every_mark_under_every_ending(tmp_path, mark, ending, quoting, end, encoding, zipped):
     text = table(HARD, mark, quoting=quoting, end=end)
-    content = (
-        text.encode(ENCODINGS[encoding]) if ENCODINGS[encoding] else codecs.BOM_UTF16_BE + text.encode("utf-16-be")
-    )
+    content = text.encode(ENCODINGS[encoding]) if ENCODINGS[encoding] else codecs.BOM_UTF16_BE + text.encode("utf-16-be")
     path = tmp_path / f"rows{ending}{'.gz' * zipped}"
     path.write_bytes(gzip.compress(content) if zipped else content)
     assert both(path) == HARD
@@ -71,10 +75,7 @@ def test_random_tables_are_read_as_they_were_written(tmp_path):
     draw = random.Random(0)
     for number in range(150):
         mark = draw.choice(",;\t|")
-        rows = [
-            ("".join(draw.choices('ab ,;\t|"\n', k=draw.randint(1, 9))) + "x", draw.choice("01"))
-            for _ in range(draw.randint(1, 6))
-        ]
+        rows = [("".join(draw.choices('ab ,;\t|"\n', k=draw.randint(1, 9))) + "x", draw.choice("01")) for _ in range(draw.randint(1, 6))]
         path = tmp_path / f"{number}{draw.choice(['.csv', '.tsv'])}"
         path.write_bytes(table(rows, mark, quoting=draw.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])).encode())
         assert both(path) == rows, path.read_bytes()
@@ -128,11 +129,13 @@ REFUSED = {
     "latin": ("text,label\ncafé,good\n".encode("latin-1"), "line 2: not UTF-8 .byte 0xe9 at offset 14.*CSV UTF-8"),
     "utf-16 without a mark": ("text,label\na,good\n".encode("utf-16-le"), "UTF-16 without a byte order mark"),
     "half of utf-16": ("text,label\na,good\n".encode("utf-16")[:-1], "not UTF-16, as its byte order mark says"),
-    "nothing": ("", "the file is empty"), "only a mark": (codecs.BOM_UTF8, "the file is empty"), "control z": ("\x1a", "the file is empty"),
+    "nothing": ("", "the file is empty"),
+    "only a mark": (codecs.BOM_UTF8, "the file is empty"),
+    "control z": ("\x1a", "the file is empty"),
     "no header": ("I would like my refund please,refund\nwhere is it,other\n", "no column 'text'.*is the header missing"),
     "no header, numbers": ("good,1\nbad,0\n", "no column 'text'.*is the header missing"),
     "capital columns": ("Text,Label\na,good\n", "no column 'text', but one 'Text'; read it with --column text=Text"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -148,12 +151,17 @@ def test_what_is_refused(tmp_path, name):
 
 
 KINDS = {  # how files of other programs begin → what to do with them
-    "workbook": (b"PK\x03\x04\x14\0", "save it as CSV"), "old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1", "save it as CSV"),
-    "zstd": (b"\x28\xb5\x2f\xfd\x04", "zstd -d"), "bzip2": (bz2.compress(b"text,label"), "bunzip2"),
-    "xz": (lzma.compress(b"text,label"), "unxz"), "pointer": (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
-    "gzip": (gzip.compress(b"text,label"), "add .gz"), "arrow": (b"ARROW1\0\0", "save it as .parquet"),
-    "page": (b"\n<!DOCTYPE html><html>", "a web page"), "parquet": (b"PAR1\x15\x04", "name it .parquet"),
-}  # fmt: skip
+    "workbook": (b"PK\x03\x04\x14\0", "save it as CSV"),
+    "old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1", "save it as CSV"),
+    "zstd": (b"\x28\xb5\x2f\xfd\x04", "zstd -d"),
+    "bzip2": (bz2.compress(b"text,label"), "bunzip2"),
+    "xz": (lzma.compress(b"text,label"), "unxz"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+    "gzip": (gzip.compress(b"text,label"), "add .gz"),
+    "arrow": (b"ARROW1\0\0", "save it as .parquet"),
+    "page": (b"\n<!DOCTYPE html><html>", "a web page"),
+    "parquet": (b"PAR1\x15\x04", "name it .parquet"),
+}
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".json", ".parquet"])
@@ -189,11 +197,14 @@ def test_an_ending_that_is_not_read_says_what_to_do(tmp_path):
         read_table(str(tmp_path / "rows"), {})
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("rows.jsonl", '[{"text": "a"}]', "a list of all rows is a .json file"),
-    ("rows.json", '{"text": {"0": "a"}}', 'orient="records"'),
-    ("rows.json", '{"columns": ["text"], "data": [["a"]]}', 'orient="records"'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.jsonl", '[{"text": "a"}]', "a list of all rows is a .json file"),
+        ("rows.json", '{"text": {"0": "a"}}', 'orient="records"'),
+        ("rows.json", '{"columns": ["text"], "data": [["a"]]}', 'orient="records"'),
+    ],
+)
 def test_json_of_other_shapes(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=message):
@@ -211,24 +222,14 @@ def test_a_missing_label_is_one_clean_sentence(tmp_path):
 
 def test_a_column_of_texts_is_not_split(tmp_path):
     (tmp_path / "rows.csv").write_text("text\nfine; really\ndull; slow\n\ta tab\n")
-    assert [text for text, _ in stream_rows(str(tmp_path / "rows.csv"), {})] == [
-        "fine; really",
-        "dull; slow",
-        "\ta tab",
-    ]
+    assert [text for text, _ in stream_rows(str(tmp_path / "rows.csv"), {})] == ["fine; really", "dull; slow", "\ta tab"]
     (tmp_path / "own.csv").write_text('review; as written\n"one; two"\nthree; four\n')
-    assert read_table(str(tmp_path / "own.csv"), {"text": "review; as written"})["text"][:] == [
-        "one; two",
-        "three; four",
-    ]
+    assert read_table(str(tmp_path / "own.csv"), {"text": "review; as written"})["text"][:] == ["one; two", "three; four"]
 
 
 def test_a_name_that_is_asked_for_decides():
     sample = ["id,a;text\n", "1,b;c\n", "2,d;e\n"]
-    assert (
-        dialect_of("x", sample, ["text"], default=",").mark == ";"
-        and dialect_of("x", sample, ["id"], default=",").mark == ","
-    )
+    assert dialect_of("x", sample, ["text"], default=",").mark == ";" and dialect_of("x", sample, ["id"], default=",").mark == ","
 
 
 def test_long_files_are_judged_by_their_beginning(tmp_path):
@@ -247,9 +248,7 @@ def write(folder, name, rows, **changes):
     if ".parquet" in name:
         pq.write_table(pa.table(frame), path)
     elif ".jsonl" in name:
-        path.write_text(
-            "".join(json.dumps(dict(zip(frame, row, strict=True))) + "\n" for row in zip(*frame.values(), strict=True))
-        )
+        path.write_text("".join(json.dumps(dict(zip(frame, row, strict=True))) + "\n" for row in zip(*frame.values(), strict=True)))
     else:
         path.write_text(table(list(zip(*frame.values(), strict=True)), header=tuple(frame)), newline="")
 
@@ -257,10 +256,7 @@ def write(folder, name, rows, **changes):
 SHARDS = {
     "hub": ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"],
     "in data": ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"],
-    "with a hash": [
-        "data/train-00000-of-00002-a09b74b3ef9c3b56.parquet",
-        "data/train-00001-of-00002-b09b74b3ef9c3b56.parquet",
-    ],
+    "with a hash": ["data/train-00000-of-00002-a09b74b3ef9c3b56.parquet", "data/train-00001-of-00002-b09b74b3ef9c3b56.parquet"],
     "lines": ["train-00000-of-00002.jsonl", "train-00001-of-00002.jsonl"],
     "csv": ["train-00000-of-00002.csv", "train-00001-of-00002.csv"],
     "numbered": ["train-1.csv", "train-2.csv"],
@@ -287,16 +283,22 @@ def test_shards_are_one_split(tmp_path, name):
     assert [text for text, _ in stream_rows(str(tmp_path), {})] == found["validation"]["text"][:]
 
 
-@pytest.mark.parametrize(("files", "message"), [
-    (["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"], "part 00001 is missing .2 of 3 files"),
-    (["train-0.csv", "train-3.csv"], "part 00001, 00002 is missing"),
-    (["train.csv", "train-00000-of-00001.csv"], "are both train"), (["train.csv", "train.jsonl"], "are both train"),
-    (["train-00000-of-00001.csv", "train-00000-of-00001.jsonl"], "are both train"),
-    (["train/0000.csv", "train/0002.csv"], "part 00001 is missing"), (["train.csv", "train/0.csv"], "are both train"),
-    (["train/a.csv", "train/b.csv"], "no numbered parts of one format"),
-    (["one/train.csv", "two/train.csv"], "several data sets: .*one, .*two"),
-    (["imdb-train.csv", "imdb-test.csv"], "it holds imdb-test.csv, imdb-train.csv. It needs"), ([], "it is empty. It needs"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"], "part 00001 is missing .2 of 3 files"),
+        (["train-0.csv", "train-3.csv"], "part 00001, 00002 is missing"),
+        (["train.csv", "train-00000-of-00001.csv"], "are both train"),
+        (["train.csv", "train.jsonl"], "are both train"),
+        (["train-00000-of-00001.csv", "train-00000-of-00001.jsonl"], "are both train"),
+        (["train/0000.csv", "train/0002.csv"], "part 00001 is missing"),
+        (["train.csv", "train/0.csv"], "are both train"),
+        (["train/a.csv", "train/b.csv"], "no numbered parts of one format"),
+        (["one/train.csv", "two/train.csv"], "several data sets: .*one, .*two"),
+        (["imdb-train.csv", "imdb-test.csv"], "it holds imdb-test.csv, imdb-train.csv. It needs"),
+        ([], "it is empty. It needs"),
+    ],
+)
 def test_shards_that_do_not_fit(tmp_path, files, message):
     for file in files:
         write(tmp_path, file, PLAIN)
@@ -314,12 +316,18 @@ def test_shards_of_other_columns_and_a_single_one(tmp_path):
     assert "is one of 2 shards, and only it is read" in notes[0]
 
 
-@pytest.mark.parametrize("metadata", [
-    {b"huggingface": b"{"}, {b"huggingface": b'{"info": 3}'}, {b"huggingface": b'{"info": {"features": {"label": [1]}}}'},
-    {b"huggingface": b'{"info": {"features": {"number": {"_type": "ClassLabel", "names": ["one", "two"]}}}}'},
-    {b"huggingface": b'{"info": {"features": {"number": {"_type": "ClassLabel", "names": [3, 4, 5, 6, 7, 8]}}}}'},
-    {b"pandas": b"{"}, {b"huggingface": b'{"info": {"features": {"text": {"_type": "FromTomorrow"}}}}'},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {b"huggingface": b"{"},
+        {b"huggingface": b'{"info": 3}'},
+        {b"huggingface": b'{"info": {"features": {"label": [1]}}}'},
+        {b"huggingface": b'{"info": {"features": {"number": {"_type": "ClassLabel", "names": ["one", "two"]}}}}'},
+        {b"huggingface": b'{"info": {"features": {"number": {"_type": "ClassLabel", "names": [3, 4, 5, 6, 7, 8]}}}}'},
+        {b"pandas": b"{"},
+        {b"huggingface": b'{"info": {"features": {"text": {"_type": "FromTomorrow"}}}}'},
+    ],
+)
 def test_odd_metadata_is_ignored(tmp_path, metadata):
     data = pa.table({"text": ["a", "b"], "label": ["x", "y"], "number": [0, 5]}).replace_schema_metadata(metadata)
     pq.write_table(data, tmp_path / "rows.parquet")
@@ -356,16 +364,22 @@ def test_every_kind_of_column(tmp_path):
     """Labels of any type are classes by their names; what is missing is unlabelled; other columns hold what they like."""
     texts = [f"text {number}" for number in range(30)]
     kinds = {
-        "text": (["bad", "good"] * 15, None), "dictionary": (["bad", "good"] * 15, pa.dictionary(pa.int8(), pa.string())),
-        "large": (["bad", "good"] * 15, pa.large_string()), "bool": ([False, True] * 15, pa.bool_()), "int": ([0, 1] * 15, pa.int8()),
-        "float": ([0.0, 1.0] * 15, pa.float32()), "missing": (["bad", "good", None] * 10, None),
+        "text": (["bad", "good"] * 15, None),
+        "dictionary": (["bad", "good"] * 15, pa.dictionary(pa.int8(), pa.string())),
+        "large": (["bad", "good"] * 15, pa.large_string()),
+        "bool": ([False, True] * 15, pa.bool_()),
+        "int": ([0, 1] * 15, pa.int8()),
+        "float": ([0.0, 1.0] * 15, pa.float32()),
+        "missing": (["bad", "good", None] * 10, None),
         "nan": ([0.0, 1.0, float("nan")] * 10, None),
-    }  # fmt: skip
+    }
     for kind, (labels, type_) in kinds.items():
         columns = {
-            "text": pa.array(texts, pa.large_string()), "label": pa.array(labels, type_, from_pandas=False),
-            "list": [[1, 2]] * 30, "struct": [{"a": 1}] * 30,
-        }  # fmt: skip
+            "text": pa.array(texts, pa.large_string()),
+            "label": pa.array(labels, type_, from_pandas=False),
+            "list": [[1, 2]] * 30,
+            "struct": [{"a": 1}] * 30,
+        }
         pq.write_table(pa.table(columns), tmp_path / f"{kind}.parquet")
         rows = read(DataSettings(train=str(tmp_path / f"{kind}.parquet")), Classification(), seed=0)
         names = {"bool": ("false", "true"), "int": ("0", "1"), "float": ("0", "1"), "nan": ("0", "1")}
@@ -374,9 +388,7 @@ def test_every_kind_of_column(tmp_path):
 
 
 def test_class_labels_of_datasets_bring_their_names(tmp_path):
-    features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["good", "bad"])}
-    )
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["good", "bad"])})
     data = datasets.Dataset.from_dict({"text": [f"t{n}" for n in range(30)], "label": [0, 1] * 15}, features=features)
     for number in (0, 1):
         data.shard(2, number).to_parquet(tmp_path / f"train-0000{number}-of-00002.parquet")

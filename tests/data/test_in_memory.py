@@ -29,16 +29,19 @@ def categories(rows):
 
 
 def class_labels(rows):
-    features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])}
-    )
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])})
     return datasets.Dataset.from_list(rows, features=features)
 
 
 KINDS = {
-    "list": list, "tuple": tuple, "frame": pd.DataFrame, "categories": categories, "dataset": datasets.Dataset.from_list,
-    "class_labels": class_labels, "object": lambda rows: pd.DataFrame(rows, dtype=object),
-}  # fmt: skip
+    "list": list,
+    "tuple": tuple,
+    "frame": pd.DataFrame,
+    "categories": categories,
+    "dataset": datasets.Dataset.from_list,
+    "class_labels": class_labels,
+    "object": lambda rows: pd.DataFrame(rows, dtype=object),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,20 +66,28 @@ def test_names_columns_and_missing_values():
         read(named, Classification(), seed=0)
 
 
-@pytest.mark.parametrize(("rows", "message"), [
-    (datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)}), r"got a dict of train; give one split"),
-    (3, "or a pandas DataFrame, a datasets.Dataset or a list of dictionaries; got int"), ([["a"]], "got list"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)}), r"got a dict of train; give one split"),
+        (3, "or a pandas DataFrame, a datasets.Dataset or a list of dictionaries; got int"),
+        ([["a"]], "got list"),
+    ],
+)
 def test_what_is_no_table(rows, message):
     with pytest.raises(RecipeError, match=message):
         load_recipe("hinton", {"data.train": rows})
 
 
-@pytest.mark.parametrize(("rows", "message"), [
-    ([], "<list: 0 rows>: there are no rows"), ([{"txt": "a"}], "<list: 1 rows>: no columns 'text' and 'label'"),
-    (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "column 'text' appears twice"),
-    (pd.DataFrame({"text": ["a", None], "label": ["x", "y"]}), r"row 2 \(not counting the header\) without a text"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "<list: 0 rows>: there are no rows"),
+        ([{"txt": "a"}], "<list: 1 rows>: no columns 'text' and 'label'"),
+        (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "column 'text' appears twice"),
+        (pd.DataFrame({"text": ["a", None], "label": ["x", "y"]}), r"row 2 \(not counting the header\) without a text"),
+    ],
+)
 def test_rows_that_do_not_fit(rows, message):
     with pytest.raises(DataError, match=message):
         read(DataSettings(train=rows), Classification(), seed=0)
@@ -86,9 +97,7 @@ def test_a_recipe_names_them_and_does_not_take_the_name_for_rows(tmp_path):
     recipe = load_recipe("hinton", {"data.train": pd.DataFrame(ROWS), "data.transfer": ROWS, "teacher.models": ["t"]})
     (tmp_path / "again.yaml").write_text(recipe.dump(), "utf-8")
     assert "train: '<DataFrame: 60 rows>'" in recipe.dump() and "transfer: '<list: 60 rows>'" in recipe.dump()
-    with pytest.raises(
-        RecipeError, match=r"data.train: <DataFrame: 60 rows> stands for rows in the memory of a Python program"
-    ):
+    with pytest.raises(RecipeError, match=r"data.train: <DataFrame: 60 rows> stands for rows in the memory of a Python program"):
         load_recipe(tmp_path / "again.yaml")
     assert load_recipe(tmp_path / "again.yaml", {"data.train": ROWS, "data.transfer": ROWS}).data.train is not None
     tasks = [{"name": "mood", "data": {"train": pd.DataFrame(ROWS)}, "teacher": {"models": ["t"]}}]
@@ -118,7 +127,4 @@ def test_a_run_from_rows_in_memory(tmp_path):
 
 
 def test_what_it_is_called():
-    assert (
-        str(InMemory(ROWS)) == "<list: 60 rows>"
-        and repr(InMemory(datasets.Dataset.from_list(ROWS))) == "<Dataset: 60 rows>"
-    )
+    assert str(InMemory(ROWS)) == "<list: 60 rows>" and repr(InMemory(datasets.Dataset.from_list(ROWS))) == "<Dataset: 60 rows>"

@@ -25,9 +25,7 @@ def warnings(rows, **more) -> list[str]:
 def test_clean_rows_have_their_classes_counted_and_no_warning():
     notes = read(DataSettings(train=rows_of(["bad", "good"] * 30)), Classification(), seed=0).notes
     assert "Classes of the train rows: bad 24, good 24." in notes and not any("Warning" in note for note in notes)
-    many = read(
-        DataSettings(train=rows_of([f"class {row % 30}" for row in range(300)])), Classification(), seed=0
-    ).notes
+    many = read(DataSettings(train=rows_of([f"class {row % 30}" for row in range(300)])), Classification(), seed=0).notes
     assert any(note.startswith("30 classes in the train rows; the largest are class 0 8, ") for note in many)
     numbers = [row | {"label": float(number)} for number, row in enumerate(rows_of([0] * 40))]
     found = read(DataSettings(train=numbers), Similarity(), seed=0).notes
@@ -40,9 +38,10 @@ def test_names_that_mean_nothing(name):
     assert f"10 rows have the label '{name}'" in warning and "leave the field empty" in warning
 
 
-@pytest.mark.parametrize(("one", "other"), [
-    ("good", "Good"), ("very good", "verygood"), ("very good", "very  good"), ("caf\u00e9", "cafe\u0301"), ("\uff21", "a"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("good", "Good"), ("very good", "verygood"), ("very good", "very  good"), ("caf\u00e9", "cafe\u0301"), ("\uff21", "a")],
+)
 def test_names_that_are_alike(one, other):
     (warning,) = warnings(rows_of([one] * 20 + [other] * 10 + ["third"] * 10))
     assert "differ only in case" in warning and f"'{one}' 20" in warning and f"'{other}' 10" in warning
@@ -114,9 +113,7 @@ def test_labelled_test_rows_beside_unlabelled_text_are_inspected():
 
 def test_a_label_near_one_of_the_models():
     rows = rows_of(["request_refund", "Request_Refund"] * 20)
-    with pytest.raises(
-        DataError, match=r"row 2: label 'Request_Refund' is none of the 2 .* Did you mean 'request_refund'\?"
-    ):
+    with pytest.raises(DataError, match=r"row 2: label 'Request_Refund' is none of the 2 .* Did you mean 'request_refund'\?"):
         read(DataSettings(train=rows), Classification(), seed=0, label_names=["request_refund", "other"])
 
 
@@ -128,9 +125,17 @@ def test_no_warning_hangs_on_the_order_of_rows():
 
 @pytest.mark.parametrize(
     ("often", "seldom"),
-    [("billing", "biling"), ("billing", "bililng"), ("refund request", "refnd request"), ("refund_request", "Refund reqest"),
-     ("negative", "negatve"), ("delivery", "deliverys"), ("account", "acount"), ("Zahlung", "Zalung")],
-)  # fmt: skip
+    [
+        ("billing", "biling"),
+        ("billing", "bililng"),
+        ("refund request", "refnd request"),
+        ("refund_request", "Refund reqest"),
+        ("negative", "negatve"),
+        ("delivery", "deliverys"),
+        ("account", "acount"),
+        ("Zahlung", "Zalung"),
+    ],
+)
 def test_a_rare_name_near_a_frequent_one_is_a_slip(often, seldom):
     others = {"shipping": 90, "other": 120}
     assert misspelt({often: 100, seldom: 20, **others}) == [(seldom, often)]
@@ -139,15 +144,21 @@ def test_a_rare_name_near_a_frequent_one_is_a_slip(often, seldom):
 
 @pytest.mark.parametrize(
     ("often", "seldom"),
-    [("level1", "level2"), ("north", "south"), ("positive", "negative"), ("relevant", "irrelevant"), ("male", "female"),
-     ("entailment", "not entailment"), ("card payment", "cash payment"), ("1000", "10000"), ("get spare card", "get virtual card")],
-)  # fmt: skip
+    [
+        ("level1", "level2"),
+        ("north", "south"),
+        ("positive", "negative"),
+        ("relevant", "irrelevant"),
+        ("male", "female"),
+        ("entailment", "not entailment"),
+        ("card payment", "cash payment"),
+        ("1000", "10000"),
+        ("get spare card", "get virtual card"),
+    ],
+)
 def test_names_that_differ_on_purpose_are_no_slips(often, seldom):
     assert not misspelt({often: 1000, seldom: 3})
 
 
 def test_names_that_differ_in_case_blanks_or_hyphens_are_one_however_frequent():
-    assert misspelt({"sign up": 50, "Sign-Up": 40, "signup": 30, "log in": 50}) == [
-        ("Sign-Up", "sign up"),
-        ("signup", "sign up"),
-    ]
+    assert misspelt({"sign up": 50, "Sign-Up": 40, "signup": 30, "log in": 50}) == [("Sign-Up", "sign up"), ("signup", "sign up")]

@@ -58,11 +58,7 @@ def test_columns_and_facts(write):
     ]
     assert rows.train.features["label"].dtype == "int64"
     facts = rows.facts()
-    assert {name: facts[name]["rows"] for name in ("train", "validation", "test")} == {
-        "train": 2,
-        "validation": 1,
-        "test": 1,
-    }
+    assert {name: facts[name]["rows"] for name in ("train", "validation", "test")} == {"train": 2, "validation": 1, "test": 1}
     assert facts["test_is_validation"] and any("validation rows" in note for note in facts["notes"])
     turned = read_classes(write("train", labelled(["a", "b"])), write("validation", labelled(["a"], "other"))).facts()
     assert turned["validation"] == facts["validation"]
@@ -128,9 +124,7 @@ def test_class_labels_of_datasets_are_names_and_minus_one_is_none(tmp_path):
     assert read_classes(str(tmp_path / "saved"), model=("a", "z")).train["label"][:2] == [1, 0]
     assert read_classes(str(tmp_path / "saved"), model=("LABEL_0", "LABEL_1")).train["label"][:2] == [0, 1]
     datasets.Dataset.from_dict(train, features=features).to_parquet(tmp_path / "rows.parquet")
-    one = read_one(
-        str(tmp_path / "rows.parquet"), DataSettings(), Classification(), label_names=("a", "z"), labels=False
-    )
+    one = read_one(str(tmp_path / "rows.parquet"), DataSettings(), Classification(), label_names=("a", "z"), labels=False)
     assert one["label"][:] == [UNLABELLED] * 3
     with pytest.raises(DataError, match=r"row 3 \(not counting the header\) without a label"):
         read_one(str(tmp_path / "rows.parquet"), DataSettings(), Classification(), label_names=("a", "z"))
@@ -171,7 +165,7 @@ TWO = labelled(["a", "b"])
         (TWO, None, {"test_fraction": 0.5, "validation_fraction": 0.5}, None, "leave no train rows"),
         (TWO, None, {"group_column": "autor"}, None, r"no column 'autor' \(data.group_column\)"),
     ],
-)  # fmt: skip
+)
 def test_refusals_of_classes(write, train, validation, settings, model, message):
     train, validation = write("train", train), validation and write("validation", validation)
     with pytest.raises(DataError, match=message):
@@ -189,9 +183,7 @@ def test_no_train_is_refused():
 @pytest.mark.parametrize("labels", [[1, 2.5, None, math.nan], ["1", "2.5", None, ""]])
 def test_numbers_stay_numbers(write, labels):
     train = [one | {"text_pair": "x"} for one in labelled(labels)]
-    rows = read(
-        DataSettings(train=write("train", train), validation=write("validation", train[:2])), Similarity(), seed=0
-    )
+    rows = read(DataSettings(train=write("train", train), validation=write("validation", train[:2])), Similarity(), seed=0)
     assert rows.label_names is None
     assert rows.pair
     assert rows.train["text_pair"][:] == ["x"] * 4
@@ -204,9 +196,7 @@ def test_numbers_stay_numbers(write, labels):
 @pytest.mark.parametrize("label", ["good", "nan", "inf", True, 1e999])
 def test_labels_that_are_no_finite_numbers_are_refused(write, label):
     path = write("train", labelled([label]))
-    with pytest.raises(
-        DataError, match=r"row 1: label .* is not a finite number; for classes use --task classification"
-    ):
+    with pytest.raises(DataError, match=r"row 1: label .* is not a finite number; for classes use --task classification"):
         read(DataSettings(train=path, validation=path), Similarity(), seed=0)
 
 
@@ -321,16 +311,12 @@ def test_no_text_of_a_held_out_row_is_left_in_plain_text(write, pair, task, give
 
     files = {name: made(name, 12) for name in given}
     files |= {"train": made("train", 40)} if labelled_rows else {"transfer": made("transfer", 40, label=False)}
-    every = [f"{name} {side}{place}" for name in ("train", "transfer", *given) for side in ("", "second ")
-             for place in range(40)]  # fmt: skip
-    raw = write(
-        "raw", [{"text": text} for one in every for text in (one, f"  {one.replace(' ', '   ')} ")] + [{"text": "new"}]
-    )
-    rows = read(
-        DataSettings(**files, raw=raw), task, seed=0, label_names=("a", "b") if task.answer().kind == "class" else None
-    )
-    sides = [text for part in (rows.validation, rows.test) for name in ("text", "text_pair") if name in part.column_names
-             for text in part[name]]  # fmt: skip
+    every = [f"{name} {side}{place}" for name in ("train", "transfer", *given) for side in ("", "second ") for place in range(40)]
+    raw = write("raw", [{"text": text} for one in every for text in (one, f"  {one.replace(' ', '   ')} ")] + [{"text": "new"}])
+    rows = read(DataSettings(**files, raw=raw), task, seed=0, label_names=("a", "b") if task.answer().kind == "class" else None)
+    sides = [
+        text for part in (rows.validation, rows.test) for name in ("text", "text_pair") if name in part.column_names for text in part[name]
+    ]
     held_out = {line for text in sides for line in text.splitlines()}
     left = {" ".join(text.split()) for text in rows.raw["text"]}
     assert "new" in left and not left & held_out and len(left) > 40

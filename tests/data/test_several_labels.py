@@ -19,9 +19,7 @@ NUMBERS = [[1, 2], [], [0], None, [1]]
 
 
 def as_jsonl(path, labels):
-    path.write_text(
-        "".join(json.dumps({"text": f"text {row}", "labels": one}) + "\n" for row, one in enumerate(labels))
-    )
+    path.write_text("".join(json.dumps({"text": f"text {row}", "labels": one}) + "\n" for row, one in enumerate(labels)))
 
 
 def as_csv(write):
@@ -117,9 +115,7 @@ def many(tmp_path, rows=200, name="train"):
     """Each label on a share of the rows of its own, the last on 1 in 20; some rows have none, one in ten is unlabelled."""
     random = np.random.default_rng(0)
     held = random.random((rows, 3)) < (0.5, 0.3, 0.05)
-    labels = [
-        None if row % 10 == 9 else [NAMES[place] for place in np.flatnonzero(one)] for row, one in enumerate(held)
-    ]
+    labels = [None if row % 10 == 9 else [NAMES[place] for place in np.flatnonzero(one)] for row, one in enumerate(held)]
     as_jsonl(tmp_path / f"{name}.jsonl", labels)
     return str(tmp_path / f"{name}.jsonl")
 
@@ -132,10 +128,7 @@ def test_splits_keep_the_rarest_label_in_every_part(tmp_path):
         assert len(getattr(rows, part)) == count and np.asarray(found["label"]).any(axis=0).all(), part
     notes = " ".join(rows.notes)
     assert "stratified" in notes and "of them on average" in notes
-    assert (
-        "20 of 80 train rows have no label; they are read as unlabelled text; where none applies, write an empty list, []"
-        in notes
-    )
+    assert "20 of 80 train rows have no label; they are read as unlabelled text; where none applies, write an empty list, []" in notes
 
 
 def test_what_a_person_would_have_stopped_at(tmp_path):
@@ -148,9 +141,7 @@ def test_what_a_person_would_have_stopped_at(tmp_path):
     read_one(str(tmp_path / "rows.jsonl"), DataSettings(), Multilabel(), label_names=None, notes=notes)
     told = "\n".join(notes)
     assert "differ only in case" in told and "10 rows have the label 'nan'" in told
-    assert (
-        "1 text has labels that differ (in test), as 'text 0' has 'Joy, joy' and 'love'; keep one row for each" in told
-    )
+    assert "1 text has labels that differ (in test), as 'text 0' has 'Joy, joy' and 'love'; keep one row for each" in told
     assert "1 of 42 test rows repeat another of them" in told and "looks like several" not in told
 
 
@@ -158,9 +149,7 @@ def test_a_label_that_training_never_saw(tmp_path):
     as_jsonl(tmp_path / "train.jsonl", [["joy"], ["love"], []] * 4)
     as_jsonl(tmp_path / "test.jsonl", [["joy"], ["joy", "anger"]])
     settings = DataSettings(train=str(tmp_path / "train.jsonl"), test=str(tmp_path / "test.jsonl"), label_names=NAMES)
-    with pytest.raises(
-        DataError, match=r"test.jsonl: row 2: label 'anger' never occurs in .*train.jsonl, which has joy, love"
-    ):
+    with pytest.raises(DataError, match=r"test.jsonl: row 2: label 'anger' never occurs in .*train.jsonl, which has joy, love"):
         read(settings, Multilabel(), seed=0)
     as_jsonl(tmp_path / "train.jsonl", [["joy"]] * 4)
     with pytest.raises(DataError, match="all 4 labelled rows have the one label 'joy'"):

@@ -70,11 +70,7 @@ GOOD_LINE = b'{"text": "a"}\n'
         ("rows.jsonl", b"\n \n", "the file is empty"),
         ("rows.csv", b"text,label\n", "the file has no rows"),
         ("rows.json", b"[]", "the file has no rows"),
-        (
-            "rows.jsonl",
-            GOOD_LINE + b'{"text": "caf\xe9"}',
-            r"line 2: not UTF-8 \(byte 0xe9 at offset 27\); save the file as UTF-8",
-        ),
+        ("rows.jsonl", GOOD_LINE + b'{"text": "caf\xe9"}', r"line 2: not UTF-8 \(byte 0xe9 at offset 27\); save the file as UTF-8"),
         ("rows.jsonl", GOOD_LINE + b'{"text": \n', "line 2: broken JSON"),
         ("rows.jsonl", GOOD_LINE + b'["a"]\n', r'line 2: a row must be a JSON object .* got \["a"\]'),
         ("rows.json", b'[{"text": "a"},\n {"text" "b"}]', "line 2: broken JSON"),

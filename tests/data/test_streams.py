@@ -116,13 +116,7 @@ def test_a_table_on_standard_input(mark):
 
 
 def test_texts_with_marks_are_no_table():
-    for lines in (
-        ["Good, but long", "Bad, and short"],
-        ["good", "dull"],
-        ["a,b", "one"],
-        ["no", "plot, no"],
-        ["wow, wow"],
-    ):
+    for lines in (["Good, but long", "Bad, and short"], ["good", "dull"], ["a,b", "one"], ["no", "plot, no"], ["wow, wow"]):
         assert rows_of(*lines) == [(line, None) for line in lines]
     assert rows_of("text", "one", '"two, three"') == [("one", None), ("two, three", None)]  # one column
 

@@ -26,18 +26,14 @@ def scored(model, rows, task, metric):
 
 @pytest.mark.parametrize("pair", [False, True])
 def test_it_learns_classes(pair):
-    train, validation, test = (
-        rows_of(tiny_rows(count, seed=seed, pair=pair)) for count, seed in ((200, 0), (60, 1), (100, 2))
-    )
+    train, validation, test = (rows_of(tiny_rows(count, seed=seed, pair=pair)) for count, seed in ((200, 0), (60, 1), (100, 2)))
     model = fit(train, validation)
     assert scored(model, test, Classification(), "accuracy") > 0.9
     assert model.rows == 200 and model.seconds > 0 and model.pair == pair and 0 < model.size_mib < 2
 
 
 def test_it_learns_numbers():
-    train, validation, test = (
-        rows_of(tiny_rows(count, seed=seed, number=True)) for count, seed in ((200, 0), (60, 1), (100, 2))
-    )
+    train, validation, test = (rows_of(tiny_rows(count, seed=seed, number=True)) for count, seed in ((200, 0), (60, 1), (100, 2)))
     assert scored(fit(train, validation, Similarity(), "pearson"), test, Similarity(), "pearson") > 0.8
 
 
@@ -59,10 +55,7 @@ def test_what_two_texts_share_is_a_feature():
 
 
 def test_chinese_is_read_by_characters():
-    rows = [
-        {"text": f"这家酒店{'很好' if number % 2 else '太差'}，第{number}次", "label": number % 2}
-        for number in range(40)
-    ]
+    rows = [{"text": f"这家酒店{'很好' if number % 2 else '太差'}，第{number}次", "label": number % 2} for number in range(40)]
     model = fit(Dataset.from_list(rows), Dataset.from_list(rows))
     assert model.logits(["早餐很好", "房间太差"]).argmax(axis=1).tolist() == [1, 0]
 
@@ -79,11 +72,7 @@ def test_nothing_to_learn_from_is_no_error(rows):
 
 
 def test_a_class_without_rows_is_never_chosen_and_the_others_keep_their_places():
-    rows = [
-        {"text": f"{word} film {number}", "label": label}
-        for number in range(10)
-        for word, label in (("bad", 1), ("fine", 3))
-    ]
+    rows = [{"text": f"{word} film {number}", "label": label} for number in range(10) for word, label in (("bad", 1), ("fine", 3))]
     model = fit(Dataset.from_list(rows), Dataset.from_list(rows), Classification("abcde"))
     outputs = model.logits(["bad film", "fine film", "unknown"])
     assert outputs.shape == (3, 5) and np.isfinite(outputs).all()
@@ -94,8 +83,7 @@ def test_parts_of_a_pair_by_hand():
     model = fit(*[rows_of(tiny_rows(40, pair=True))] * 2)
     width = features(model.vectorizer, ["x"]).shape[1]
     first, second, shared, apart, cosine = np.split(
-        features(model.vectorizer, ["a dull film"], ["a dull plot"]).toarray()[0],
-        [width, 2 * width, 3 * width, 4 * width],
+        features(model.vectorizer, ["a dull film"], ["a dull plot"]).toarray()[0], [width, 2 * width, 3 * width, 4 * width]
     )
     assert shared == pytest.approx(first * second) and apart == pytest.approx(abs(first - second))
     assert cosine == pytest.approx(first @ second) and model.coefficients.shape == (2, 4 * width + 1)

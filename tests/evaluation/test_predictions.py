@@ -19,9 +19,7 @@ ROWS = Dataset.from_dict({"identity": ["a", "b", "c", "d"], "text": TEXTS, "labe
 
 def test_by_hand():
     models = {"teacher": ModelResult((), decided=np.log([[0.8, 0.2]] * 4)), "silent": ModelResult(())}
-    lines = list(
-        predictions(ROWS, models, TASK, {"teacher": {"calibration": {"temperature": 2.0, "fitted_on": "validation"}}})
-    )
+    lines = list(predictions(ROWS, models, TASK, {"teacher": {"calibration": {"temperature": 2.0, "fitted_on": "validation"}}}))
     # At temperature 2 the odds 4 become 2.
     said = {"label": "bad", "probability": 0.8, "scaled_probability": pytest.approx(2 / 3, abs=1e-6)}
     assert lines[1] == {"identity": "b", "text": TEXTS[1], "label": "good", "models": {"teacher": said}}
@@ -32,13 +30,7 @@ def test_by_hand():
 def test_numbers_and_pairs():
     rows = Dataset.from_dict({"identity": ["a"], "text": ["x"], "text_pair": ["y"], "label": [4.5]})
     (line,) = predictions(rows, {"student": ModelResult((), decided=np.array([[4.25]]))}, Similarity(), {"student": {}})
-    assert line == {
-        "identity": "a",
-        "text": "x",
-        "text_pair": "y",
-        "label": 4.5,
-        "models": {"student": {"value": 4.25}},
-    }
+    assert line == {"identity": "a", "text": "x", "text_pair": "y", "label": 4.5, "models": {"student": {"value": 4.25}}}
 
 
 def test_written_and_read(tmp_path):

@@ -69,9 +69,7 @@ def by_scikit_learn(predictions, labels):
 
     found = {"accuracy": accuracy_score(labels, predictions)}
     for average in ("macro", "weighted"):
-        columns = precision_recall_fscore_support(
-            labels, predictions, labels=np.unique(labels), average=average, zero_division=0.0
-        )
+        columns = precision_recall_fscore_support(labels, predictions, labels=np.unique(labels), average=average, zero_division=0.0)
         found |= dict(zip([f"{average}_{name}" for name in ("precision", "recall", "f1")], columns, strict=False))
     one_class = len(np.unique(labels)) == 1 and (predictions == labels).all()
     found["matthews"] = 1.0 if one_class else matthews_corrcoef(labels, predictions)
@@ -116,10 +114,17 @@ def test_interval_of_accuracy_by_hand():
 @pytest.mark.parametrize("case", ["perfect", "wrong", "constant", "one wrong"])
 def test_no_interval_is_a_point(rows, case):
     """The law, over every metric: it holds the value, stays within the metric's range, and has a width."""
-    for task, labels in ((Classification(), np.arange(rows) % 3), (Classification(), np.arange(rows) % 2),
-                         (Similarity(), np.arange(rows, dtype=float))):  # fmt: skip
-        predictions = {"perfect": labels, "wrong": labels[::-1] + 1, "constant": labels * 0,
-                       "one wrong": np.where(np.arange(rows) == 0, labels + 1, labels)}[case]  # fmt: skip
+    for task, labels in (
+        (Classification(), np.arange(rows) % 3),
+        (Classification(), np.arange(rows) % 2),
+        (Similarity(), np.arange(rows, dtype=float)),
+    ):
+        predictions = {
+            "perfect": labels,
+            "wrong": labels[::-1] + 1,
+            "constant": labels * 0,
+            "one wrong": np.where(np.arange(rows) == 0, labels + 1, labels),
+        }[case]
         logits = predictions[:, None] if task.answer().kind == "number" else logits_for(predictions, 4)
         for name, found in quality(task, logits, labels, resamples=200).items():
             low, high = found["ci95"]
@@ -140,8 +145,15 @@ def test_interval_of_pearson_is_that_of_scipy():
     random = np.random.default_rng(0)
     labels = random.normal(size=300)
     predictions = labels + random.normal(size=300)
-    oracle = bootstrap((labels, predictions), lambda x, y: pearsonr(x, y).statistic, paired=True, vectorized=False,
-                       n_resamples=1000, method="percentile", rng=1).confidence_interval  # fmt: skip
+    oracle = bootstrap(
+        (labels, predictions),
+        lambda x, y: pearsonr(x, y).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=1000,
+        method="percentile",
+        rng=1,
+    ).confidence_interval
     found = quality(Similarity(), predictions[:, None], labels)
     assert found["pearson"]["ci95"] == pytest.approx([oracle.low, oracle.high], abs=0.015)
 
@@ -191,9 +203,7 @@ def test_summary_by_hand():
     unknown = {"times_faster_exported": None, "times_faster_int8": None}
     assert without_devices(summarise(models, metric_named("accuracy"))) == pytest.approx(known | unknown)
     models |= {"student_onnx": {"rows_per_second": 5000.0}, "teacher_onnx_int8": {"rows_per_second": 500.0}}
-    assert without_devices(summarise(models, metric_named("accuracy"))) == pytest.approx(
-        known | unknown | {"times_faster_exported": 50.0}
-    )
+    assert without_devices(summarise(models, metric_named("accuracy"))) == pytest.approx(known | unknown | {"times_faster_exported": 50.0})
     models["student_onnx_int8"] = {"rows_per_second": 8000.0}
     assert without_devices(summarise(models, metric_named("accuracy"))) == pytest.approx(
         known | {"times_faster_exported": 80.0, "times_faster_int8": 16.0}
@@ -242,7 +252,5 @@ def test_agreement_by_hand(task, outputs, others, agreement):
 
 
 def test_what_is_kept_of_a_metric_that_should_be_low_is_no_share():
-    models = {
-        name: {"quality": {"perplexity": {"value": value}}} for name, value in (("teacher", 20.0), ("student", 25.0))
-    }
+    models = {name: {"quality": {"perplexity": {"value": value}}} for name, value in (("teacher", 20.0), ("student", 25.0))}
     assert summarise(models, Metric("perplexity", "perplexity", "lower", "number", 1.0, None))["kept_fraction"] is None

@@ -18,9 +18,7 @@ from understudy.tasks.similarity import Similarity
 def gain(task, metric, predictions, others, labels, **settings):
     """Of models that predict these classes, or numbers."""
     classes = int(max(np.max(predictions), np.max(others), np.max(labels))) + 1
-    outputs = [
-        one[:, None] if task.answer().kind == "number" else np.eye(classes)[one] for one in (predictions, others)
-    ]
+    outputs = [one[:, None] if task.answer().kind == "number" else np.eye(classes)[one] for one in (predictions, others)]
     return gain_of_outputs(task, metric, *outputs, labels, **settings)
 
 
@@ -68,9 +66,7 @@ def test_turned_round_it_is_the_opposite(metric):
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 300)
     one, other = (np.where(random.random(300) < right, labels, 0) for right in (0.8, 0.7))
-    found, turned = (
-        gain(Classification(), metric, *pair, labels, resamples=4000) for pair in ((one, other), (other, one))
-    )
+    found, turned = (gain(Classification(), metric, *pair, labels, resamples=4000) for pair in ((one, other), (other, one)))
     assert found["value"] == pytest.approx(-turned["value"])
     assert found["ci95"] == pytest.approx([-end for end in reversed(turned["ci95"])], abs=0.01)
     assert found["p_value"] == pytest.approx(turned["p_value"], abs=0.01)
@@ -98,8 +94,7 @@ def test_interval_and_p_agree_with_scipy_for_pearson():
     def difference(ours, others, labels):
         return pearsonr(ours, labels).statistic - pearsonr(others, labels).statistic
 
-    oracle = bootstrap((ours, others, labels), difference, paired=True, vectorized=False, n_resamples=1000,
-                       method="percentile", rng=1)  # fmt: skip
+    oracle = bootstrap((ours, others, labels), difference, paired=True, vectorized=False, n_resamples=1000, method="percentile", rng=1)
     found = gain(Similarity(), "pearson", ours, others, labels)
     assert found["value"] == pytest.approx(difference(ours, others, labels))
     assert found["ci95"] == pytest.approx(list(oracle.confidence_interval), abs=0.02)

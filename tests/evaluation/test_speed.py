@@ -86,9 +86,7 @@ def fakes(monkeypatch):
 
 def test_models_take_turns_in_every_order(fakes):
     make, calls = fakes
-    measure_all(
-        {name: make(FakeNgrams, name, 1 / 64) for name in "abc"}, TEXTS[:2], batch_size=2, latency_rows=12, seconds=0.75
-    )
+    measure_all({name: make(FakeNgrams, name, 1 / 64) for name in "abc"}, TEXTS[:2], batch_size=2, latency_rows=12, seconds=0.75)
     turns = [name for name, _ in itertools.groupby(name for name, _ in calls)]
     wanted = [name for name, _ in itertools.groupby(name for one in orders("abc") for name in one)]
     assert turns == wanted
@@ -121,9 +119,7 @@ def test_what_the_model_before_left_behind_is_not_timed(fakes):
 
     found = measure_all({name: make(Disturbed, name, 0.001) for name in "ab"}, TEXTS, batch_size=3, seconds=1)
     for one in found.values():
-        assert one["latency_ms"]["p95"] == pytest.approx(2) and one["rows_per_second_range"][0] == pytest.approx(
-            3 / 0.004
-        )
+        assert one["latency_ms"]["p95"] == pytest.approx(2) and one["rows_per_second_range"][0] == pytest.approx(3 / 0.004)
 
 
 def test_ranges_hold_what_they_are_ranges_of(fakes):
@@ -145,9 +141,7 @@ def test_a_median_forgives_one_interruption(model, monkeypatch):
     """A clock under control: 1 ms an answer, once a whole second."""
     ticks = iter(0.001 * tick + (1 if tick > 200 else 0) for tick in range(10**7))
     monkeypatch.setattr("understudy.evaluation.speed.time.perf_counter", lambda: next(ticks))
-    found = measure_all(
-        {"model": TextModel(Recorder("a", []), model.tokenizer, 16)}, TEXTS * 10, batch_size=10, seconds=0.1
-    )["model"]
+    found = measure_all({"model": TextModel(Recorder("a", []), model.tokenizer, 16)}, TEXTS * 10, batch_size=10, seconds=0.1)["model"]
     assert found["latency_ms"] == pytest.approx({"p50": 1, "p95": 1})
     assert found["rows_per_second"] == pytest.approx(10_000)
 

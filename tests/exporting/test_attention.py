@@ -29,9 +29,7 @@ def test_the_fused_graph_answers_as_the_model(name, tmp_path):
     wanted = logits(model, second_texts=second).numpy()
     assert np.ptp(wanted) > 0.05  # a head that hears nothing would agree with anything
     np.testing.assert_allclose(session.run(["logits"], given)[0], wanted, atol=1e-5)
-    np.testing.assert_array_equal(
-        logits(model, second_texts=second).numpy(), wanted
-    )  # the model itself is left as it was
+    np.testing.assert_array_equal(logits(model, second_texts=second).numpy(), wanted)  # the model itself is left as it was
 
 
 @pytest.mark.parametrize("name", sorted(set(CONFIGS) - set(PLAIN)))

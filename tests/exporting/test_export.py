@@ -82,8 +82,11 @@ def test_every_kind_answers_as_the_model(kind, pair, build, tmp_path):
         content = (tmp_path / "out" / name).read_bytes()
         assert b"site-packages" not in content and b"understudy/" not in content, "paths of this machine"
     quantized = onnx.load(tmp_path / "out" / "model.int8.onnx").graph
-    kept = [one.name for one in quantized.initializer if one.data_type == onnx.TensorProto.FLOAT and len(one.dims) > 1
-            and not re.search("scale|bias", one.name)]  # fmt: skip
+    kept = [
+        one.name
+        for one in quantized.initializer
+        if one.data_type == onnx.TensorProto.FLOAT and len(one.dims) > 1 and not re.search("scale|bias", one.name)
+    ]
     assert bool(kept) == done.parity["int8"].get("spared", False), "weights that were not quantized"
     if kind == "bilstm":
         assert "DynamicQuantizeLSTM" in {node.op_type for node in quantized.node}
@@ -128,9 +131,7 @@ def test_a_text_without_tokens_is_one_unknown_token_everywhere(pair, tmp_path):
     from understudy.evaluation.speed import answering
 
     model = tiny_teacher(layers=1)
-    model.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="$A", pair="$A $B:1", special_tokens=[]
-    )
+    model.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B:1", special_tokens=[])
     texts = ["\u200b", "a film", "[UNK]"]
     rows = Dataset.from_dict({"text": texts, "label": [0] * 3} | ({"text_pair": ["\u200b"] * 3} if pair else {}))
     ids = fields_of(model, rows)["input_ids"]
@@ -153,13 +154,7 @@ def test_the_real_encoder(tmp_path):
     del layers(model.model)[2:]
     model.model.config.num_hidden_layers = 2
     rows = Dataset.from_dict({"text": ["a gripping film", "Das Haus ist alt.", "一部好电影", "x " * 600]})
-    done = write_export(
-        model,
-        tmp_path / "out",
-        expected(model, rows.add_column("label", [-100] * 4)),
-        Classification(),
-        allow_loss=True,
-    )
+    done = write_export(model, tmp_path / "out", expected(model, rows.add_column("label", [-100] * 4)), Classification(), allow_loss=True)
     assert done.parity["float32"]["passed"] and "metric" not in done.parity["float32"]
     assert done.parity["int8"]["largest_logit_difference"] < 0.01
     assert (tmp_path / "out" / "model.int8.onnx").stat().st_size < 16 * 2**20
@@ -170,19 +165,8 @@ def test_the_real_encoder(tmp_path):
 
 @pytest.fixture
 def run(world, tmp_path, understudy, quick) -> Path:
-    small = [
-        "--student",
-        "bilstm",
-        "--set",
-        "student.hidden=8",
-        "--set",
-        "student.embedding=8",
-        "--set",
-        "student.feature=8",
-    ]
-    said = understudy(
-        *world.distill("hinton", tmp_path / "run", "--no-control", "--set", "stages.0.train.max_steps=2", *small)
-    )
+    small = ["--student", "bilstm", "--set", "student.hidden=8", "--set", "student.embedding=8", "--set", "student.feature=8"]
+    said = understudy(*world.distill("hinton", tmp_path / "run", "--no-control", "--set", "stages.0.train.max_steps=2", *small))
     assert said.code == 0, said.err
     return tmp_path / "run"
 
@@ -205,9 +189,7 @@ def test_from_a_run_folder(run, world, tmp_path, understudy):
     accuracy = next(one for one in card.data.eval_results if one.metric_name == "accuracy")
     facts = json.loads((run / "facts.json").read_text())
     assert accuracy.metric_value == facts["models"]["student"]["quality"]["accuracy"]["value"]
-    assert (
-        "Recipe `hinton`" in card.text and "Distilled from teacher" in card.text and str(tmp_path) not in card.content
-    )
+    assert "Recipe `hinton`" in card.text and "Distilled from teacher" in card.text and str(tmp_path) not in card.content
 
     again = understudy("export", run / "student", "--out", tmp_path / "again", "--json")
     assert again.json["parity"]["float32"] == said.json["parity"]["float32"]
@@ -224,8 +206,15 @@ def test_rows_that_are_gone_or_never_were(run, world, tmp_path, understudy):
     said = understudy("export", run, "--out", tmp_path / "out")
     assert said.code == 2 and "--resume" in said.err
     assert not (tmp_path / "out").exists()
-    said = understudy("export", run / "elsewhere", "--data", write_rows(tmp_path / "rows.jsonl", [{"text": "a film"}]), "--out",
-                      tmp_path / "out", "--json")  # fmt: skip
+    said = understudy(
+        "export",
+        run / "elsewhere",
+        "--data",
+        write_rows(tmp_path / "rows.jsonl", [{"text": "a film"}]),
+        "--out",
+        tmp_path / "out",
+        "--json",
+    )
     assert said.code == 0 and said.json["parity"]["float32"]["rows"] == 1  # no labels, no metric
     assert "metric" not in said.json["parity"]["float32"]
 
@@ -316,9 +305,7 @@ def test_a_quantized_graph_that_answers_otherwise(cheap, tmp_path, monkeypatch):
         write_int8(tmp_path / "other.onnx", quantized)
 
     monkeypatch.setattr(export_folder, "write_int8", wrong)
-    with pytest.raises(
-        ExportError, match=r"the int8 export .* it matches the model on .* \(98 % required\), and accuracy falls from"
-    ):
+    with pytest.raises(ExportError, match=r"the int8 export .* it matches the model on .* \(98 % required\), and accuracy falls from"):
         export(cheap[0], tmp_path / "out", int8=True, data=cheap[2])
     assert not (tmp_path / "out").exists()
     # A run drops what fails and keeps what passes.
@@ -330,12 +317,7 @@ def test_a_quantized_graph_that_answers_otherwise(cheap, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="no int8 model, only float32"):
         Predictor(tmp_path / "out", int8=True)
     found = write_export(model, tmp_path / "none", wanted, Classification(), precisions=("int8",), drop=True)
-    assert (
-        found.folder is None
-        and found.kept == []
-        and not (tmp_path / "none").exists()
-        and found.complaints.keys() == {"int8"}
-    )
+    assert found.folder is None and found.kept == [] and not (tmp_path / "none").exists() and found.complaints.keys() == {"int8"}
 
 
 class Faulty(Predictor):
@@ -362,21 +344,14 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_gate_looks_everywhere(fault, teacher):
     wanted = expected(teacher, rows_of(False))
-    assert not complaints(
-        parity(wanted, Faulty(teacher, lambda texts: []), Classification()), "float32", Classification()
-    )
+    assert not complaints(parity(wanted, Faulty(teacher, lambda texts: []), Classification()), "float32", Classification())
     assert complaints(parity(wanted, Faulty(teacher, FAULTS[fault]), Classification()), "float32", Classification())
 
 
 def test_what_the_gate_allows():
     right = {"largest_logit_difference": 0.3, "agreement": 0.98, "metric": "accuracy", "model": 0.9, "export": 0.89}
     assert not complaints(right, "int8", Classification())
-    for change in (
-        {"agreement": 0.979},
-        {"export": 0.889},
-        {"largest_logit_difference": float("nan")},
-        {"agreement": float("nan")},
-    ):
+    for change in ({"agreement": 0.979}, {"export": 0.889}, {"largest_logit_difference": float("nan")}, {"agreement": float("nan")}):
         assert complaints(right | change, "int8", Classification()), change
     assert not complaints({"largest_logit_difference": 0.001, "agreement": 1.0}, "float32", Classification())
     for difference in (0.0011, float("nan"), float("inf")):

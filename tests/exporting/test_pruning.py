@@ -41,17 +41,7 @@ def model(world, tmp_path_factory) -> str:
 
 
 def test_pruned_and_calibrated(model, world, tmp_path, understudy):
-    words = [
-        "export",
-        model,
-        "--data",
-        world.validation,
-        "--prune",
-        world.train,
-        "--calibrate",
-        "--out",
-        tmp_path / "out",
-    ]
+    words = ["export", model, "--data", world.validation, "--prune", world.train, "--calibrate", "--out", tmp_path / "out"]
     said = understudy(*words)
     assert said.code == 0, said.err
     about = json.loads((tmp_path / "out" / "export.json").read_text())
@@ -73,22 +63,10 @@ def test_pruned_and_calibrated(model, world, tmp_path, understudy):
 
 def test_pruning_that_changes_the_answers_is_refused(world, tmp_path, understudy, kept_graphs):
     (tmp_path / "one.txt").write_text("zebra\n")
-    words = [
-        "export",
-        world.teacher,
-        "--data",
-        world.validation,
-        "--prune",
-        tmp_path / "one.txt",
-        "--out",
-        tmp_path / "out",
-    ]
+    words = ["export", world.teacher, "--data", world.validation, "--prune", tmp_path / "one.txt", "--out", tmp_path / "out"]
     said = understudy(*words)
     assert (said.code, said.out) == (1, "") and not (tmp_path / "out").exists()
-    assert (
-        "the pruned model does not match the original: it matches the model on" in said.err
-        and "--allow-loss" in said.err
-    )
+    assert "the pruned model does not match the original: it matches the model on" in said.err and "--allow-loss" in said.err
     said = understudy(*words, "--allow-loss", "--json")
     assert said.code == 0 and json.loads(said.out)["pruning"]["passed"] is False
 

@@ -42,9 +42,7 @@ def test_a_run_ships_its_student_and_measures_the_quantized_teacher(world, tmp_p
     folder = tmp_path / "run" / "export"
     assert Predictor(folder).predict(["a film"])[0]["label"] in LABELS
     card = (folder / "README.md").read_text()
-    assert (
-        "student of run" in card and f"{models['student']['quality']['accuracy']['value']:.4f}" in card
-    )  # written after measuring
+    assert "student of run" in card and f"{models['student']['quality']['accuracy']['value']:.4f}" in card  # written after measuring
     assert [row[0] for row in table_cells(facts)[1:]] == [
         "teacher",
         "teacher, int8",
@@ -66,9 +64,7 @@ def test_a_run_ships_its_student_and_measures_the_quantized_teacher(world, tmp_p
     assert again.json["models"]["teacher_onnx_int8"]["quality"] == models["teacher_onnx_int8"]["quality"]
 
 
-def test_a_student_that_does_not_pass_is_left_out_and_told(
-    world, tmp_path, understudy, quick, monkeypatch, kept_graphs
-):
+def test_a_student_that_does_not_pass_is_left_out_and_told(world, tmp_path, understudy, quick, monkeypatch, kept_graphs):
     def strict(figures, precision, task):
         return ["it is not good enough"] if precision == "int8" else []
 
@@ -93,9 +89,7 @@ def test_a_model_that_cannot_be_exported_does_not_fail_the_run(world, tmp_path, 
 
     monkeypatch.setattr(torch.onnx, "export", refuse)
     said = understudy(*world.distill("hinton", tmp_path / "run", *WORDS))
-    assert (
-        said.code == 0 and said.json["models"].keys() == {"teacher", "ngrams", "student"} and said.json["exports"] == {}
-    )
+    assert said.code == 0 and said.json["models"].keys() == {"teacher", "ngrams", "student"} and said.json["exports"] == {}
     assert "The student is not exported" in said.err and "The teacher is not exported" in said.err
     assert {path.name for path in (tmp_path / "run").iterdir()} & {"export", ".export.new"} == set()
 
@@ -118,12 +112,8 @@ def test_what_the_recipe_asks_for(world, tmp_path, understudy, quick, lenient):
     said = understudy(*world.distill("hinton", tmp_path / "run", *words))
     assert said.json["models"].keys() == {"teacher", "ngrams", "student", "student_onnx"}
     assert {path.name for path in (tmp_path / "run" / "export").glob("*.onnx")} == {"model.onnx"}
-    said = understudy(
-        *world.distill("hinton", tmp_path / "none", *SMALL, "--set", "stages.0.train.max_steps=2", "--json")
-    )
-    assert (
-        said.json["models"].keys() == {"teacher", "ngrams", "student"} and not (tmp_path / "none" / "export").exists()
-    )
+    said = understudy(*world.distill("hinton", tmp_path / "none", *SMALL, "--set", "stages.0.train.max_steps=2", "--json"))
+    assert said.json["models"].keys() == {"teacher", "ngrams", "student"} and not (tmp_path / "none" / "export").exists()
     said = understudy(*world.distill("hinton", tmp_path / "wrong", *WORDS, "--set", "export=[onyx]"))
     assert said.code == 2 and "export.0 is 'onyx'" in said.err
 
@@ -142,17 +132,7 @@ def test_numbers(number_world, tmp_path, understudy, quick, lenient):
 
 
 def test_each_of_several_tasks_ships_its_student(world, number_world, tmp_path, understudy, quick, lenient):
-    words = [
-        "distill",
-        "bam",
-        "--task",
-        "likeness=similarity",
-        "--no-control",
-        "--set",
-        "export=[onnx]",
-        "--out",
-        tmp_path / "run",
-    ]
+    words = ["distill", "bam", "--task", "likeness=similarity", "--no-control", "--set", "export=[onnx]", "--out", tmp_path / "run"]
     for name, one in (("mood", world), ("likeness", number_world)):
         for option in ("teacher", "train", "validation", "test"):
             words += [f"--{option}", f"{name}={getattr(one, option)}"]
@@ -165,6 +145,4 @@ def test_each_of_several_tasks_ships_its_student(world, number_world, tmp_path, 
     said = understudy("export", tmp_path / "run", "--out", tmp_path / "out")
     assert said.code == 2 and f"give the folder of one: {tmp_path / 'run' / 'mood'}" in said.err
     said = understudy("export", tmp_path / "run" / "likeness", "--out", tmp_path / "out", "--json")
-    assert (
-        said.code == 0 and said.json["parity"]["float32"]["metric"] == "pearson"
-    )  # on the validation rows of that task
+    assert said.code == 0 and said.json["parity"]["float32"]["metric"] == "pearson"  # on the validation rows of that task

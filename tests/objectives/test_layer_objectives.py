@@ -20,10 +20,7 @@ from understudy.signals import Attention, Shape, Signals
 checked = jaxtyped(typechecker=beartype)
 hidden_state_mse, cosine_distance = checked(hidden_states.hidden_state_mse), checked(cosine.cosine_distance)
 patient_distance, relation_kl = checked(patient.patient_distance), checked(relations.relation_kl)
-attention_score_mse, attention_kl = (
-    checked(attention_scores.attention_score_mse),
-    checked(attention_scores.attention_kl),
-)
+attention_score_mse, attention_kl = (checked(attention_scores.attention_score_mse), checked(attention_scores.attention_kl))
 
 MASK = torch.tensor([[True, True, True], [True, True, False]])
 LABELS = np.zeros(2, dtype=np.int64)
@@ -131,9 +128,7 @@ def test_what_a_window_hides_is_not_compared(form):
     if form == "scores":
         expected = ((student.scores - teacher.scores).square() * near).mean()
     else:
-        q, p = (
-            (one.scores.exp() * near) / (one.scores.exp() * near).sum(-1, keepdim=True) for one in (student, teacher)
-        )
+        q, p = ((one.scores.exp() * near) / (one.scores.exp() * near).sum(-1, keepdim=True) for one in (student, teacher))
         expected = torch.where(near, p * (p / q).log(), 0.0).sum(-1).mean()
     torch.testing.assert_close(found, expected)
 
@@ -172,7 +167,7 @@ def test_layer_maps(layers, student, teacher, expected):
         (Patient(), shape(1), shape(6), "'skip', which matches no layer"),
         (Relations(relation_heads=3), shape(3, width=8), shape(6, width=12), r"is 3; it must divide the widths 8 .*: 1, 2, 4$"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_matched(objective, student, teacher, message):
     with pytest.raises(RecipeError, match=message):
         objective.prepare(labels=LABELS, student=student, teacher=teacher)
@@ -194,9 +189,7 @@ def test_a_projection_where_widths_differ(projection, count):
     assert [tuple(one.weight.shape) for one in objective.maps] == [(6, 4)] * count
     states = {layer: drawn(2, 3, 4, seed=layer).float().requires_grad_() for layer in range(4)}
     truth = {layer: drawn(2, 3, 6, seed=9 + layer).float() for layer in range(7)}
-    loss = objective(
-        Signals(hidden_states=states), Signals(hidden_states=truth), nested({"attention_mask": MASK.long()})
-    )
+    loss = objective(Signals(hidden_states=states), Signals(hidden_states=truth), nested({"attention_mask": MASK.long()}))
     expected = sum(
         F.mse_loss(objective.maps[index % count](states[own])[MASK], truth[other][MASK])
         for index, (own, other) in enumerate([(1, 2), (2, 4), (3, 6)])
@@ -220,11 +213,7 @@ def test_scale_of_patient():
     for scale in ("sum", "mean"):
         objective = Patient(scale=scale, normalised=False)
         objective.prepare(labels=LABELS, student=shape(3), teacher=shape(6))
-        found[scale] = objective(
-            Signals(hidden_states=states), Signals(hidden_states=truth), nested({"attention_mask": MASK.long()})
-        )
-    own, other = (
-        torch.stack([one[layer][:, 0] for layer in layers]) for one, layers in ((states, (1, 2)), (truth, (2, 4)))
-    )
+        found[scale] = objective(Signals(hidden_states=states), Signals(hidden_states=truth), nested({"attention_mask": MASK.long()}))
+    own, other = (torch.stack([one[layer][:, 0] for layer in layers]) for one, layers in ((states, (1, 2)), (truth, (2, 4))))
     torch.testing.assert_close(found["mean"], F.mse_loss(own, other))
     torch.testing.assert_close(found["sum"], 2 * 4 * found["mean"])

@@ -84,9 +84,7 @@ def test_at_high_temperature_forward_kl_is_half_the_zero_mean_squared_difference
 def test_forward_kl_and_the_teachers_entropy_are_cross_entropy(student, teacher):
     p = F.softmax(teacher, -1)
     entropy = -(p * p.log()).sum(-1)[COUNTED].mean()
-    torch.testing.assert_close(
-        forward_kl(student, teacher, COUNTED) + entropy, F.cross_entropy(student[COUNTED], p[COUNTED])
-    )
+    torch.testing.assert_close(forward_kl(student, teacher, COUNTED) + entropy, F.cross_entropy(student[COUNTED], p[COUNTED]))
 
 
 def test_forward_kl_is_from_the_teacher_to_the_student(student, teacher):
@@ -99,9 +97,7 @@ def test_positions_may_have_more_axes(student, teacher):
     for loss in (forward_kl, logit_mse):
         torch.testing.assert_close(loss(*tokens), loss(student, teacher, COUNTED))
     classes = torch.tensor([0, 1, 2, 0, 1])
-    torch.testing.assert_close(
-        label_loss(tokens[0], classes.view(1, ROWS), tokens[2]), label_loss(student, classes, COUNTED)
-    )
+    torch.testing.assert_close(label_loss(tokens[0], classes.view(1, ROWS), tokens[2]), label_loss(student, classes, COUNTED))
 
 
 # --- other divergences
@@ -120,9 +116,7 @@ def test_jensen_shannon_is_that_of_scipy(student, teacher, beta):
     expected = (beta * rel_entr(p, mixed) + (1 - beta) * rel_entr(q, mixed)).sum(-1).mean()
     assert jensen_shannon(student, teacher, COUNTED, beta=beta).item() == pytest.approx(expected)
     if beta == 0.5:
-        assert jensen_shannon(student, teacher, COUNTED).item() == pytest.approx(
-            (jensenshannon(p, q, axis=-1) ** 2).mean()
-        )
+        assert jensen_shannon(student, teacher, COUNTED).item() == pytest.approx((jensenshannon(p, q, axis=-1) ** 2).mean())
 
 
 def test_soft_cross_entropy_is_torchs(student, teacher):
@@ -136,9 +130,7 @@ def test_a_temperature_that_changes(student, teacher):
     for progress, temperature in ((0.0, 4.0), (0.5, 2.5), (1.0, 1.0)):
         objective.progress = progress
         found = objective(Signals(logits=student), Signals(logits=teacher), batch)
-        torch.testing.assert_close(
-            found, forward_kl(student, teacher, torch.ones(ROWS, dtype=torch.bool), temperature=temperature)
-        )
+        torch.testing.assert_close(found, forward_kl(student, teacher, torch.ones(ROWS, dtype=torch.bool), temperature=temperature))
 
 
 # --- teacher annealing
@@ -155,8 +147,12 @@ def test_annealed_targets_go_from_the_teacher_to_the_labels(student, teacher):
     mixed[labels >= 0] = 0.25 * F.one_hot(labels[labels >= 0], CLASSES).double() + 0.75 * mixed[labels >= 0]
     torch.testing.assert_close(objective(*said, batch), F.cross_entropy(student, mixed))
     objective.progress = 1.0
-    expected = torch.cat([F.cross_entropy(student, labels.clamp(min=0), reduction="none")[labels >= 0],
-                          F.cross_entropy(student, F.softmax(teacher, -1), reduction="none")[labels < 0]]).mean()  # fmt: skip
+    expected = torch.cat(
+        [
+            F.cross_entropy(student, labels.clamp(min=0), reduction="none")[labels >= 0],
+            F.cross_entropy(student, F.softmax(teacher, -1), reduction="none")[labels < 0],
+        ]
+    ).mean()
     torch.testing.assert_close(objective(*said, batch), expected)
 
 
@@ -182,9 +178,7 @@ def test_logit_mse_against_sklearn(student, teacher):
 
 def test_zero_mean_sees_no_constant(student, teacher):
     moved = student + torch.arange(ROWS, dtype=student.dtype)[:, None]
-    torch.testing.assert_close(
-        logit_mse(moved, teacher, COUNTED, zero_mean=True), logit_mse(student, teacher, COUNTED, zero_mean=True)
-    )
+    torch.testing.assert_close(logit_mse(moved, teacher, COUNTED, zero_mean=True), logit_mse(student, teacher, COUNTED, zero_mean=True))
     assert not torch.isclose(logit_mse(moved, teacher, COUNTED), logit_mse(student, teacher, COUNTED))
 
 
@@ -196,9 +190,7 @@ def test_label_loss_by_hand():
     classes, counted = torch.tensor([0, -100]), torch.tensor([True, False])
     assert label_loss(student, classes, counted).item() == pytest.approx(np.log(2), rel=1e-6)
     # ε = 0.3 over three classes: 0.8 on the label, 0.1 on each other.
-    assert label_loss(student, classes, counted, smoothing=0.3).item() == pytest.approx(
-        0.8 * np.log(2) + 0.2 * np.log(4), rel=1e-6
-    )
+    assert label_loss(student, classes, counted, smoothing=0.3).item() == pytest.approx(0.8 * np.log(2) + 0.2 * np.log(4), rel=1e-6)
     weights = torch.tensor([1.5, 0.5, 1.0])
     assert label_loss(student, classes, counted, class_weights=weights).item() == pytest.approx(1.5 * np.log(2))
 
@@ -235,15 +227,11 @@ def test_balanced_weights_are_the_inverse_frequency_with_mean_one_over_rows():
     assert objective.class_weight[classes[:4]].mean().item() == pytest.approx(1)
 
 
-@pytest.mark.parametrize(
-    ("target", "expected"), [("gold", [0, -100, 1]), ("gold_or_teacher", [0, 2, 1]), ("teacher", [1, 2, 0])]
-)
+@pytest.mark.parametrize(("target", "expected"), [("gold", [0, -100, 1]), ("gold_or_teacher", [0, 2, 1]), ("teacher", [1, 2, 0])])
 def test_whose_labels_count(target, expected):
     student = Signals(logits=torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))
     teacher = Signals(logits=torch.tensor([[0.0, 5.0, 0.0], [0.0, 0.0, 5.0], [5.0, 0.0, 0.0]]))
-    found = Labels(target=target)(
-        student, teacher, {"labels": torch.tensor([0, -100, 1]), "counted": torch.ones(3, dtype=torch.bool)}
-    )
+    found = Labels(target=target)(student, teacher, {"labels": torch.tensor([0, -100, 1]), "counted": torch.ones(3, dtype=torch.bool)})
     torch.testing.assert_close(found, F.cross_entropy(student.logits, torch.tensor(expected)))
 
 
@@ -266,14 +254,8 @@ def test_shapes_that_do_not_fit_are_refused(student, teacher):
         (lambda: SoftTargets(final_temperature=-1.0), "final_temperature is -1.0; it must be above 0"),
         (lambda: SoftTargets(beta=1.0), "beta is 1.0; it must be between 0 and 1"),
         (lambda: Labels(smoothing=1.0), "smoothing is 1.0; it must be in"),
-        (
-            lambda: SoftTargets().prepare(labels=np.zeros(2), student=NUMBER, teacher=NUMBER),
-            "needs classes.*logit_regression",
-        ),
-        (
-            lambda: Labels(class_weights="balanced").prepare(labels=np.zeros(2), student=NUMBER, teacher=NUMBER),
-            "class_weights need",
-        ),
+        (lambda: SoftTargets().prepare(labels=np.zeros(2), student=NUMBER, teacher=NUMBER), "needs classes.*logit_regression"),
+        (lambda: Labels(class_weights="balanced").prepare(labels=np.zeros(2), student=NUMBER, teacher=NUMBER), "class_weights need"),
     ],
 )
 def test_settings_that_make_no_sense(make, message):

@@ -41,9 +41,7 @@ def said(outputs: int, draw: torch.Generator) -> Said:
     found |= {f"hidden {layer}": torch.randn(ROWS, POSITIONS, WIDTH, generator=draw) for layer in range(LAYERS + 1)}
     head = (ROWS, HEADS, POSITIONS, WIDTH // HEADS)
     return found | {
-        f"{name} {layer}": torch.randn(head, generator=draw)
-        for layer in range(1, LAYERS + 1)
-        for name in ("query", "key", "value")
+        f"{name} {layer}": torch.randn(head, generator=draw) for layer in range(1, LAYERS + 1) for name in ("query", "key", "value")
     }
 
 
@@ -52,9 +50,7 @@ def signals(values: Said) -> Signals:
     return Signals(
         logits=values["logits"],
         hidden_states={layer: values[f"hidden {layer}"] for layer in range(LAYERS + 1)},
-        attention={
-            layer: Attention(*(values[f"{name} {layer}"] for name in ("query", "key", "value"))) for layer in layers
-        },
+        attention={layer: Attention(*(values[f"{name} {layer}"] for name in ("query", "key", "value"))) for layer in layers},
     )
 
 
@@ -118,9 +114,7 @@ def cases() -> list[Case]:
 
 def is_form(case: Case) -> bool:
     """Whether the loss is computed otherwise than in the cases before it."""
-    return not case.settings.keys() & {"layers", "projection"} and (
-        case.outputs == CLASSES or case.objective.student_needs.logits
-    )
+    return not case.settings.keys() & {"layers", "projection"} and (case.outputs == CLASSES or case.objective.student_needs.logits)
 
 
 CASES = cases()
@@ -135,16 +129,9 @@ def case(request) -> Case:
 def test_every_choice_is_a_case():
     names = {str(one) for one in CASES}
     assert {one.kind for one in FORMS} == parts.kinds("objectives").keys()
-    assert {"labels-target=teacher-1", "patient-pooled=mean-4", "attention_scores-form=probabilities-4"} <= {
-        str(one) for one in FORMS
-    }
+    assert {"labels-target=teacher-1", "patient-pooled=mean-4", "attention_scores-form=probabilities-4"} <= {str(one) for one in FORMS}
     assert {"soft_targets-4", "labels-target=teacher-1", "labels-class_weights=balanced-4"} <= names
-    assert {
-        "logit_regression-1",
-        "logit_regression-zero_mean=False-4",
-        "patient-pooled=mean-1",
-        "hidden_states-layers=skip-4",
-    } <= names
+    assert {"logit_regression-1", "logit_regression-zero_mean=False-4", "patient-pooled=mean-1", "hidden_states-layers=skip-4"} <= names
 
 
 def test_least_where_it_says(case):
@@ -175,9 +162,7 @@ def test_least_where_it_says(case):
         torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-6, rtol=0)
     for scale in (0.1, 1.0, 10.0):
         draw = torch.Generator().manual_seed(1)
-        near = mapped(
-            lambda value, scale=scale, draw=draw: value + scale * torch.randn(value.shape, generator=draw), best
-        )
+        near = mapped(lambda value, scale=scale, draw=draw: value + scale * torch.randn(value.shape, generator=draw), best)
         assert case.loss(near) >= least
     assert case.loss(case.student) > least + 1e-3, "the law would hold for a constant"
 
@@ -216,9 +201,7 @@ def test_the_mean_is_over_what_is_counted(case):
 
 
 def test_gradient_reaches_the_student_and_never_the_teacher(case):
-    student, teacher = (
-        mapped(lambda value: value.clone().requires_grad_(), one) for one in (case.student, case.teacher)
-    )
+    student, teacher = (mapped(lambda value: value.clone().requires_grad_(), one) for one in (case.student, case.teacher))
     case.loss(student, teacher).backward()
     assert any(value.grad is not None and value.grad.abs().sum() > 0 for value in student.values())
     assert all(value.grad is None or not value.grad.any() for value in teacher.values())

@@ -23,10 +23,13 @@ ACCURACY = metric_named("accuracy")
 
 def model(value, size=8.0, speed=4000.0):
     return {
-        "quality": {"accuracy": {"value": value, "ci95": [value - 0.02, value + 0.02]}}, "size_mib": size, "rows_per_second": speed,
-        "device": "cpu", "calibration": {"nll": 0.5, "nll_scaled": 0.4, "fitted_on": "validation"},
+        "quality": {"accuracy": {"value": value, "ci95": [value - 0.02, value + 0.02]}},
+        "size_mib": size,
+        "rows_per_second": speed,
+        "device": "cpu",
+        "calibration": {"nll": 0.5, "nll_scaled": 0.4, "fitted_on": "validation"},
         "per_class": [{"label": label, "support": 9, "f1": 0.8} for label in "abc"],
-    }  # fmt: skip
+    }
 
 
 def gain(value, p):
@@ -41,16 +44,25 @@ def training(rising=False, stage="distillation"):
 def facts(**changes):
     """A run in which all is well; `changes` are dotted only by name."""
     values = {"teacher": 0.95, "student": 0.93, "alone": 0.90, "ngrams": 0.88, "int8": 0.93} | changes.pop("values", {})
-    names = {"teacher": ("teacher", 96.0, 100.0), "student": ("student", 8.0, 4000.0), "alone": ("student_alone", 8.0, 4000.0),
-             "ngrams": ("ngrams", 5.0, 9000.0), "int8": ("student_onnx_int8", 2.0, 8000.0)}  # fmt: skip
+    names = {
+        "teacher": ("teacher", 96.0, 100.0),
+        "student": ("student", 8.0, 4000.0),
+        "alone": ("student_alone", 8.0, 4000.0),
+        "ngrams": ("ngrams", 5.0, 9000.0),
+        "int8": ("student_onnx_int8", 2.0, 8000.0),
+    }
     models = {names[key][0]: model(value, *names[key][1:]) for key, value in values.items() if value is not None}
     return {
-        "primary_metric": "accuracy", "models": models,
-        "gain_over_alone": gain(0.03, 0.001), "gain_over_ngrams": gain(0.05, 0.001),
-        "teacher_gain_over_alone": gain(0.05, 0.001), "teacher_gain_over_ngrams": gain(0.07, 0.001),
+        "primary_metric": "accuracy",
+        "models": models,
+        "gain_over_alone": gain(0.03, 0.001),
+        "gain_over_ngrams": gain(0.05, 0.001),
+        "teacher_gain_over_alone": gain(0.05, 0.001),
+        "teacher_gain_over_ngrams": gain(0.07, 0.001),
         "trainings": {name: training() for name in ("teacher", "student", "student_alone")},
-        **summarise(models, ACCURACY), **changes,
-    }  # fmt: skip
+        **summarise(models, ACCURACY),
+        **changes,
+    }
 
 
 def kinds(found):
@@ -61,10 +73,7 @@ def test_where_all_is_well_the_int8_student_ships():
     found = facts()
     assert kinds(found) == ["ship"] and headline(found) == "Ship the int8 student."
     assert [one["value"] for one in figures(found)] == ["98 %", "80×", "48×"]
-    assert (
-        lines(found)[2]
-        == "- The int8 student is in export/ (accuracy 0.930, 2.0 MiB; it passed the comparison with the student)."
-    )
+    assert lines(found)[2] == "- The int8 student is in export/ (accuracy 0.930, 2.0 MiB; it passed the comparison with the student)."
 
 
 @pytest.mark.parametrize("form", ["int8", "student"])
@@ -89,8 +98,11 @@ def test_no_speed_from_a_busy_machine_stands_without_its_range(form, slowest):
 
 def test_a_teacher_below_the_student_alone_is_never_praised():
     """The newcomer's first run: teacher 0.810, student alone 0.967, student 0.959."""
-    found = facts(values={"teacher": 0.810, "student": 0.959, "alone": 0.967, "ngrams": 0.9},
-                  teacher_gain_over_alone=gain(-0.157, 1e-6), gain_over_alone=gain(-0.008, 0.5))  # fmt: skip
+    found = facts(
+        values={"teacher": 0.810, "student": 0.959, "alone": 0.967, "ngrams": 0.9},
+        teacher_gain_over_alone=gain(-0.157, 1e-6),
+        gain_over_alone=gain(-0.008, 0.5),
+    )
     found["trainings"]["teacher"] = training(True)
     assert kinds(found) == ["weak_teacher", "too_easy", "still_rising", "ship"]
     assert headline(found) == "Fine-tune the teacher longer first."
@@ -98,21 +110,14 @@ def test_a_teacher_below_the_student_alone_is_never_praised():
     assert "(0.810 against 0.967; p < 0.001)" in first["text"]
     assert "(--set train.max_steps=120) or at a higher rate (--learning-rate)" in first["advice"]
     said = verdict(found)
-    assert (
-        "exceeds" not in said
-        and "matches" not in said
-        and "(its teacher 0.810, less than the same student without it)" in said
-    )
+    assert "exceeds" not in said and "matches" not in said and "(its teacher 0.810, less than the same student without it)" in said
     assert figures(found)[0] == {"value": "0.930", "label": "accuracy of the student, int8 (the teacher: 0.810)"}
 
 
 def test_a_student_below_its_control_is_not_shipped():
     found = facts(values={"student": 0.860, "alone": 0.959}, gain_over_alone=gain(-0.099, 0.002))
     assert kinds(found)[0] == "below_control" and headline(found).startswith("Ship the student alone")
-    assert (
-        "--set stages.distillation.train.max_steps=120" in findings(found)[0]["advice"]
-        and "hinton" in findings(found)[0]["advice"]
-    )
+    assert "--set stages.distillation.train.max_steps=120" in findings(found)[0]["advice"] and "hinton" in findings(found)[0]["advice"]
 
 
 def test_a_student_below_its_control_leaves_nothing_else_to_ship():
@@ -136,18 +141,15 @@ def measured(rows, wrong):
 
     def between(one, other):
         only = max(0, wrong[other] - wrong[one]), max(0, wrong[one] - wrong[other])
-        return {
-            "value": (only[0] - only[1]) / rows,
-            "ci95": paired_interval(*only, rows),
-            "p_value": mcnemar_p_value(*only),
-        }
+        return {"value": (only[0] - only[1]) / rows, "ci95": paired_interval(*only, rows), "p_value": mcnemar_p_value(*only)}
 
     pairs = {fact: (one, other) for fact, (one, other) in GAINS.items() if other != "student_pseudo_labels"}
     short = {name: key for key, name in names.items()}
     return facts(
-        values={key: 1 - wrong[key] / rows for key in names} | {"int8": None}, data={"test": {"rows": rows}},
+        values={key: 1 - wrong[key] / rows for key in names} | {"int8": None},
+        data={"test": {"rows": rows}},
         **{fact: between(short[one], short[other]) for fact, (one, other) in pairs.items()},
-    )  # fmt: skip
+    )
 
 
 def test_at_the_ceiling_the_test_is_blamed_and_the_cheapest_taken():
@@ -156,16 +158,17 @@ def test_at_the_ceiling_the_test_is_blamed_and_the_cheapest_taken():
     assert kinds(found) == ["too_easy", "ship"]
     assert headline(found) == "The test rows are too few or too easy to tell these models apart."
     (first, _) = findings(found)
-    assert (
-        "Accuracy of the 20 test rows: teacher 1.000, student 1.000, student alone 1.000, n-gram baseline 1.000"
-        in first["text"]
-    )
+    assert "Accuracy of the 20 test rows: teacher 1.000, student 1.000, student alone 1.000, n-gram baseline 1.000" in first["text"]
     assert "no difference below 30.0 points" in first["text"]
     assert "--test" in first["advice"] and "take the cheapest: the n-gram baseline" in first["advice"]
     found = measured(20, {"teacher": 0, "student": 0, "alone": 0, "ngrams": 12})
     assert kinds(found) == ["too_easy", "ship"] and "take the cheapest: student_alone/" in findings(found)[0]["advice"]
-    tuned = {"primary_metric": "accuracy", "models": {"teacher": model(1.0), "ngrams": model(1.0)}, "data": {"test": {"rows": 20}},
-             "teacher_gain_over_ngrams": found["teacher_gain_over_alone"]}  # fmt: skip
+    tuned = {
+        "primary_metric": "accuracy",
+        "models": {"teacher": model(1.0), "ngrams": model(1.0)},
+        "data": {"test": {"rows": 20}},
+        "teacher_gain_over_ngrams": found["teacher_gain_over_alone"],
+    }
     assert kinds(tuned) == ["too_easy"] and "teacher 1.000, n-gram baseline 1.000" in findings(tuned)[0]["text"]
 
 
@@ -192,14 +195,18 @@ def test_no_advice_goes_beyond_what_the_test_can_show():
 def tuned(low, high, p, **more):
     """What `finetune` measured: a teacher beside the baseline."""
     beside = {"value": (low + high) / 2, "ci95": [low, high], "p_value": p}
-    return {"primary_metric": "accuracy", "models": {"teacher": model(0.921), "ngrams": model(0.921)}, "data": {"test": {"rows": 89}},
-            "teacher_gain_over_ngrams": beside, "trainings": {"teacher": training(stage="finetune")}, **more}  # fmt: skip
+    return {
+        "primary_metric": "accuracy",
+        "models": {"teacher": model(0.921), "ngrams": model(0.921)},
+        "data": {"test": {"rows": 89}},
+        "teacher_gain_over_ngrams": beside,
+        "trainings": {"teacher": training(stage="finetune")},
+        **more,
+    }
 
 
 @pytest.mark.parametrize("who", ["teacher", "model", "student"])
-@pytest.mark.parametrize(
-    ("low", "high", "p"), [(-0.061, 0.061, 1.0), (-0.078, 0.05, 0.7), (-0.06, 0.019, 0.3), (-0.09, -0.01, 0.01)]
-)
+@pytest.mark.parametrize(("low", "high", "p"), [(-0.061, 0.061, 1.0), (-0.078, 0.05, 0.7), (-0.06, 0.019, 0.3), (-0.09, -0.01, 0.01)])
 def test_nothing_is_to_be_changed_that_the_test_does_not_blame(who, low, high, p):
     """The newcomer's 89 rows: another teacher for 0.921 against 0.921, ±6.1 points. The law: only where the interval excludes a lead of two
     points is the baseline preferred or another training advised; else more test rows come first, with what they could show."""
@@ -212,8 +219,7 @@ def test_nothing_is_to_be_changed_that_the_test_does_not_blame(who, low, high, p
     settled = high < 0.02
     if not high < 0:  # in the order of the difference
         first, second = (
-            found["models"][name]["quality"]["accuracy"]["value"]
-            for name in ("student" if who == "student" else "teacher", "ngrams")
+            found["models"][name]["quality"]["accuracy"]["value"] for name in ("student" if who == "student" else "teacher", "ngrams")
         )
         assert f"({first:.3f} against {second:.3f}; " in told["text"]
     assert ("--test" in told["advice"]) == ("can be significant" in told["text"]) == (not settled)
@@ -242,19 +248,20 @@ def test_contradicting_labels_come_first():
 
 
 @pytest.mark.parametrize(
-    ("value", "p", "words"),
-    [(-0.02, 0.001, "is better than the student"), (0.01, 0.3, "cannot tell the student from the n-gram baseline")],
+    ("value", "p", "words"), [(-0.02, 0.001, "is better than the student"), (0.01, 0.3, "cannot tell the student from the n-gram baseline")]
 )
 def test_the_n_gram_baseline_comes_first(value, p, words):
-    found = facts(
-        values={"ngrams": 0.93 - value}, gain_over_ngrams=gain(value, p), teacher_gain_over_alone=gain(-0.1, 0.001)
-    )
+    found = facts(values={"ngrams": 0.93 - value}, gain_over_ngrams=gain(value, p), teacher_gain_over_alone=gain(-0.1, 0.001))
     assert kinds(found)[:2] == ["ngrams", "weak_teacher"] and words in findings(found)[0]["text"]
 
 
 def test_a_fine_tuning_is_advised_too():
-    found = {"primary_metric": "accuracy", "models": {"teacher": model(0.81), "ngrams": model(0.9)},
-             "teacher_gain_over_ngrams": gain(-0.09, 0.001), "trainings": {"teacher": training(True, "finetune")}}  # fmt: skip
+    found = {
+        "primary_metric": "accuracy",
+        "models": {"teacher": model(0.81), "ngrams": model(0.9)},
+        "teacher_gain_over_ngrams": gain(-0.09, 0.001),
+        "trainings": {"teacher": training(True, "finetune")},
+    }
     found["models"]["teacher"]["per_class"][1]["f1"] = 0.0
     assert kinds(found) == ["ngrams", "still_rising", "unlearned_classes"]
     assert findings(found)[2]["text"] == "F1 of the teacher is 0 for 1 of 3 classes: b (9 test rows)."
@@ -268,9 +275,7 @@ def test_every_training_that_still_rises_is_told(name):
     found["trainings"][name] = training(True)
     assert "still_rising" in kinds(found)
     advice = next(one["advice"] for one in findings(found) if one["kind"] == "still_rising")
-    assert ("stages.distillation.train.max_steps=120" in advice) == (
-        name != "teacher"
-    ) and "train.max_steps=120" in advice
+    assert ("stages.distillation.train.max_steps=120" in advice) == (name != "teacher") and "train.max_steps=120" in advice
 
 
 @pytest.mark.parametrize("name", ["student_alone", "student_pseudo_labels"])
@@ -288,9 +293,7 @@ def test_a_control_that_still_rises_is_a_last_remark(name):
 
 
 @pytest.mark.parametrize("name", ["teacher", "student"])
-@pytest.mark.parametrize(
-    ("steps", "least", "told"), [(3, 1000, 1000), (60, 100, 120), (600, 1000, 1200), (60, None, 120)]
-)
+@pytest.mark.parametrize(("steps", "least", "told"), [(3, 1000, 1000), (60, 100, 120), (600, 1000, 1200), (60, None, 120)])
 def test_longer_is_as_long_as_the_kind_needs_at_the_least(name, steps, least, told):
     """The newcomer's 3 updates: 1,000 are needed, said the warning; 6, said the advice."""
     found = facts()
@@ -329,9 +332,7 @@ def test_a_temperature_that_harms_is_told():
     """The newcomer's student alone: 0.163 before, 0.203 after."""
     found = facts()
     found["models"]["student_alone"]["calibration"] |= {"nll": 0.163, "nll_scaled": 0.203}
-    assert "student alone: 0.163 to 0.203" in next(
-        one["text"] for one in findings(found) if one["kind"] == "worse_calibration"
-    )
+    assert "student alone: 0.163 to 0.203" in next(one["text"] for one in findings(found) if one["kind"] == "worse_calibration")
     found["models"]["student_alone"]["calibration"]["fitted_on"] = "test"
     assert "worse_calibration" not in kinds(found)
 

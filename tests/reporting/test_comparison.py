@@ -8,16 +8,7 @@ import yaml
 
 from example_run import FACTS, HOSTILE, entry, write_run
 from understudy.errors import RunFolderError
-from understudy.reporting.comparison import (
-    choices,
-    differences,
-    front_by,
-    notes,
-    read_runs,
-    table_cells,
-    verdict,
-    write_comparison,
-)
+from understudy.reporting.comparison import choices, differences, front_by, notes, read_runs, table_cells, verdict, write_comparison
 
 
 def run(folder, value, *, latency, recipe, int8=None, **changes):
@@ -37,16 +28,12 @@ def folders(tmp_path):
         run(tmp_path / "runs" / "slow", 0.7, latency=9.0, recipe={"seed": 0, "stages": [stage], "new": None}),
         run(tmp_path / "runs" / "quick", 0.6, latency=1.0, recipe={"seed": 1, "stages": [stage]}, int8=0.5),
         run(tmp_path / "runs" / HOSTILE.replace("/", ""), 0.4, latency=2.0, recipe={"seed": 1, "stages": [{**stage, "rows": ["raw"]}]}),
-    ]  # fmt: skip
+    ]
 
 
 def test_the_best_of_what_they_ship_comes_first(folders):
     runs = read_runs([folders[2], folders[0], folders[1], folders[0]])
-    assert [one.name for one in runs] == [
-        "slow",
-        "quick",
-        HOSTILE.replace("/", ""),
-    ]  # each once, without their common folder
+    assert [one.name for one in runs] == ["slow", "quick", HOSTILE.replace("/", "")]  # each once, without their common folder
     assert [(one.form, one.value) for one in runs] == [("student", 0.7), ("student_onnx_int8", 0.5), ("student", 0.4)]
     assert [one.name for one in front_by(runs, "latency")] == ["quick", "slow"]
     assert (
@@ -90,9 +77,7 @@ def test_what_cannot_be_compared_is_refused(folders, tmp_path):
     with pytest.raises(RunFolderError, match=r"nowhere: no such run folder"):
         read_runs([folders[0], tmp_path / "nowhere"])
     other = run(tmp_path / "other", 0.5, latency=1.0, recipe={}, task="similarity")
-    with pytest.raises(
-        RunFolderError, match=r"slow measures accuracy of classification, .*other accuracy of similarity; compare"
-    ):
+    with pytest.raises(RunFolderError, match=r"slow measures accuracy of classification, .*other accuracy of similarity; compare"):
         read_runs([folders[0], other])
     (other / "facts.json").write_text(json.dumps({"tasks": {"mood": {}}}))
     with pytest.raises(RunFolderError, match=r"several tasks; give the folder of one, as in .*other/mood"):
@@ -122,9 +107,7 @@ def test_the_command(folders, tmp_path, understudy, monkeypatch):
     said = understudy("report", *folders[:2], "--out", "all.html")
     assert said.code == 2 and "--overwrite" in said.err and (tmp_path / "all.html").read_bytes() == before
     said = understudy("report", *folders[:2], "--out", "all.html", "--overwrite", "--json")
-    assert [one["run"] for one in said.json["runs"]] == ["slow", "quick"] and said.json["runs"][1][
-        "ships"
-    ] == "student_onnx_int8"
+    assert [one["run"] for one in said.json["runs"]] == ["slow", "quick"] and said.json["runs"][1]["ships"] == "student_onnx_int8"
     assert said.json["pareto_front"]["latency"] == ["quick", "slow"] and said.json["page"] == "all.html"
     assert (tmp_path / "all.html").read_bytes() != before
     said = understudy("report", folders[0], "--out", tmp_path)

@@ -81,11 +81,25 @@ def test_page_says_everything(folder):
         "The student keeps 88 % of the teacher's accuracy (0.700 of 0.800), is 12× smaller and 40× faster",
         "10.0 points better than the same student without a teacher (p = 0.004)",
         "+10.0 points, 95 % interval +2.0 to +18.0, p = 0.004 (McNemar with continuity correction)",
-        "0.600–0.800", "0.950", "accuracy on validation rows", "loss: labels", "accuracy against size, MiB",
-        "0.350", "0.250", "3 classes", "6920", "abababababab", "3.11.9", "torch 2.13.0",
-        "0.123", "1.50", "0.045", "fitted on validation rows",
-        "Of 5 test rows, the teacher is right and the student wrong on 2, and the reverse on 1.", "lost and unsure",
-    ):  # fmt: skip
+        "0.600–0.800",
+        "0.950",
+        "accuracy on validation rows",
+        "loss: labels",
+        "accuracy against size, MiB",
+        "0.350",
+        "0.250",
+        "3 classes",
+        "6920",
+        "abababababab",
+        "3.11.9",
+        "torch 2.13.0",
+        "0.123",
+        "1.50",
+        "0.045",
+        "fitted on validation rows",
+        "Of 5 test rows, the teacher is right and the student wrong on 2, and the reverse on 1.",
+        "lost and unsure",
+    ):
         assert expected in words, expected
 
 
@@ -93,9 +107,16 @@ def test_it_is_told_in_this_order(folder):
     text = write_page(folder).read_text("utf-8")
     headings = [re.sub(r"<.*?>", "", one) for one in re.findall(r"<h2>(.*?)</h2>", text)]
     assert headings == [
-        "Quality against cost", "Training", "Classes", "Confusion matrix: student minus teacher", "Calibration", "Rows that flipped",
-        "Data", "Repeat it", "Made with",
-    ]  # fmt: skip
+        "Quality against cost",
+        "Training",
+        "Classes",
+        "Confusion matrix: student minus teacher",
+        "Calibration",
+        "Rows that flipped",
+        "Data",
+        "Repeat it",
+        "Made with",
+    ]
     assert (
         text.index('class="headline"')
         < text.index('class="figures"')
@@ -215,18 +236,36 @@ def test_numbers_have_a_page_of_their_own(tmp_path):
     page = Page(text)
     assert page.open == [] and "None" not in page.words
     for expected in (
-        "the student is farther from the label than the teacher on 2, and nearer on 1", "+2.00", "−1.50", "Rows where they differ",
-        "Predictions against labels", WORST,
-    ):  # fmt: skip
+        "the student is farther from the label than the teacher on 2, and nearer on 1",
+        "+2.00",
+        "−1.50",
+        "Rows where they differ",
+        "Predictions against labels",
+        WORST,
+    ):
         assert expected in page.words, expected
     assert not {"Classes", "Calibration", "Confusion"} & set(page.words.split())
 
 
 def test_a_run_of_several_tasks_sums_up_and_leads_to_its_tasks(tmp_path):
-    one = {"task": "classification", "primary_metric": "accuracy", "kept_fraction": 0.9, "value": {"teacher": 0.9, "student": 0.8},
-           "gain_over_alone": None, "gain_over_pseudo_labels": None}  # fmt: skip
-    facts = {"understudy": "0.1.0", "recipe": "bam", "seed": 0, "parameters": 1000, "tasks": {"a mood": one, HOSTILE: one},
-             "mean": {"teacher": 0.9, "student": 0.8}, "gain_over_alone": None, "gain_over_pseudo_labels": None}  # fmt: skip
+    one = {
+        "task": "classification",
+        "primary_metric": "accuracy",
+        "kept_fraction": 0.9,
+        "value": {"teacher": 0.9, "student": 0.8},
+        "gain_over_alone": None,
+        "gain_over_pseudo_labels": None,
+    }
+    facts = {
+        "understudy": "0.1.0",
+        "recipe": "bam",
+        "seed": 0,
+        "parameters": 1000,
+        "tasks": {"a mood": one, HOSTILE: one},
+        "mean": {"teacher": 0.9, "student": 0.8},
+        "gain_over_alone": None,
+        "gain_over_pseudo_labels": None,
+    }
     write_run(tmp_path, facts)
     lines = [{"model": "student", "stage": "one", "step": step, "loss/a mood/labels": 0.5} for step in (1, 2)]
     lines.append({"model": "student", "stage": "one", "step": 2, "validation": {"a mood/accuracy": 0.8, "mean": 0.8}})

@@ -177,16 +177,17 @@ WIDE = """() => [...document.querySelectorAll("table")].map((table) => {
 def test_nothing_is_cut_off_at_any_width(opened, tmp_path, width):
     """The law: the page never scrolls sideways; every table is whole at 1,200 pixels, and scrolls in its own box where it is not."""
     one = entry(0.987654) | {
-        "parameters": 22_713_216, "latency_p50_range_ms": [27.05, 133.07], "rows_per_second": 15412.0,
-        "rows_per_second_range": [14641.0, 116183.0], "seconds": 1234.0,
-    }  # fmt: skip
+        "parameters": 22_713_216,
+        "latency_p50_range_ms": [27.05, 133.07],
+        "rows_per_second": 15412.0,
+        "rows_per_second_range": [14641.0, 116183.0],
+        "seconds": 1234.0,
+    }
     one["quality"] = {metric: {"value": 0.987, "ci95": [0.981, 0.993]} for metric in ("accuracy", "macro_f1")}
     facts = FACTS | {"models": dict.fromkeys(MODEL_NAMES, one)}
     for name in ("one", "bilstm_from_a_long_folder_name"):
         write_run(tmp_path / name, facts)
-    both = write_comparison(
-        read_runs([tmp_path / "one", tmp_path / "bilstm_from_a_long_folder_name"]), tmp_path / "b.html"
-    )
+    both = write_comparison(read_runs([tmp_path / "one", tmp_path / "bilstm_from_a_long_folder_name"]), tmp_path / "b.html")
     for file in (write_page(tmp_path / "one"), both):
         page = opened(file, viewport={"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -17,10 +17,7 @@ from understudy.tasks.classification import Classification
 def test_flipped_classes():
     found = flipped(LINES)
     assert (found["rows"], found["lost"], found["won"]) == (5, 2, 1)
-    assert [row["text"] for row in found["shown"][:2]] == [
-        "lost and sure",
-        "lost and unsure",
-    ]  # the surest mistake first
+    assert [row["text"] for row in found["shown"][:2]] == ["lost and sure", "lost and unsure"]  # the surest mistake first
     assert [row["lost"] for row in found["shown"]] == [True, True, False]
 
 
@@ -40,9 +37,7 @@ def test_confusion_as_scikit_learn_counts_it():
     found = confusion_differences(LINES)
     labels = [line["label"] for line in LINES]
     said = {name: [line["models"][name]["label"] for line in LINES] for name in ("student", "teacher")}
-    student, teacher = (
-        confusion_matrix(labels, said[name], labels=found["classes"]) for name in ("student", "teacher")
-    )
+    student, teacher = (confusion_matrix(labels, said[name], labels=found["classes"]) for name in ("student", "teacher"))
     cells = [[cell["difference"] for cell in line["row"]] for line in found["cells"]]
     assert cells == (student - teacher).tolist()
     assert set(found["classes"]) == set(CLASSES) and found["all_classes"] == 3
@@ -57,9 +52,7 @@ def test_of_many_classes_those_that_differ_most_are_shown():
     for number in range(150):
         wrong = {"label": "other", "probability": 0.5}
         right = {"label": f"class {number}", "probability": 0.5}
-        lines += [{"text": "", "label": f"class {number}", "models": {"teacher": right, "student": wrong}}] * (
-            number % 7
-        )
+        lines += [{"text": "", "label": f"class {number}", "models": {"teacher": right, "student": wrong}}] * (number % 7)
     found = confusion_differences(lines)
     assert len(found["cells"]) == len(found["classes"]) == 15 and found["classes"][0] == "other"
     shown = Counter(int(name.split()[1]) % 7 for name in found["classes"][1:])
@@ -129,8 +122,7 @@ def test_plots_of_numbers_and_of_confidence():
     teacher, student = reliability_plots(LINES * 5)
     assert [one["name"] for one in teacher["series"]] == ["unscaled", "with its temperature"]
     before = [
-        {key: value for key, value in line.items() if key != "models"}
-        | {"models": {"student": {"label": "b", "probability": 0.5}}}
+        {key: value for key, value in line.items() if key != "models"} | {"models": {"student": {"label": "b", "probability": 0.5}}}
         for line in LINES
     ]
     assert [one["name"] for one in reliability_plots(before)[0]["series"]] == ["unscaled"]

@@ -2,16 +2,7 @@
 
 import pytest
 
-from understudy.reporting.plots import (
-    Choice,
-    line_chart,
-    log_ticks,
-    nice_ticks,
-    pareto_front,
-    square,
-    thinned,
-    trade_off,
-)
+from understudy.reporting.plots import Choice, line_chart, log_ticks, nice_ticks, pareto_front, square, thinned, trade_off
 from understudy.tasks import metric_named
 
 ACCURACY = metric_named("accuracy")
@@ -33,9 +24,7 @@ def test_long_curves_keep_their_end():
     assert points[-1] == "{:.1f},{:.1f}".format(*chart["lines"][0]["last"])
 
 
-@pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (0.83, 0.91), (0.5, 0.5), (0, 0), (-3, 250_000), (1e-9, 2e-9), (-2, -2)]
-)
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.83, 0.91), (0.5, 0.5), (0, 0), (-3, 250_000), (1e-9, 2e-9), (-2, -2)])
 def test_ticks_span_the_range(low, high):
     ticks = nice_ticks(low, high)
     assert ticks[0] <= low
@@ -56,13 +45,7 @@ def choice(mark, cost, value, ci95=()):
 
 
 def test_the_front_by_hand():
-    there = [
-        choice("dear", 9, 0.9),
-        choice("worse", 9, 0.8),
-        choice("cheap", 1, 0.5),
-        choice("middle", 3, 0.7),
-        choice("beaten", 4, 0.7),
-    ]
+    there = [choice("dear", 9, 0.9), choice("worse", 9, 0.8), choice("cheap", 1, 0.5), choice("middle", 3, 0.7), choice("beaten", 4, 0.7)]
     assert [one.mark for one in pareto_front(there, ACCURACY)] == ["cheap", "middle", "dear"]
 
 
@@ -72,17 +55,17 @@ def test_the_front_is_what_nothing_beats():
     draw = Random(0)
     there = [choice(str(number), draw.randint(1, 9), draw.randint(1, 9)) for number in range(40)]
     beaten = {
-        one.mark for one in there for other in there
+        one.mark
+        for one in there
+        for other in there
         if other.cost <= one.cost and other.value >= one.value and (other.cost, other.value) != (one.cost, one.value)
-    }  # fmt: skip
+    }
     front = {(one.cost, one.value) for one in pareto_front(there, ACCURACY)}
     assert front == {(one.cost, one.value) for one in there if one.mark not in beaten}
 
 
 def test_trade_off_by_hand():
-    plot = trade_off(
-        "cost", [choice("a", 1, 0.5, [0.4, 0.6]), choice("b", 100, 0.9, [0.8, 1.0]), choice("c", 10, 0.4)], ACCURACY
-    )
+    plot = trade_off("cost", [choice("a", 1, 0.5, [0.4, 0.6]), choice("b", 100, 0.9, [0.8, 1.0]), choice("c", 10, 0.4)], ACCURACY)
     marks = {mark["mark"]: mark for mark in plot["marks"]}
     assert [mark["front"] for mark in marks.values()] == [True, False, True]  # a, c, b: from cheap to dear
     assert marks["c"]["x"] == pytest.approx((marks["a"]["x"] + marks["b"]["x"]) / 2, abs=0.1)  # ten times as much each

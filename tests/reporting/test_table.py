@@ -38,12 +38,7 @@ def facts_with(*, teacher=0.898, student=0.871, gain=(0.021, 0.008, 0.034, 0.012
     return {
         "primary_metric": metric,
         "models": models,
-        "gain_over_alone": {
-            "value": value,
-            "ci95": [low, high],
-            "p_value": p_value,
-            "test": "McNemar with continuity correction",
-        },
+        "gain_over_alone": {"value": value, "ci95": [low, high], "p_value": p_value, "test": "McNemar with continuity correction"},
         **summarise(models, metric_named(metric)),
     }
 
@@ -57,35 +52,38 @@ BETTER = "2.1 points better than the same student without a teacher (p = 0.01)"
     ("facts", "sentence"),
     [
         (facts_with(), f"{KEEPS}, {CHEAPER}; {BETTER}."),
-        (facts_with(student=0.9),
-         f"The student matches the teacher's accuracy (0.900 against 0.898), {CHEAPER}; {BETTER}."),
-        (facts_with(student=0.94),
-         f"The student exceeds the teacher's accuracy (0.940 against 0.898), {CHEAPER}; {BETTER}."),
-        (facts_with(metric="pearson"),
-         f"The student keeps 97 % of the teacher's Pearson correlation (0.871 of 0.898), {CHEAPER}; {BETTER}."),
+        (facts_with(student=0.9), f"The student matches the teacher's accuracy (0.900 against 0.898), {CHEAPER}; {BETTER}."),
+        (facts_with(student=0.94), f"The student exceeds the teacher's accuracy (0.940 against 0.898), {CHEAPER}; {BETTER}."),
+        (
+            facts_with(metric="pearson"),
+            f"The student keeps 97 % of the teacher's Pearson correlation (0.871 of 0.898), {CHEAPER}; {BETTER}.",
+        ),
         (facts_with(rows_per_second=40.0), f"{KEEPS}, is 12× smaller but 2.5× slower; {BETTER}."),
         (facts_with(size_mib=192.0), f"{KEEPS}, is 2.0× larger but 40× faster; {BETTER}."),
-        (facts_with(size_mib=192.0, rows_per_second=98.0),
-         f"{KEEPS}, is 2.0× larger and as fast as the teacher; {BETTER}."),
+        (facts_with(size_mib=192.0, rows_per_second=98.0), f"{KEEPS}, is 2.0× larger and as fast as the teacher; {BETTER}."),
         (facts_with(teacher=None), f"The student reaches accuracy 0.871; {BETTER}."),
-        (facts_with(teacher=-0.1, metric="matthews"),
-         "The student reaches Matthews correlation 0.871 (its teacher −0.100, less than the same student without it), "
-         f"{CHEAPER}; {BETTER}."),
-        (facts_with(gain=(0.006, -0.009, 0.021, 0.42)),
-         f"{KEEPS}, {CHEAPER}; no statistically significant gain over the same student without a teacher "
-         "(+0.6 points, 95 % interval −0.9 to +2.1, p = 0.42)."),
-        (facts_with(gain=(-0.03, -0.05, -0.01, 0.0002)),
-         f"{KEEPS}, {CHEAPER}; 3.0 points worse than the same student without a teacher (p < 0.001)."),
+        (
+            facts_with(teacher=-0.1, metric="matthews"),
+            "The student reaches Matthews correlation 0.871 (its teacher −0.100, less than the same student without it), "
+            f"{CHEAPER}; {BETTER}.",
+        ),
+        (
+            facts_with(gain=(0.006, -0.009, 0.021, 0.42)),
+            f"{KEEPS}, {CHEAPER}; no statistically significant gain over the same student without a teacher "
+            "(+0.6 points, 95 % interval −0.9 to +2.1, p = 0.42).",
+        ),
+        (
+            facts_with(gain=(-0.03, -0.05, -0.01, 0.0002)),
+            f"{KEEPS}, {CHEAPER}; 3.0 points worse than the same student without a teacher (p < 0.001).",
+        ),
     ],
-)  # fmt: skip
+)
 def test_verdict(facts, sentence):
     assert verdict(facts) == sentence
 
 
 def test_verdict_of_a_gain_that_only_the_interval_shows():
-    assert "no statistically significant gain over the same student" in verdict(
-        facts_with(gain=(0.02, 0.001, 0.04, 0.06))
-    )
+    assert "no statistically significant gain over the same student" in verdict(facts_with(gain=(0.02, 0.001, 0.04, 0.06)))
 
 
 def test_verdict_without_a_control():
@@ -108,9 +106,7 @@ def test_verdict_on_pseudo_labels():
 
 def test_verdict_on_validation_rows():
     said = verdict(facts_with() | {"data": {"test_is_validation": True}})
-    assert said.endswith(
-        " Measured on the validation rows, which also chose the checkpoints, as no test rows were given."
-    )
+    assert said.endswith(" Measured on the validation rows, which also chose the checkpoints, as no test rows were given.")
     assert "Measured" not in verdict(facts_with() | {"data": {"test_is_validation": False}})
 
 
@@ -132,15 +128,19 @@ def exported(**rows_per_second):
     [
         (exported(student_onnx=6000.0), " Exported, it is 60× faster than the teacher."),
         (exported(student_onnx=6000.0, student_onnx_int8=9000.0), " Exported in 8 bits, it is 90× faster than the teacher."),
-        (exported(student_onnx_int8=9000.0, teacher_onnx_int8=1000.0),
-         " Exported in 8 bits, it is 90× faster than the teacher, and 9.0× faster than the teacher in 8 bits "
-         "(accuracy 0.860 against 0.860)."),
-        (exported(student_onnx_int8=800.0, teacher_onnx_int8=1000.0),
-         " Exported in 8 bits, it is 8.0× faster than the teacher, and 1.2× slower than the teacher in 8 bits "
-         "(accuracy 0.860 against 0.860)."),
+        (
+            exported(student_onnx_int8=9000.0, teacher_onnx_int8=1000.0),
+            " Exported in 8 bits, it is 90× faster than the teacher, and 9.0× faster than the teacher in 8 bits "
+            "(accuracy 0.860 against 0.860).",
+        ),
+        (
+            exported(student_onnx_int8=800.0, teacher_onnx_int8=1000.0),
+            " Exported in 8 bits, it is 8.0× faster than the teacher, and 1.2× slower than the teacher in 8 bits "
+            "(accuracy 0.860 against 0.860).",
+        ),
         (exported(student_onnx=6000.0, teacher_onnx_int8=1000.0), " Exported, it is 60× faster than the teacher."),
     ],
-)  # fmt: skip
+)
 def test_the_export_is_compared_with_the_teacher_and_with_its_export(facts, sentence):
     assert verdict(facts) == f"{KEEPS}, {CHEAPER}; {BETTER}.{sentence}"
 
@@ -158,9 +158,7 @@ def test_the_n_gram_baseline_is_in_the_sentence():
     facts = facts_with()
     facts["models"]["ngrams"] = model(0.86)
     facts["gain_over_ngrams"] = {"value": 0.011, "ci95": [-0.003, 0.025], "p_value": 0.2}
-    assert ", and the n-gram baseline without a teacher reaches 0.860 (no significant difference, p = 0.20)" in verdict(
-        facts
-    )
+    assert ", and the n-gram baseline without a teacher reaches 0.860 (no significant difference, p = 0.20)" in verdict(facts)
     facts["gain_over_ngrams"] = {"value": 0.011, "ci95": [0.003, 0.019], "p_value": 0.01}
     assert "reaches 0.860 (the student is 1.1 points better, p = 0.01)" in verdict(facts)
 
@@ -211,15 +209,9 @@ def test_a_metric_that_should_be_low_is_no_share_and_has_no_points():
     perplexity = Metric("perplexity", "perplexity", "lower", "number", least=1.0, most=None)
     facts = facts_with(teacher=10.0, student=12.0, gain=(1.5, 0.5, 2.5, 0.001), metric="perplexity")
     facts["models"]["student_alone"]["quality"]["perplexity"]["value"] = 13.5
-    facts |= {
-        "task": "./gone.py:Mine",
-        "metrics": {"perplexity": asdict(perplexity)},
-        **summarise(facts["models"], perplexity),
-    }
+    facts |= {"task": "./gone.py:Mine", "metrics": {"perplexity": asdict(perplexity)}, **summarise(facts["models"], perplexity)}
     said = verdict(facts)
-    assert said.startswith(
-        f"The student reaches perplexity 12.000, the teacher 10.000, {CHEAPER}; 1.5 better than the same student"
-    )
+    assert said.startswith(f"The student reaches perplexity 12.000, the teacher 10.000, {CHEAPER}; 1.5 better than the same student")
     assert figures(facts)[0] == {"value": "12.000", "label": "perplexity of the student (the teacher: 10.000)"}
     choices = [Choice("cheap", "", "", 1, 12.0), Choice("dear", "", "", 2, 14.0), Choice("dearest", "", "", 3, 10.0)]
     assert [one.mark for one in pareto_front(choices, perplexity)] == ["cheap", "dearest"]

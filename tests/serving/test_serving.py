@@ -235,10 +235,7 @@ def test_pairs_want_both(pair_export):
     with serving(Predictor(pair_export, threads=1)) as served:
         for asked, message in (
             ({"text": "a film"}, "text_pair is missing"),
-            (
-                [{"text": "a film", "text_pair": "fun"}, {"text": "a film", "text_pair": ""}],
-                "row 2: text_pair is empty",
-            ),
+            ([{"text": "a film", "text_pair": "fun"}, {"text": "a film", "text_pair": ""}], "row 2: text_pair is empty"),
             ({"text": "a film", "text_pair": None}, "text_pair must be text"),
         ):
             said = served.predict(asked)
@@ -289,9 +286,7 @@ def test_a_full_queue_turns_away(held):
         waiting = served.later([{"text": "good"}] * 3)
         served.until("understudy_queue_rows", 3)
         said = served.predict([{"text": "good"}] * 2)
-        assert (
-            said.status_code == 429 and said.headers["retry-after"] == "1" and "queue is full" in said.json()["detail"]
-        )
+        assert said.status_code == 429 and said.headers["retry-after"] == "1" and "queue is full" in said.json()["detail"]
         last = served.later({"text": "dull"})
         served.until("understudy_queue_rows", 4)
         held.let.set()
@@ -318,9 +313,7 @@ def test_a_request_that_breaks_the_model_breaks_alone(held, caplog):
 def test_ready_only_while_the_model_answers(held, monkeypatch):
     monkeypatch.setattr(batching, "_FRESH_S", 0)
     with serving(held) as served:
-        assert served.client.get("/health").json() == {
-            "status": "ready", "task": "classification", "precision": "float32"
-        }  # fmt: skip
+        assert served.client.get("/health").json() == {"status": "ready", "task": "classification", "precision": "float32"}
         monkeypatch.setattr(Predictor, "predict", lambda *_: 1 / 0)
         said = served.client.get("/health")
         assert said.status_code == 503 and said.json()["status"] == "unavailable"
@@ -406,7 +399,7 @@ def command(single_export):
     words = ["serve", str(single_export), "--port", "0", "--threads", "1", "--precision", "float32", "--json"]
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(HIDING), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
+    )
     told = json.loads(process.stdout.readline())
     yield SimpleNamespace(process=process, told=told, port=int(told["url"].rpartition(":")[2]))
     process.kill()
@@ -416,9 +409,7 @@ def command(single_export):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_without_torch_stops_under_load(number, command, single_export):
     """Whatever was sent before the signal is answered, and the exit code is 0."""
-    assert command.told == {
-        "model": str(single_export), "url": f"http://127.0.0.1:{command.port}", "precision": "float32", "threads": 1
-    }  # fmt: skip
+    assert command.told == {"model": str(single_export), "url": f"http://127.0.0.1:{command.port}", "precision": "float32", "threads": 1}
     body = json.dumps([{"text": "good fun for the whole family"}] * 200)
     sent: list[float] = []  # when a request that was never answered had been sent
     statuses: list[int] = []
@@ -487,14 +478,9 @@ def test_a_model_that_does_not_answer_is_not_served(single_export, understudy, m
 
 def test_the_extra_is_named_where_it_is_missing(single_export, understudy, monkeypatch):
     found = importlib.util.find_spec
-    monkeypatch.setattr(
-        "understudy.programs.serve.find_spec", lambda name: None if name == "prometheus_client" else found(name)
-    )
+    monkeypatch.setattr("understudy.programs.serve.find_spec", lambda name: None if name == "prometheus_client" else found(name))
     said = understudy("serve", single_export)
-    assert (
-        said.code == 2
-        and f"needs prometheus-client, which is not installed; run: {install_command('serve')}" in said.err
-    )
+    assert said.code == 2 and f"needs prometheus-client, which is not installed; run: {install_command('serve')}" in said.err
 
 
 def test_answers_are_sent_at_once():
@@ -532,11 +518,7 @@ def test_the_description_is_true(which, request):
     with serving(export, max_rows=3, max_characters=40, max_body_mib=0.01) as served:
         described = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
         described.config.checks.negative_data_rejection.expected_statuses = ["400", "405", "413", "422"]
-        kinds = {
-            "/predict": list(GenerationMode),
-            "/health": [GenerationMode.POSITIVE],
-            "/metrics": [GenerationMode.POSITIVE],
-        }
+        kinds = {"/predict": list(GenerationMode), "/health": [GenerationMode.POSITIVE], "/metrics": [GenerationMode.POSITIVE]}
         found = {one.ok().path: one.ok() for one in described.get_all_operations()}
         assert found.keys() == kinds.keys()
         for path, kind in [(path, kind) for path, several in kinds.items() for kind in several]:

@@ -46,9 +46,7 @@ def test_all_layers_kept_gives_the_teachers_logits(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_chosen_layers_are_the_teachers_after_a_reload(name, tmp_path):
     teacher = family(name)
-    TeacherLayers(layers=[0, 2], vocabulary="data").build(Blueprint(TEXTS, LABELS, teacher=teacher)).save(
-        tmp_path / "s"
-    )
+    TeacherLayers(layers=[0, 2], vocabulary="data").build(Blueprint(TEXTS, LABELS, teacher=teacher)).save(tmp_path / "s")
     student = TextModel.load(tmp_path / "s")
     for mine, theirs in zip((0, 1), (0, 2), strict=True):
         expected = encoder.layers(teacher.model)[theirs].state_dict()
@@ -103,9 +101,7 @@ def test_a_projection_of_the_same_size_is_the_teacher_where_gains_are_alike(name
     assert not torch.allclose(own, other[: len(own)], atol=0.1), "turned, not copied"
     drawn_anew(teacher.model, gains=True)
     student = Narrow(**settings).build(Blueprint(TEXTS, LABELS, teacher=teacher))
-    assert not torch.allclose(logits(student), logits(teacher), atol=1e-3), (
-        "as documented, gains that differ are not kept"
-    )
+    assert not torch.allclose(logits(student), logits(teacher), atol=1e-3), "as documented, gains that differ are not kept"
 
 
 @pytest.mark.parametrize("name", PROJECTED)
@@ -126,10 +122,7 @@ def test_a_projection_of_any_smaller_size(name, width, heads, intermediate, tmp_
     [
         ("ModernBert", r"ModernBertForSequenceClassification \(modernbert\): .* only these can be projected"),
         ("DebertaV2", r"DebertaV2ForSequenceClassification \(deberta-v2\): .* only these can be projected"),
-        (
-            "Electra",
-            r"initialize is 'projection', but ElectraForSequenceClassification has embeddings narrower than its layers",
-        ),
+        ("Electra", r"initialize is 'projection', but ElectraForSequenceClassification has embeddings narrower than its layers"),
     ],
 )
 def test_families_that_cannot_be_projected_are_named(name, message):

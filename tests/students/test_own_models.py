@@ -127,15 +127,7 @@ def test_another_seed_draws_other_weights(kind, build):
 
 def test_words_without_a_teacher():
     student = BiLSTM(min_count=1).build(words())
-    assert student.tokenizer.tokenize("A Gripping film, isn't it") == [
-        "a",
-        "gripping",
-        "film",
-        ",",
-        "is",
-        "[UNK]",
-        "[UNK]",
-    ]
+    assert student.tokenizer.tokenize("A Gripping film, isn't it") == ["a", "gripping", "film", ",", "is", "[UNK]", "[UNK]"]
     assert "gripping" not in BiLSTM().build(words()).tokenizer.get_vocab()
     assert "film" in BiLSTM().build(words()).tokenizer.get_vocab()
 
@@ -148,9 +140,7 @@ def test_chinese_goes_by_characters():
 def test_words_beside_a_teacher(build):
     student = build("bilstm", vocabulary="words", min_count=1)
     assert student.tokenizer.tokenize("gripping") == ["gripping"]
-    assert build("narrow", vocabulary="words").model.config.vocab_size == len(
-        build("narrow", vocabulary="words").tokenizer
-    )
+    assert build("narrow", vocabulary="words").model.config.vocab_size == len(build("narrow", vocabulary="words").tokenizer)
 
 
 @pytest.mark.parametrize("kind", [BiLSTM, StaticEmbeddings])
@@ -177,10 +167,7 @@ def test_the_sentence_is_the_mean_of_its_word_vectors(tmp_path):
 
 
 def test_rare_words_of_the_mean_are_left_out():
-    vocabulary = {
-        count: len(StaticEmbeddings(vocabulary="words", min_count=count).build(words()).tokenizer)
-        for count in (1, 2, 3)
-    }
+    vocabulary = {count: len(StaticEmbeddings(vocabulary="words", min_count=count).build(words()).tokenizer) for count in (1, 2, 3)}
     assert vocabulary[1] > vocabulary[2] > vocabulary[3] > 5
     assert len(StaticEmbeddings(vocabulary="words", max_words=3).build(words()).tokenizer) == 5 + 3
 
@@ -230,10 +217,7 @@ def test_vector_files_that_do_not_fit(tmp_path):
         (lambda: StaticEmbeddings(width=-1), "width is -1"),
         (lambda: StaticEmbeddings(width=0), "width is 0"),
         (lambda: StaticEmbeddings(min_count=0), "min_count is 0"),
-        (
-            lambda: StaticEmbeddings(vectors="v.txt", vocabulary="teacher"),
-            "vectors are of words, but vocabulary is 'teacher'",
-        ),
+        (lambda: StaticEmbeddings(vectors="v.txt", vocabulary="teacher"), "vectors are of words, but vocabulary is 'teacher'"),
         (lambda: StaticEmbeddings(dropout=-0.5), "dropout is -0.5"),
     ],
 )

@@ -180,9 +180,15 @@ def disguised(narrow: TextModel) -> TextModel:
 
 def narrow_teacher() -> TextModel:
     config = BertConfig(
-        vocab_size=len(tiny_tokenizer()), hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20,
-        max_position_embeddings=64, num_labels=2, id2label=dict(enumerate(LABELS)),
-    )  # fmt: skip
+        vocab_size=len(tiny_tokenizer()),
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=20,
+        max_position_embeddings=64,
+        num_labels=2,
+        id2label=dict(enumerate(LABELS)),
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = BertForSequenceClassification(config).eval()
@@ -250,9 +256,7 @@ def test_the_teacher_stays_as_it_was(teacher):
 
 def test_a_projected_student_learns(teacher):
     student = student_of(teacher, layers=2, width=8, heads=4, intermediate=50)
-    student.model(
-        **student.tokenizer(list(TEXTS), padding=True, return_tensors="pt"), labels=torch.tensor([0, 1] * 3)
-    ).loss.backward()
+    student.model(**student.tokenizer(list(TEXTS), padding=True, return_tensors="pt"), labels=torch.tensor([0, 1] * 3)).loss.backward()
     still = [name for name, one in student.model.named_parameters() if one.grad is None or not one.grad.any()]
     assert still == []
 

@@ -38,9 +38,7 @@ def test_saved_and_loaded_says_the_same(kind, label_names, pair, build, tmp_path
     torch.testing.assert_close(logits(loaded, second_texts=second_texts), expected, atol=1e-5, rtol=1e-5)
 
     auto = TextModel(
-        AutoModelForSequenceClassification.from_pretrained(tmp_path / "student"),
-        AutoTokenizer.from_pretrained(tmp_path / "student"),
-        32,
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "student"), AutoTokenizer.from_pretrained(tmp_path / "student"), 32
     )
     torch.testing.assert_close(logits(auto, second_texts=second_texts), expected, atol=1e-5, rtol=1e-5)
 
@@ -50,9 +48,7 @@ def test_works_in_a_pipeline(kind, pair, build, tmp_path):
     student = build(kind, pair=pair)
     student.save(tmp_path / "student")
     classify = pipeline("text-classification", str(tmp_path / "student"), device="cpu")
-    rows = [
-        {"text": text, "text_pair": second} if pair else text for text, second in zip(TEXTS, SECOND_TEXTS, strict=True)
-    ]
+    rows = [{"text": text, "text_pair": second} if pair else text for text, second in zip(TEXTS, SECOND_TEXTS, strict=True)]
     expected = logits(student, second_texts=SECOND_TEXTS if pair else None).softmax(-1).max(-1)
     said = [classify(row) for row in rows] if pair else classify(rows, batch_size=3)
     said = [answer[0] if isinstance(answer, list) else answer for answer in said]
@@ -74,9 +70,7 @@ def test_padding_changes_nothing(kind, pair, build):
 
 def test_the_second_text_counts(kind, build):
     student = build(kind, pair=True)
-    assert not torch.allclose(
-        logits(student, second_texts=SECOND_TEXTS), logits(student, second_texts=SECOND_TEXTS[::-1])
-    )
+    assert not torch.allclose(logits(student, second_texts=SECOND_TEXTS), logits(student, second_texts=SECOND_TEXTS[::-1]))
 
 
 def test_the_seed_decides_and_nothing_else_is_touched(kind, build):
@@ -98,9 +92,7 @@ def test_float32_in_evaluation_mode_and_shorter_rows_than_asked(kind, build):
 
 def test_word_embeddings_have_a_row_a_token(kind, build):
     student = build(kind)
-    assert (
-        student.model.get_input_embeddings().num_embeddings == student.model.config.vocab_size == len(student.tokenizer)
-    )
+    assert student.model.get_input_embeddings().num_embeddings == student.model.config.vocab_size == len(student.tokenizer)
 
 
 def test_learns_six_rows(kind, build):

@@ -59,14 +59,7 @@ def test_layers_out_of_range_name_the_range(teacher):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [
-        {"layers": []},
-        {"layers": [1, 1]},
-        {"layers": [0], "count": 1},
-        {"count": 0},
-        {"layers": "distilbert", "count": 6},
-    ],
+    "settings", [{"layers": []}, {"layers": [1, 1]}, {"layers": [0], "count": 1}, {"count": 0}, {"layers": "distilbert", "count": 6}]
 )
 def test_settings_that_make_no_sense(settings):
     with pytest.raises(ValueError, match=r"layers is|count is"):
@@ -112,9 +105,7 @@ def test_minilm_is_reproduced_and_shrinks():
 
     from understudy.models.text_model import TextModel
 
-    teacher = TextModel.load(
-        Path(minilm.__file__).parent / "model", label_names=LABELS, problem_type="single_label_classification"
-    )
+    teacher = TextModel.load(Path(minilm.__file__).parent / "model", label_names=LABELS, problem_type="single_label_classification")
     every = build(teacher, layers=list(range(6)), vocabulary="data")
     torch.testing.assert_close(logits(every), logits(teacher))
     assert every.parameters < 0.6 * teacher.parameters

@@ -77,7 +77,7 @@ def test_files_that_are_read(name, content, words, tmp_path):
         ("large.npz", packed(words=WORDS, vectors=VECTORS * 1e39), "the vector of 'film' has a number that is not finite"),
     ],
     ids=lambda one: one if isinstance(one, str) else "",
-)  # fmt: skip
+)
 @pytest.mark.parametrize("setting", ["student.vectors", "word_replacement.vectors"])
 def test_files_that_are_refused(name, content, message, setting, tmp_path):
     (tmp_path / name).write_bytes(content)

@@ -30,9 +30,7 @@ ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 def wordpiece():
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(
-        CORPUS, trainers.WordPieceTrainer(vocab_size=600, special_tokens=BERT_SPECIAL, show_progress=False)
-    )
+    tokenizer.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=600, special_tokens=BERT_SPECIAL, show_progress=False))
     return BertTokenizer(vocab=tokenizer.get_vocab())
 
 
@@ -40,10 +38,7 @@ def byte_bpe():
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=800,
-        special_tokens=ROBERTA_SPECIAL,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=800, special_tokens=ROBERTA_SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
     import json
@@ -55,24 +50,18 @@ def byte_bpe():
 def character_bpe():
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.BPEDecoder()
-    trainer = trainers.BpeTrainer(
-        vocab_size=500, special_tokens=ROBERTA_SPECIAL, end_of_word_suffix="</w>", show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=ROBERTA_SPECIAL, end_of_word_suffix="</w>", show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", cls_token="<s>", sep_token="</s>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", cls_token="<s>", sep_token="</s>")
 
 
 def unigram():
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=500, special_tokens=ROBERTA_SPECIAL, unk_token="<unk>", show_progress=False
-    )
+    trainer = trainers.UnigramTrainer(vocab_size=500, special_tokens=ROBERTA_SPECIAL, unk_token="<unk>", show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
     import json
 
@@ -83,9 +72,7 @@ def word_level():
     return word_tokenizer(CORPUS, min_count=1)
 
 
-@pytest.mark.parametrize(
-    "texts", [CORPUS[:40], CORPUS[::7], ["Wrap 漢 é text!"]], ids=["head", "every seventh", "strange"]
-)
+@pytest.mark.parametrize("texts", [CORPUS[:40], CORPUS[::7], ["Wrap 漢 é text!"]], ids=["head", "every seventh", "strange"])
 @pytest.mark.parametrize("make", [wordpiece, byte_bpe, character_bpe, unigram, word_level])
 def test_texts_are_cut_as_before(make, texts, tmp_path):
     full = make()
@@ -126,9 +113,15 @@ def test_the_teachers_tokenizer_stays_as_it_was():
 def test_rows_kept_give_the_same_outputs_where_positions_start_after_padding():
     full = byte_bpe()
     config = RobertaConfig(
-        vocab_size=len(full), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=80, pad_token_id=1, initializer_range=0.3,
-    )  # fmt: skip
+        vocab_size=len(full),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=80,
+        pad_token_id=1,
+        initializer_range=0.3,
+    )
     torch.manual_seed(0)
     model = RobertaForSequenceClassification(config).eval()
     expected = model(**full(CORPUS[:8], padding=True, return_tensors="pt")).logits
@@ -154,9 +147,7 @@ def test_principal_components_keep_distances_when_none_is_dropped():
 
 def test_narrow_can_start_from_the_teachers_vectors():
     teacher = tiny_teacher()
-    student = Narrow(width=8, heads=2, initialize="teacher", vocabulary="teacher").build(
-        Blueprint(TEXTS, LABELS, teacher=teacher)
-    )
+    student = Narrow(width=8, heads=2, initialize="teacher", vocabulary="teacher").build(Blueprint(TEXTS, LABELS, teacher=teacher))
     table = teacher.model.get_input_embeddings().weight
     expected = principal_components(table, 8, scale=table.std().item())
     torch.testing.assert_close(student.model.get_input_embeddings().weight[1:], expected[1:])

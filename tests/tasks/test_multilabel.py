@@ -26,9 +26,7 @@ def test_figures_are_those_of_scikit_learn(seed):
     found, given = Multilabel(NAMES).measure(outputs, targets), (outputs > 0).astype(int)
     there = targets.any(axis=0)  # macro averages leave out a label that no row has; scikit-learn counts it as 0
     with np.errstate(all="ignore"):
-        assert found["macro_f1"] == pytest.approx(
-            f1_score(targets[:, there], given[:, there], average="macro", zero_division=0)
-        )
+        assert found["macro_f1"] == pytest.approx(f1_score(targets[:, there], given[:, there], average="macro", zero_division=0))
         assert found["micro_f1"] == pytest.approx(f1_score(targets, given, average="micro"))
         assert found["accuracy"] == pytest.approx(accuracy_score(targets, given))
         for label, one in enumerate(Multilabel(NAMES).per_class(outputs, targets)):
@@ -43,9 +41,7 @@ def test_no_threshold_is_better_than_the_one_that_was_fitted():
     outputs = outputs.round(2)
     outputs[:40, 0] = outputs[0, 0]  # rows that no threshold tells apart
     fitted = task.fit(outputs, targets)
-    assert all(0 < one < 1 for one in fitted["thresholds"]) and fitted["thresholds"][4] == 0.5, (
-        "no row has the last label"
-    )
+    assert all(0 < one < 1 for one in fitted["thresholds"]) and fitted["thresholds"][4] == 0.5, "no row has the last label"
     best = task.per_class(task.decided(outputs, fitted), targets)
     for label in range(4):
         for threshold in np.unique(outputs[:, label]):
@@ -64,10 +60,7 @@ def test_thresholds_of_outputs_beyond_all_bounds():
     outputs = np.array([[500.0], [-500.0], [-600.0]])
     fitted = Multilabel(("a",)).fit(outputs, np.array([[1], [0], [0]]))
     assert Multilabel(("a",)).predictions(Multilabel(("a",)).decided(outputs, fitted)).tolist() == [[1], [0], [0]]
-    assert Multilabel(("a",)).answers(outputs, fitted)[1] == {
-        "labels": [],
-        "probabilities": {"a": pytest.approx(0, abs=1e-12)},
-    }
+    assert Multilabel(("a",)).answers(outputs, fitted)[1] == {"labels": [], "probabilities": {"a": pytest.approx(0, abs=1e-12)}}
 
 
 def test_the_loss_is_the_binary_cross_entropy():
@@ -75,14 +68,10 @@ def test_the_loss_is_the_binary_cross_entropy():
     logits, counted = Multilabel(NAMES).logits(outputs), torch.ones_like(targets, dtype=torch.bool)
     wanted = torch.nn.functional.binary_cross_entropy_with_logits(outputs, targets.double())
     assert label_loss(logits, targets, counted).item() == pytest.approx(wanted.item(), rel=1e-12)
-    assert annealed_loss(logits, logits, targets, counted, gold_share=1.0).item() == pytest.approx(
-        wanted.item(), rel=1e-12
-    )
+    assert annealed_loss(logits, logits, targets, counted, gold_share=1.0).item() == pytest.approx(wanted.item(), rel=1e-12)
     teacher = outputs.flip(0)
     shares = (teacher / 2).sigmoid()
-    kl = torch.nn.functional.binary_cross_entropy_with_logits(
-        outputs / 2, shares, reduction="none"
-    ) + torch.special.xlogy(shares, shares)
+    kl = torch.nn.functional.binary_cross_entropy_with_logits(outputs / 2, shares, reduction="none") + torch.special.xlogy(shares, shares)
     kl = kl + torch.special.xlogy(1 - shares, 1 - shares)
     found = forward_kl(logits, Multilabel(NAMES).logits(teacher), counted, temperature=2.0)
     assert found.item() == pytest.approx(4 * kl.mean().item(), rel=1e-9)

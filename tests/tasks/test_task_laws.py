@@ -117,11 +117,7 @@ def test_the_example_is_a_row_of_the_task(kind, tmp_path):
     assert said == [row[answer.name] for row in rows] and list(table["text"]) == [row["text"] for row in rows]
     assert task.example.keys() <= {column.name for column in task.columns} and task.example["text"]
     assert task.kind() == kind and task.does("texts").endswith(".")
-    assert (
-        type(task_of(task.names or None, kind))
-        is type(task_of(task.names or None, None, task.problem_type))
-        is type(task)
-    )
+    assert type(task_of(task.names or None, kind)) is type(task_of(task.names or None, None, task.problem_type)) is type(task)
 
 
 def test_a_metric_that_should_be_low():
@@ -139,11 +135,7 @@ def test_an_export_runs_no_file_that_it_names(tmp_path):
 
     (tmp_path / "mine.py").write_text("raise SystemExit('was run')", "utf-8")
     export = Predictor.__new__(Predictor)
-    export.folder, export.about, export._kind = (
-        tmp_path,
-        {"task": f"{tmp_path}/mine.py:Mine", "labels": ["a", "b"]},
-        None,
-    )
+    export.folder, export.about, export._kind = (tmp_path, {"task": f"{tmp_path}/mine.py:Mine", "labels": ["a", "b"]}, None)
     with pytest.raises(ModelError, match=r"is code in a file, which runs only where you name it: --task "):
         _ = export.task
     assert type("Mine", (Classification,), {}).kind() == "classification"

@@ -36,10 +36,19 @@ AROUND = {
     "block that does not end": '```json\n{{"label": "{}"}}',
 }
 NEITHER = (
-    "I'm sorry, I can't help with that.", "It is not a refund", "refund or delivery", "Label: refund\nLabel: delivery",
-    "refund\ndelivery", '{"label": "refund", "answer": "delivery"}', '{"label": ["refund", "delivery"]}', '{"label": null}',
-    "The answer is not refund.", "```refund```\nor\n```delivery```", "unknown", "",
-)  # fmt: skip
+    "I'm sorry, I can't help with that.",
+    "It is not a refund",
+    "refund or delivery",
+    "Label: refund\nLabel: delivery",
+    "refund\ndelivery",
+    '{"label": "refund", "answer": "delivery"}',
+    '{"label": ["refund", "delivery"]}',
+    '{"label": null}',
+    "The answer is not refund.",
+    "```refund```\nor\n```delivery```",
+    "unknown",
+    "",
+)
 
 
 def said(path, texts: list[str], column: str, names=NAMES) -> FileTeacher:
@@ -62,11 +71,7 @@ def test_law_whatever_stands_around_it_the_class_is_the_same(tmp_path_factory, m
 @pytest.mark.parametrize("text", NEITHER)
 def test_what_names_no_class_or_two_is_no_answer(tmp_path, text, column):
     teacher = said(tmp_path / "a.jsonl", ["refund", text, "delivery"], column)
-    assert (
-        len(teacher.unanswered) == 1
-        and "1 of 3 answers cannot be used" in teacher.notes[0]
-        and "row 2" in teacher.notes[0]
-    )
+    assert len(teacher.unanswered) == 1 and "1 of 3 answers cannot be used" in teacher.notes[0] and "row 2" in teacher.notes[0]
 
 
 @pytest.mark.parametrize("form", [form for form in AROUND if form != "name, then why"])
@@ -77,8 +82,7 @@ def test_classes_come_from_the_answers_whatever_stands_around_them(tmp_path, for
 
 
 @pytest.mark.parametrize(
-    "text",
-    ['```json\n{"refund": 0.8, "delivery": 0.2}\n```', 'So: {"probabilities": {"refund": 0.8, "delivery": 0.2}}'],
+    "text", ['```json\n{"refund": 0.8, "delivery": 0.2}\n```', 'So: {"probabilities": {"refund": 0.8, "delivery": 0.2}}']
 )
 def test_probabilities_in_a_block_or_after_words(tmp_path, text):
     assert (
@@ -91,10 +95,7 @@ def test_probabilities_in_a_block_or_after_words(tmp_path, text):
 
 def test_a_class_may_be_called_answer(tmp_path):
     teacher = said(
-        tmp_path / "a.jsonl",
-        ['{"answer": 0.9, "question": 0.1}', '{"answer": 0, "question": 1}'],
-        "probabilities",
-        ("answer", "question"),
+        tmp_path / "a.jsonl", ['{"answer": 0.9, "question": 0.1}', '{"answer": 0, "question": 1}'], "probabilities", ("answer", "question")
     )
     assert [one.argmax() for one in teacher._by_identity.values()] == [0, 1]
 

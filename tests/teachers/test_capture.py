@@ -11,9 +11,15 @@ from understudy.signals import Needs
 from understudy.teachers.capture import signals_of
 
 COMPARED = [
-    *(name for name in CONFIGS if name != "DebertaV2"), "Camembert", "Ernie", "Data2VecText", "MegatronBert", "RemBert",
-    "RobertaPreLayerNorm", "XLMRobertaXL",
-]  # fmt: skip
+    *(name for name in CONFIGS if name != "DebertaV2"),
+    "Camembert",
+    "Ernie",
+    "Data2VecText",
+    "MegatronBert",
+    "RemBert",
+    "RobertaPreLayerNorm",
+    "XLMRobertaXL",
+]
 
 
 def inputs_of(model) -> dict:
@@ -55,9 +61,7 @@ def test_hidden_states_are_those_of_the_model(name):
 
 def test_a_family_whose_scores_are_more_than_products():
     one = family("DebertaV2")
-    with pytest.raises(
-        ModelError, match=r"no queries and keys found in DebertaV2Layer: looked for attention.self.query or"
-    ):
+    with pytest.raises(ModelError, match=r"no queries and keys found in DebertaV2Layer: looked for attention.self.query or"):
         signals_of(one.model, inputs_of(one), Needs(attention={1}))
 
 
@@ -65,9 +69,7 @@ def test_a_family_whose_scores_are_more_than_products():
 def test_a_family_that_only_looks_like_a_known_one(name):
     """RoFormer turns its queries and keys after their maps; ConvBERT has fewer heads than its configuration says."""
     one = family(name)
-    with pytest.raises(
-        ModelError, match="has queries and keys, but its attention scores may be more than their products"
-    ):
+    with pytest.raises(ModelError, match="has queries and keys, but its attention scores may be more than their products"):
         signals_of(one.model, inputs_of(one), Needs(attention={1}))
 
 

@@ -16,8 +16,10 @@ NAMES = tuple(f"class {number:02d}" for number in range(12))
 
 
 def teacher(path, answers: list, names=NAMES, **more) -> FileTeacher:
-    rows = [{"text": f"text {number}", **(one if isinstance(one, dict) else {"probabilities": json.dumps(one[0])})}
-            for number, one in enumerate(answers)]  # fmt: skip
+    rows = [
+        {"text": f"text {number}", **(one if isinstance(one, dict) else {"probabilities": json.dumps(one[0])})}
+        for number, one in enumerate(answers)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return FileTeacher(str(path), {}, names, **more)
 
@@ -65,9 +67,7 @@ def test_an_answer_that_names_next_to_nothing_is_left_out_and_named(tmp_path):
     assert len(found.unanswered) == 1
     assert "row 25: of 12 classes it names 1, with 0.05 of 1: none would be likelier" in found.notes[0]
     last = probabilities(found)[-1]
-    assert (
-        last.argmax() == 3 and last[4] == pytest.approx(last[0], abs=1e-4) and last[3] == pytest.approx(0.6, abs=1e-3)
-    )
+    assert last.argmax() == 3 and last[4] == pytest.approx(last[0], abs=1e-4) and last[3] == pytest.approx(0.6, abs=1e-3)
 
 
 def test_of_two_classes_the_other_has_the_rest(tmp_path):
@@ -92,18 +92,14 @@ def test_law_one_scale_for_all_answers_gives_the_same_probabilities(tmp_path_fac
         return {
             "label": {"label": NAMES[tenth], "confidence": value} if tenth < 12 else {},
             "partial": {"probabilities": json.dumps({NAMES[tenth]: value})},
-            "whole": {
-                "probabilities": json.dumps({name: value if name == NAMES[tenth] else rest / 11 for name in NAMES})
-            },
+            "whole": {"probabilities": json.dumps({name: value if name == NAMES[tenth] else rest / 11 for name in NAMES})},
             "percent signs": {"label": NAMES[tenth], "confidence": f"{10 * tenth} %"},
         }[form]
 
     found = teacher(tmp_path_factory.mktemp("scales") / "a.jsonl", [answer(one) for one in tenths])
     wanted = [max(one / 10, (1 - one / 10) / 11) for one in tenths]
     assert not found.unanswered
-    np.testing.assert_allclose(
-        [row[one] for row, one in zip(probabilities(found), tenths, strict=True)], wanted, atol=0.01
-    )
+    np.testing.assert_allclose([row[one] for row, one in zip(probabilities(found), tenths, strict=True)], wanted, atol=0.01)
     said = any(f"a scale of 0 to {scale}" in note for note in found.notes)
     assert said or scale == 1 or form == "percent signs"
 
@@ -128,9 +124,7 @@ def test_a_stated_scale_decides_and_what_is_beyond_is_left_out(tmp_path):
     answers = [{"label": NAMES[0], "confidence": value} for value in (4, 3, 2, 4, 7, 8)]
     found = teacher(tmp_path / "a.jsonl", answers, scale=5)
     np.testing.assert_allclose(probabilities(found)[:, 0], [0.8, 0.6, 0.4, 0.8], atol=0.01)
-    assert (
-        "2 of 6 answers cannot be used" in found.notes[0] and "a confidence of 7 on a scale of 0 to 5" in found.notes[0]
-    )
+    assert "2 of 6 answers cannot be used" in found.notes[0] and "a confidence of 7 on a scale of 0 to 5" in found.notes[0]
 
 
 def test_a_rare_slip_beside_the_scale_is_one_answer_that_cannot_be_used(tmp_path):

@@ -38,10 +38,7 @@ def test_logits_that_look_like_probabilities_are_warned_of(tmp_path):
 
 
 def test_probabilities_of_a_csv_become_their_logs(tmp_path):
-    lines = [
-        "review,probabilities",
-        *(f'"{text}","[0.{place + 1}, {1 - (place + 1) / 10}]"' for place, text in enumerate(TEXTS)),
-    ]
+    lines = ["review,probabilities", *(f'"{text}","[0.{place + 1}, {1 - (place + 1) / 10}]"' for place, text in enumerate(TEXTS))]
     teacher = black_box(tmp_path / "said.csv", "\n".join(lines), columns={"text": "review"})
     found = softmax(teacher.logits(ROWS, device="cpu"), axis=-1)
     np.testing.assert_allclose(found[:, 0], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], rtol=1e-5)
@@ -54,22 +51,15 @@ def test_certainty_stays_finite(tmp_path):
 
 
 def test_pairs_of_a_file(tmp_path):
-    rows = [
-        {"text": one, "text_pair": two, "logits": [place, 0]}
-        for place, (one, two) in enumerate(zip(TEXTS, SECOND_TEXTS, strict=True))
-    ]
+    rows = [{"text": one, "text_pair": two, "logits": [place, 0]} for place, (one, two) in enumerate(zip(TEXTS, SECOND_TEXTS, strict=True))]
     teacher = black_box(tmp_path / "said.jsonl", rows)
-    pairs = Dataset.from_dict(
-        {"text": TEXTS, "identity": [identity(*both) for both in zip(TEXTS, SECOND_TEXTS, strict=True)]}
-    )
+    pairs = Dataset.from_dict({"text": TEXTS, "identity": [identity(*both) for both in zip(TEXTS, SECOND_TEXTS, strict=True)]})
     assert teacher.logits(pairs, device="cpu")[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
     assert not teacher.covers(ROWS)
 
 
 def test_numbers_of_a_file(tmp_path):
-    teacher = black_box(
-        tmp_path / "said.jsonl", [{"text": text, "logits": [1.5]} for text in TEXTS], label_names=None, number=True
-    )
+    teacher = black_box(tmp_path / "said.jsonl", [{"text": text, "logits": [1.5]} for text in TEXTS], label_names=None, number=True)
     assert teacher.logits(ROWS, device="cpu").tolist() == [[1.5]] * 6
 
 
@@ -92,10 +82,7 @@ def test_the_fingerprint_is_of_the_file_and_the_labels(tmp_path):
     ("row", "message"),
     [
         ({"text": "a"}, "no teacher outputs in it: a column probabilities or logits .* it has text"),
-        (
-            {"words": "a", "logits": [0, 1]},
-            "needs the column text; it has words, logits. Map it with --column text=words",
-        ),
+        ({"words": "a", "logits": [0, 1]}, "needs the column text; it has words, logits. Map it with --column text=words"),
         ({"text": "a", "logits": [0, 1, 2]}, "1 of 1 answers cannot be used; row 1: 3 logits, expected 2"),
         ({"text": "a", "logits": "none"}, "row 1: a list of numbers or {class: number} is needed, got 'none'"),
         ({"text": "a", "logits": 3}, "row 1: a list of numbers or {class: number} is needed, got 3"),
@@ -116,9 +103,7 @@ def test_answers_that_do_not_fit_are_counted_named_and_left_out(tmp_path):
     teacher = black_box(tmp_path / "said.jsonl", rows)
     assert teacher.unanswered == {identity(text) for text in TEXTS[4:]}
     (note,) = teacher.notes
-    assert (
-        "2 of 6 answers cannot be used" in note and "row 5: probabilities must" in note and "row 6: no answer" in note
-    )
+    assert "2 of 6 answers cannot be used" in note and "row 5: probabilities must" in note and "row 6: no answer" in note
 
 
 def test_one_text_with_two_answers_is_refused(tmp_path):
@@ -260,9 +245,7 @@ def test_refusals_are_left_out_and_a_misspelled_class_is_not(tmp_path):
     with pytest.raises(DataError, match=r"'goood' \(1 row\); did you mean 'good'"):
         black_box(tmp_path / "near.jsonl", [*rows[:-1], {"text": texts[-1], "label": "goood"}])
     with pytest.raises(DataError, match=r"'refund' \(10 rows\).*data.label_names"):
-        black_box(
-            tmp_path / "frequent.jsonl", [*rows[:-10], *({"text": text, "label": "refund"} for text in texts[-10:])]
-        )
+        black_box(tmp_path / "frequent.jsonl", [*rows[:-10], *({"text": text, "label": "refund"} for text in texts[-10:])])
     mapping = {"text": texts[-1], "probabilities": {"goood": 1.0}}
     others = [{"text": text, "probabilities": {"good": 1.0}} for text in texts[:-1]]
     with pytest.raises(DataError, match="did you mean 'good'"):
@@ -334,12 +317,11 @@ def test_a_weak_teacher_is_not_taken_for_one_in_another_order(tmp_path, classes,
 @pytest.mark.parametrize("count", [8, 10, 40])
 def test_an_order_that_every_label_contradicts_is_refused_from_the_fewest_rows_checked_on(tmp_path, count):
     rows = gold(count, 2)
-    swapped = [{"text": text, "probabilities": [float(label), 1.0 - label]}
-               for text, label in zip(rows["text"], rows["label"], strict=True)]  # fmt: skip
+    swapped = [
+        {"text": text, "probabilities": [float(label), 1.0 - label]} for text, label in zip(rows["text"], rows["label"], strict=True)
+    ]
     for declared in (False, True):
-        with pytest.raises(
-            DataError, match=rf"agree with 0% of {count} labels; read in the order good, bad, with 100%"
-        ):
+        with pytest.raises(DataError, match=rf"agree with 0% of {count} labels; read in the order good, bad, with 100%"):
             black_box(tmp_path / "x.jsonl", swapped).check_order([rows], declared=declared)
     black_box(tmp_path / "x.jsonl", swapped).check_order([rows.select(range(7))], declared=True)
     with pytest.raises(DataError, match="too few labelled rows are in it to tell"):
@@ -365,9 +347,7 @@ def test_answers_no_better_than_chance_are_warned_of(tmp_path):
     rows = gold(120, 5)
     teacher = black_box(tmp_path / "x.jsonl", listing(rows, 5, list(range(5)), 0.0), label_names=tuple("abcde"))
     teacher.check_order([rows], declared=True)
-    assert (
-        teacher.notes[-1].startswith("Warning: ") and "not significantly more than by chance (20%)" in teacher.notes[-1]
-    )
+    assert teacher.notes[-1].startswith("Warning: ") and "not significantly more than by chance (20%)" in teacher.notes[-1]
 
 
 def test_without_labels_the_order_must_be_said(tmp_path):
@@ -376,9 +356,7 @@ def test_without_labels_the_order_must_be_said(tmp_path):
         teacher.check_order([], declared=False)
     teacher.check_order([], declared=True)
     with pytest.raises(DataError, match="nothing in it names the classes"):
-        black_box(
-            tmp_path / "x.jsonl", [{"text": text, "probabilities": [0.5, 0.5]} for text in TEXTS], label_names=None
-        )
+        black_box(tmp_path / "x.jsonl", [{"text": text, "probabilities": [0.5, 0.5]} for text in TEXTS], label_names=None)
 
 
 def named(counts: dict[str, int]) -> list[dict]:
@@ -389,8 +367,7 @@ def named(counts: dict[str, int]) -> list[dict]:
 def test_a_class_that_is_probably_misspelt_stops_the_run(tmp_path):
     rows = named({"billing": 156, "biling": 8, "shipping": 90, "shiping": 3})
     with pytest.raises(
-        DataError,
-        match=r"name 'biling' 8 times beside 'billing' 156 times, 'shiping' 3 times .*data.label_names='\[biling, ",
+        DataError, match=r"name 'biling' 8 times beside 'billing' 156 times, 'shiping' 3 times .*data.label_names='\[biling, "
     ):
         black_box(tmp_path / "x.jsonl", rows, label_names=None)
     several = ("biling", "billing", "shiping", "shipping")

@@ -22,9 +22,7 @@ FINGERPRINT = {"weights": "w", "tokenizer": "t", "labels": ["bad", "good"], "max
 
 def rows_of(count: int, *, seed: int = 0) -> Dataset:
     rows = tiny_rows(count, seed=seed)
-    return Dataset.from_dict(
-        {"text": [row["text"] for row in rows], "identity": [identity(row["text"]) for row in rows]}
-    )
+    return Dataset.from_dict({"text": [row["text"] for row in rows], "identity": [identity(row["text"]) for row in rows]})
 
 
 def truth(rows: Dataset) -> np.ndarray:
@@ -66,9 +64,7 @@ def test_every_order_and_split_finds_its_rows(folder):
     rows, kept, teacher = rows_of(30), open_store(folder), Counting()
     assert kept.fill(teacher, rows) == 30 == len(kept)
     for order in (np.arange(30), np.random.default_rng(0).permutation(30), np.array([3, 3, 29]), np.array([], int)):
-        np.testing.assert_array_equal(
-            open_store(folder).logits(rows.select(order)), truth(rows.select(order)).reshape(-1, 2)
-        )
+        np.testing.assert_array_equal(open_store(folder).logits(rows.select(order)), truth(rows.select(order)).reshape(-1, 2))
     assert len(list(folder.glob("shard-*.arrow"))) == 4 == len(list(folder.iterdir())) - 1
 
 
@@ -129,10 +125,7 @@ def test_float16_halves_and_rounds(folder, tmp_path):
     kept = open_store(folder, dtype="float16").logits(rows)
     assert kept.dtype == np.float32
     np.testing.assert_allclose(kept, truth(rows), rtol=1e-3)
-    for where, dtype, size in (
-        (folder, "float16", 30 * (16 + 4 + 4)),
-        (tmp_path / "full", "float32", 30 * (16 + 4 + 8)),
-    ):
+    for where, dtype, size in ((folder, "float16", 30 * (16 + 4 + 4)), (tmp_path / "full", "float32", 30 * (16 + 4 + 8))):
         shards = [pa.ipc.open_file(path).read_all() for path in where.glob("shard-*")]
         assert sum(shard.nbytes for shard in shards) == size == bytes_needed(30, 2, dtype)
 
@@ -234,9 +227,7 @@ def test_opening_reads_no_shard_and_filling_reads_each_once(folder, monkeypatch)
     """However many shards there are and come: what is known is never gone through again to keep more."""
     open_store(folder).fill(Counting(), rows_of(20))
     read, opened = [], Store._read
-    monkeypatch.setattr(
-        Store, "_read", lambda self, path, column: read.append((path, column)) or opened(self, path, column)
-    )
+    monkeypatch.setattr(Store, "_read", lambda self, path, column: read.append((path, column)) or opened(self, path, column))
     kept = open_store(folder)
     assert not read
     more = rows_of(60)

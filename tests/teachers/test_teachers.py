@@ -48,9 +48,7 @@ def test_long_rows_come_in_small_batches(monkeypatch):
     teacher, sizes = tiny_teacher(), []
     forward = teacher.model.forward
     monkeypatch.setattr(view, "BATCH_TOKENS", 40)
-    monkeypatch.setattr(
-        teacher.model, "forward", lambda **inputs: sizes.append(inputs["input_ids"].numel()) or forward(**inputs)
-    )
+    monkeypatch.setattr(teacher.model, "forward", lambda **inputs: sizes.append(inputs["input_ids"].numel()) or forward(**inputs))
     rows = Dataset.from_dict({"text": [row["text"] for row in tiny_rows(30)] + ["fun " * 60]})
     found = logits_of(teacher, rows)
     assert found.shape == (31, 2) and np.isfinite(found).all()

@@ -33,10 +33,9 @@ SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 8, "learning_rate": 1e-2,
 
 def rows_of(rows: list[dict]) -> Dataset:
     number = isinstance(rows[0]["label"], float)
-    return Dataset.from_dict({
-        "text": [row["text"] for row in rows],
-        "label": [row["label"] if number else LABELS.index(row["label"]) for row in rows],
-    })  # fmt: skip
+    return Dataset.from_dict(
+        {"text": [row["text"] for row in rows], "label": [row["label"] if number else LABELS.index(row["label"]) for row in rows]}
+    )
 
 
 def kept(rows: int, outputs: int) -> np.ndarray:
@@ -45,10 +44,7 @@ def kept(rows: int, outputs: int) -> np.ndarray:
 
 # Classes and numbers: 12 rows to measure, then 40 and 28 to learn from.
 MOOD, COUNT = rows_of(tiny_rows(52)), rows_of(tiny_rows(40, seed=1, number=True))
-OBJECTIVES = {
-    "mood": [(0.5, Labels()), (0.5, SoftTargets())],
-    "count": [(0.5, Labels()), (0.5, LogitRegression())],
-}
+OBJECTIVES = {"mood": [(0.5, Labels()), (0.5, SoftTargets())], "count": [(0.5, Labels()), (0.5, LogitRegression())]}
 TASKS: dict[str, Any] = {"mood": (Classification(), "accuracy"), "count": (Similarity(), "pearson")}
 
 
@@ -57,15 +53,7 @@ class Stopped(Exception):
 
 
 def run(
-    folder: Path,
-    names=("mood", "count"),
-    *,
-    objectives=None,
-    stop_at: int | None = None,
-    balanced=False,
-    seed=0,
-    dropout=None,
-    **settings,
+    folder: Path, names=("mood", "count"), *, objectives=None, stop_at: int | None = None, balanced=False, seed=0, dropout=None, **settings
 ):
     """Train on the tiny rows; returns what it says, the students, and the lines of metrics."""
     students, lines = two_tasks(names, dropout=dropout), []
@@ -82,9 +70,14 @@ def run(
         held_out, learned = whole[name].select(range(12)), whole[name].select(range(12, len(whole[name])))
         examples = examples_of(students[name], learned, kept(len(learned), students[name].outputs), balanced=balanced)
         lessons[name] = Lesson(
-            TASKS[name][0], students[name], examples, by_length(students[name], held_out),
-            copy.deepcopy((objectives or OBJECTIVES)[name]), TASKS[name][1], share=updates_in_epoch(len(learned), resolved),
-        )  # fmt: skip
+            TASKS[name][0],
+            students[name],
+            examples,
+            by_length(students[name], held_out),
+            copy.deepcopy((objectives or OBJECTIVES)[name]),
+            TASKS[name][1],
+            share=updates_in_epoch(len(learned), resolved),
+        )
     said = train(lessons, resolved, Training(folder / "checkpoints", seed, "student", write, "cpu"))
     return said, students, [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
@@ -175,18 +168,14 @@ def test_an_update_is_of_one_task_whatever_its_pieces():
             parts = cut[place * pieces : (place + 1) * pieces]
             assert {one for one, _ in parts} == {name}
             joined = [row for _, part in parts for row in part]
-            assert (
-                joined[: len(rows)] == rows and set(joined) == set(rows) and len({len(part) for _, part in parts}) == 1
-            )
+            assert joined[: len(rows)] == rows and set(joined) == set(rows) and len({len(part) for _, part in parts}) == 1
 
 
 def test_shared_out_gives_each_something():
     for total, weights in ((3, [1e6, 1.0, 1.0]), (50, [0.3, 0.3, 0.1]), (7, [1.0, 1.0]), (200, [150.0, 49.6, 0.4])):
         found = shared_out(total, weights)
         assert sum(found) == total and min(found) >= 1
-        assert all(
-            abs(one - max(total * weight / sum(weights), 1)) < 2 for one, weight in zip(found, weights, strict=True)
-        )
+        assert all(abs(one - max(total * weight / sum(weights), 1)) < 2 for one, weight in zip(found, weights, strict=True))
 
 
 # --- whose weights move
@@ -276,9 +265,7 @@ def test_each_term_is_averaged_over_the_updates_of_its_task(tmp_path, monkeypatc
     monkeypatch.setattr("understudy.training.train.LOGS", 1)  # a line for the whole training
     whole = run(tmp_path / "whole", epochs=1, evaluations=1, learning_rate=1e-9)[2]
     monkeypatch.setattr("understudy.training.train.LOGS", 100)
-    single = [
-        line for line in run(tmp_path / "single", epochs=1, evaluations=1, learning_rate=1e-9)[2] if "loss" in line
-    ]
+    single = [line for line in run(tmp_path / "single", epochs=1, evaluations=1, learning_rate=1e-9)[2] if "loss" in line]
     (line,) = [one for one in whole if "loss" in one]
     for name in ("mood/labels", "mood/soft_targets", "count/labels", "count/logit_regression"):
         values = [one[f"loss/{name}"] for one in single if f"loss/{name}" in one]
@@ -301,8 +288,11 @@ def test_annealing_goes_by_the_progress_of_the_whole_training(tmp_path, monkeypa
 # --- what must not change the result
 
 
-@pytest.mark.parametrize("settings", [{}, {"batch_size": 2, "accumulation": 4}, {"length_buckets": False}, {"precision": "bfloat16"}],
-                         ids=lambda one: ",".join(one) or "defaults")  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"batch_size": 2, "accumulation": 4}, {"length_buckets": False}, {"precision": "bfloat16"}],
+    ids=lambda one: ",".join(one) or "defaults",
+)
 def test_stopped_and_resumed_is_uninterrupted(tmp_path, settings):
     whole = run(tmp_path / "whole", **settings)
     for stop_at in (6, 14):  # in the first epoch; in the second, where a task is in the middle of its rows
@@ -313,11 +303,7 @@ def test_stopped_and_resumed_is_uninterrupted(tmp_path, settings):
         assert resumed[2][0]["step"] > 1, "it started anew"
         assert resumed[2] == whole[2][len(whole[2]) - len(resumed[2]) :]
         assert equal(whole[1], resumed[1])
-        assert (resumed[0].best, resumed[0].best_step, resumed[0].steps) == (
-            whole[0].best,
-            whole[0].best_step,
-            whole[0].steps,
-        )
+        assert (resumed[0].best, resumed[0].best_step, resumed[0].steps) == (whole[0].best, whole[0].best_step, whole[0].steps)
 
 
 def test_patience_goes_by_the_mean(tmp_path):
@@ -329,13 +315,7 @@ def test_patience_goes_by_the_mean(tmp_path):
 @pytest.mark.full_length
 def test_the_least_number_of_updates_is_for_each_task(tmp_path):
     said, _, lines = run(tmp_path, learning_rate=1e-7, epochs=1, min_updates=25, evaluations=10)
-    assert [line["step"] for line in lines if "validation" in line] == [
-        5,
-        10,
-        15,
-        20,
-        25,
-    ]  # of 2 × 25, stopped by patience
+    assert [line["step"] for line in lines if "validation" in line] == [5, 10, 15, 20, 25]  # of 2 × 25, stopped by patience
     assert said.steps == 25
 
 
@@ -344,13 +324,7 @@ def test_one_batch_of_eight_is_eight_batches_of_one(tmp_path, monkeypatch, size)
     """By plain steps without dropout, whose result shows every weight of every row."""
     arguments = module.arguments_for
     monkeypatch.setattr(module, "arguments_for", lambda *given, **more: arguments(*given, optim="sgd", **more))
-    settings = {
-        "max_steps": 8,
-        "learning_rate": 0.05,
-        "clip_norm": None,
-        "schedule": "constant",
-        "precision": "float32",
-    }
+    settings = {"max_steps": 8, "learning_rate": 0.05, "clip_norm": None, "schedule": "constant", "precision": "float32"}
     whole = run(tmp_path / "whole", dropout=0.0, **settings)
     parts = run(tmp_path / "parts", dropout=0.0, batch_size=size, accumulation=8 // size, **settings)
     for name in ("mood", "count"):

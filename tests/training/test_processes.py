@@ -13,8 +13,14 @@ from safetensors.torch import load_file
 from two_processes import train_by_sgd, train_inside, train_on_two_tasks
 
 SMALL = ["--student", "bilstm"]
-for setting in ("student.hidden=8", "student.embedding=8", "student.feature=8", "student.dropout=0.0", "stages.0.train.max_steps=7",
-                "stages.0.train.precision=float32"):  # fmt: skip
+for setting in (
+    "student.hidden=8",
+    "student.embedding=8",
+    "student.feature=8",
+    "student.dropout=0.0",
+    "stages.0.train.max_steps=7",
+    "stages.0.train.precision=float32",
+):
     SMALL += ["--set", setting]
 
 
@@ -53,9 +59,7 @@ def test_two_processes_are_one(world, tmp_path, understudy, quick):
     np.testing.assert_allclose(*logged, rtol=1e-4)
 
     # The command: Adam magnifies the last digit of a gradient near zero, so it is the losses that are compared.
-    assert (
-        understudy(*world.distill("hinton", tmp_path / "one", *SMALL, "--set", "stages.0.train.batch_size=8")).code == 0
-    )
+    assert understudy(*world.distill("hinton", tmp_path / "one", *SMALL, "--set", "stages.0.train.batch_size=8")).code == 0
     for name in ("student", "student_alone"):
         found, expected = losses(tmp_path / "two", name), losses(tmp_path / "one", name)
         assert len(found) == len(expected) == 7, "both processes wrote"

@@ -46,11 +46,7 @@ def small_student(**settings):
 def plain_rows(student, *, labels=None, teacher=None, kept=False) -> Dataset:
     """What a script of the user's own would make: columns of a tokenizer, labels, and what the teacher needs."""
     texts = [row["text"] for row in ROWS]
-    columns = {
-        "text": texts,
-        **student.tokenizer(texts),
-        "labels": labels or [LABELS.index(row["label"]) for row in ROWS],
-    }
+    columns = {"text": texts, **student.tokenizer(texts), "labels": labels or [LABELS.index(row["label"]) for row in ROWS]}
     if teacher is not None:
         columns |= {f"teacher_{name}": value for name, value in teacher.tokenizer(texts).items()}
     if kept:
@@ -61,13 +57,28 @@ def plain_rows(student, *, labels=None, teacher=None, kept=False) -> Dataset:
 
 
 def trained(student, rows, folder, *, objectives=BOTH, teacher=None, mixup=None, **arguments):
-    arguments = {"max_steps": 4, "per_device_train_batch_size": 8, "learning_rate": 0.1, "optim": "sgd", "lr_scheduler_type": "constant",
-                 "max_grad_norm": 0.0, "logging_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
-                 "use_cpu": True} | arguments  # fmt: skip
+    arguments = {
+        "max_steps": 4,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 0.1,
+        "optim": "sgd",
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 0.0,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+    } | arguments
     trainer = DistillationTrainer(
-        copy.deepcopy(student.model), TrainingArguments(str(folder), **arguments), objectives=objectives, teacher=teacher,
-        train_dataset=rows, processing_class=student.tokenizer, mixup=mixup,
-    )  # fmt: skip
+        copy.deepcopy(student.model),
+        TrainingArguments(str(folder), **arguments),
+        objectives=objectives,
+        teacher=teacher,
+        train_dataset=rows,
+        processing_class=student.tokenizer,
+        mixup=mixup,
+    )
     trainer.train()
     return trainer
 
@@ -93,8 +104,9 @@ def test_it_is_public():
 def test_a_script_of_ones_own(tmp_path):
     """A teacher, plain columns with a text among them, the default collator and sampler."""
     student = small_student()
-    trainer = trained(student, plain_rows(student), tmp_path, teacher=tiny_teacher().model, max_steps=60, optim="adamw_torch",
-                      learning_rate=0.05)  # fmt: skip
+    trainer = trained(
+        student, plain_rows(student), tmp_path, teacher=tiny_teacher().model, max_steps=60, optim="adamw_torch", learning_rate=0.05
+    )
     losses = logged(trainer, "loss")
     assert np.mean(losses[-6:]) < 0.85 * np.mean(losses[:3])
     assert not list(tmp_path.glob("**/*.bin")), "a pickle was written"
@@ -103,8 +115,9 @@ def test_a_script_of_ones_own(tmp_path):
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_every_term_is_logged_and_they_add_up(tmp_path, accumulation):
     student = small_student()
-    trainer = trained(student, plain_rows(student, kept=True), tmp_path, gradient_accumulation_steps=accumulation,
-                      logging_steps=2, max_steps=6)  # fmt: skip
+    trainer = trained(
+        student, plain_rows(student, kept=True), tmp_path, gradient_accumulation_steps=accumulation, logging_steps=2, max_steps=6
+    )
     terms = [logged(trainer, f"loss/{name}") for name in ("labels", "soft_targets")]
     assert len(terms[0]) == len(terms[1]) == 3
     np.testing.assert_allclose(logged(trainer, "loss"), 0.3 * np.array(terms[0]) + 0.7 * np.array(terms[1]), rtol=1e-5)
@@ -163,9 +176,7 @@ def test_one_batch_of_eight_is_eight_batches_of_one(tmp_path, spread):
     rows = plain_rows(student, labels=labels, kept=True)
     whole = trained(student, rows, tmp_path)
     for size in (1, 2, 4):
-        parts = trained(
-            student, rows, tmp_path, per_device_train_batch_size=size, gradient_accumulation_steps=8 // size
-        )
+        parts = trained(student, rows, tmp_path, per_device_train_batch_size=size, gradient_accumulation_steps=8 // size)
         assert apart(whole, parts) < 2e-6
         np.testing.assert_allclose(logged(parts, "loss"), logged(whole, "loss"), rtol=1e-4)
     assert apart(whole, trained(student, rows, tmp_path, max_steps=3)) > 1e-4, "nothing is learned"
@@ -181,22 +192,13 @@ def test_a_short_last_update_is_a_mean_as_well(tmp_path):
     assert apart(whole, parts) < 2e-6
 
 
-INSIDE = [
-    (1.0, HiddenStates),
-    (0.1, AttentionScores),
-    (1.0, Relations),
-    (1.0, Embeddings),
-    (1.0, Patient),
-    (1.0, Cosine),
-]
+INSIDE = [(1.0, HiddenStates), (0.1, AttentionScores), (1.0, Relations), (1.0, Embeddings), (1.0, Patient), (1.0, Cosine)]
 
 
 def narrow_student():
     """Narrower than the teacher, so that hidden states need a learned map; no dropout."""
     texts = [row["text"] for row in ROWS]
-    student = Narrow(layers=2, width=8, heads=2, vocabulary="teacher").build(
-        Blueprint(texts, LABELS, teacher=tiny_teacher())
-    )
+    student = Narrow(layers=2, width=8, heads=2, vocabulary="teacher").build(Blueprint(texts, LABELS, teacher=tiny_teacher()))
     for module in student.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -208,27 +210,14 @@ def test_inside_one_batch_of_eight_is_eight_batches_of_one(tmp_path, weight_and_
     """Tokens are counted over the whole update, though rows have different numbers of them."""
     weight, kind = weight_and_kind
     student, teacher = narrow_student(), tiny_teacher().model
-    arguments = {
-        "objectives": [(weight, kind(layers="uniform") if kind is Patient else kind())],
-        "teacher": teacher,
-        "learning_rate": 0.01,
-    }
+    arguments = {"objectives": [(weight, kind(layers="uniform") if kind is Patient else kind())], "teacher": teacher, "learning_rate": 0.01}
     arguments["train_sampling_strategy"] = "group_by_length"
     whole = trained(student, plain_rows(student), tmp_path, **arguments)
     arguments["objectives"] = copy.deepcopy(arguments["objectives"])
-    parts = trained(
-        student,
-        plain_rows(student),
-        tmp_path,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=8,
-        **arguments,
-    )
+    parts = trained(student, plain_rows(student), tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=8, **arguments)
     assert apart(whole, parts) < 1e-5
     before = student.model.state_dict()
-    assert max((value - before[name]).abs().max().item() for name, value in weights(whole).items()) > 1e-4, (
-        "nothing was learned"
-    )
+    assert max((value - before[name]).abs().max().item() for name, value in weights(whole).items()) > 1e-4, "nothing was learned"
 
 
 def test_mixup_by_hand(tmp_path, monkeypatch):
@@ -241,8 +230,16 @@ def test_mixup_by_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(Mixup, "draw", lambda self, rows: (share, order))
     mixup = Mixup(0.4, [(2.0, Labels()), (0.5, LogitRegression(zero_mean=False))])
     rows = plain_rows(student).select(range(8))
-    trainer = trained(student, rows, tmp_path, objectives=[(1.0, Labels())], teacher=teacher.model, mixup=mixup, max_steps=1,
-                      train_sampling_strategy="group_by_length")  # fmt: skip
+    trainer = trained(
+        student,
+        rows,
+        tmp_path,
+        objectives=[(1.0, Labels())],
+        teacher=teacher.model,
+        mixup=mixup,
+        max_steps=1,
+        train_sampling_strategy="group_by_length",
+    )
     batch = student.tokenizer(rows["text"][:], padding=True, return_tensors="pt")
     labels = torch.tensor(rows["labels"][:])
 
@@ -261,9 +258,7 @@ def test_mixup_by_hand(tmp_path, monkeypatch):
         expected = share * ce(one, labels) + (1 - share) * ce(one, labels[order])
         plain = ce(student.model(**batch).logits, labels)
     assert logged(trainer, "loss/mixed_labels")[0] == pytest.approx(expected.item(), abs=1e-4)
-    assert logged(trainer, "loss/mixed_logit_regression")[0] == pytest.approx(
-        (one - other).square().mean().item(), abs=1e-4
-    )
+    assert logged(trainer, "loss/mixed_logit_regression")[0] == pytest.approx((one - other).square().mean().item(), abs=1e-4)
     total = plain + 2 * expected + 0.5 * (one - other).square().mean()
     assert logged(trainer, "loss")[0] == pytest.approx(total.item(), abs=1e-4)
 
@@ -271,16 +266,29 @@ def test_mixup_by_hand(tmp_path, monkeypatch):
 def test_what_objectives_learn_trains_and_is_left_behind(tmp_path):
     student = narrow_student()
     objective = HiddenStates()
-    trainer = trained(student, plain_rows(student), tmp_path, objectives=[(1.0, objective)], teacher=tiny_teacher().model,
-                      save_strategy="steps", save_steps=2, max_steps=6, learning_rate=0.01)  # fmt: skip
+    trainer = trained(
+        student,
+        plain_rows(student),
+        tmp_path,
+        objectives=[(1.0, objective)],
+        teacher=tiny_teacher().model,
+        save_strategy="steps",
+        save_steps=2,
+        max_steps=6,
+        learning_rate=0.01,
+    )
     assert not any(name.startswith("objectives") for name in trainer.model.state_dict())
     kept = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in (2, 6)]
     name = "objectives.0.maps.0.weight"
     assert not torch.equal(kept[0][name], kept[1][name]) and torch.equal(kept[1][name], objective.maps[0].weight)
     again = DistillationTrainer(
-        narrow_student().model, trainer.args, objectives=[(1.0, other := HiddenStates())], teacher=tiny_teacher().model,
-        train_dataset=plain_rows(student), processing_class=student.tokenizer,
-    )  # fmt: skip
+        narrow_student().model,
+        trainer.args,
+        objectives=[(1.0, other := HiddenStates())],
+        teacher=tiny_teacher().model,
+        train_dataset=plain_rows(student),
+        processing_class=student.tokenizer,
+    )
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert apart(trainer, again) < 1e-6 and torch.allclose(other.maps[0].weight, objective.maps[0].weight, atol=1e-6)
 
@@ -288,9 +296,7 @@ def test_what_objectives_learn_trains_and_is_left_behind(tmp_path):
 def test_length_buckets_hold_for_plain_rows_and_ours(tmp_path):
     student = small_student()
     plain = plain_rows(student, kept=True)
-    ours = examples_of(
-        student, plain.add_column("label", plain["labels"]), np.asarray(plain["teacher_logits"], np.float32)
-    )
+    ours = examples_of(student, plain.add_column("label", plain["labels"]), np.asarray(plain["teacher_logits"], np.float32))
     settings = {"train_sampling_strategy": "group_by_length", "seed": 3}
     one, other = trained(student, plain, tmp_path, **settings), trained(student, ours, tmp_path, **settings)
     assert apart(one, other) == 0
@@ -330,9 +336,13 @@ def test_evaluation_returns_logits_only(tmp_path):
         return {"rows": len(found.label_ids)}
 
     trainer = DistillationTrainer(
-        Talkative(student.model), TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True), objectives=BOTH,
-        eval_dataset=plain_rows(student), processing_class=student.tokenizer, compute_metrics=metrics,
-    )  # fmt: skip
+        Talkative(student.model),
+        TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True),
+        objectives=BOTH,
+        eval_dataset=plain_rows(student),
+        processing_class=student.tokenizer,
+        compute_metrics=metrics,
+    )
     assert trainer.evaluate()["eval_rows"] == len(ROWS)
     assert isinstance(seen["predictions"], np.ndarray) and seen["predictions"].shape == (len(ROWS), 2)
     assert seen["labels"].tolist() == [LABELS.index(row["label"]) for row in ROWS]
@@ -374,15 +384,9 @@ def test_a_loss_that_is_no_number_stops_before_a_weight_is_spoiled(tmp_path, whe
     student = small_student()
     arguments = {"save_strategy": "steps", "save_steps": 1, "max_steps": 9, "max_grad_norm": clip}
     with pytest.raises(TrainingError, match=r"at step 4; the last good checkpoint is .*checkpoint-3") as caught:
-        trained(
-            student, plain_rows(student, kept=True), tmp_path, objectives=[(1.0, Breaks(4, where=where))], **arguments
-        )
+        trained(student, plain_rows(student, kept=True), tmp_path, objectives=[(1.0, Breaks(4, where=where))], **arguments)
     assert "learning_rate" in str(caught.value)
-    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
-        "checkpoint-1",
-        "checkpoint-2",
-        "checkpoint-3",
-    ]
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
     saved = type(student.model).from_pretrained(tmp_path / "checkpoint-3")
     assert all(value.isfinite().all() for value in saved.state_dict().values())
 
@@ -396,25 +400,14 @@ def test_logit_regression_of_a_number(tmp_path):
     objectives = [(0.5, Labels()), (0.5, LogitRegression())]
     teacher_rows = rows.add_column("teacher_logits", [[0.5]] * 24)
     whole = trained(student, teacher_rows, tmp_path, objectives=objectives)
-    parts = trained(
-        student,
-        teacher_rows,
-        tmp_path,
-        objectives=objectives,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=8,
-    )
+    parts = trained(student, teacher_rows, tmp_path, objectives=objectives, per_device_train_batch_size=1, gradient_accumulation_steps=8)
     assert apart(whole, parts) < 2e-6 and np.isfinite(logged(parts, "loss")).all()
 
 
 def test_law_the_private_methods_that_are_overridden_are_named_and_there():
     """`transformers` may change them in any release: what it calls must still be what is overridden."""
     whole = vars(Trainer)
-    overridden = {
-        name
-        for name in vars(DistillationTrainer)
-        if name.startswith("_") and not name.startswith("__") and name in whole
-    }
+    overridden = {name for name in vars(DistillationTrainer) if name.startswith("_") and not name.startswith("__") and name in whole}
     assert overridden == set(PRIVATE)
     for name in PRIVATE:
         own, given = (inspect.signature(vars(one)[name]).parameters for one in (DistillationTrainer, Trainer))

@@ -35,9 +35,7 @@ SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 8, "learning_rate": 1e-2,
 
 
 def rows_of(rows: list[dict]) -> Dataset:
-    return Dataset.from_dict({
-        "text": [row["text"] for row in rows], "label": [LABELS.index(row["label"]) for row in rows],
-    })  # fmt: skip
+    return Dataset.from_dict({"text": [row["text"] for row in rows], "label": [LABELS.index(row["label"]) for row in rows]})
 
 
 TRAIN, VALIDATION = rows_of(tiny_rows(40)), rows_of(tiny_rows(60)[40:])
@@ -54,17 +52,7 @@ class Stopped(Exception):
     """What a kill is, inside a test."""
 
 
-def run(
-    folder: Path,
-    *,
-    seed=0,
-    student=None,
-    objectives=None,
-    stop_at: int | None = None,
-    report_to=(),
-    balanced=False,
-    **settings,
-):
+def run(folder: Path, *, seed=0, student=None, objectives=None, stop_at: int | None = None, report_to=(), balanced=False, **settings):
     """Train on the tiny rows; returns what it says, the student, and the lines of metrics."""
     student, lines = student or untrained(), []
 
@@ -74,9 +62,13 @@ def run(
             raise Stopped
 
     lesson = Lesson(
-        Classification(), student, examples_of(student, TRAIN, KEPT, balanced=balanced), by_length(student, VALIDATION),
-        objectives or [(0.5, Labels()), (0.5, SoftTargets())], "accuracy",
-    )  # fmt: skip
+        Classification(),
+        student,
+        examples_of(student, TRAIN, KEPT, balanced=balanced),
+        by_length(student, VALIDATION),
+        objectives or [(0.5, Labels()), (0.5, SoftTargets())],
+        "accuracy",
+    )
     shared = Training(folder / "checkpoints", seed, "student", write, "cpu", report_to=report_to)
     said = train({"": lesson}, TrainSettings(**(SETTINGS | settings)), shared)
     return said, student, [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
@@ -129,11 +121,7 @@ def test_stopped_and_resumed_is_uninterrupted(tmp_path, settings):
         assert resumed[2][0]["step"] > 1, "it started anew"
         assert resumed[2] == whole[2][len(whole[2]) - len(resumed[2]) :]
         assert equal(whole[1], resumed[1])
-        assert (resumed[0].best, resumed[0].best_step, resumed[0].steps) == (
-            whole[0].best,
-            whole[0].best_step,
-            whole[0].steps,
-        )
+        assert (resumed[0].best, resumed[0].best_step, resumed[0].steps) == (whole[0].best, whole[0].best_step, whole[0].steps)
 
 
 def test_patience_goes_on_counting(tmp_path):
@@ -221,10 +209,7 @@ def test_a_lengthened_training_is_resumed_with_its_patience(tmp_path, stop_at, m
     else:  # killed after its last checkpoint, before anything else was written
         run(tmp_path / "parts", min_updates=30, **FLAT)
     resumed = run(tmp_path / "parts", min_updates=30, **FLAT)
-    assert equal(whole[1], resumed[1]) and (resumed[0].best, resumed[0].best_step) == (
-        whole[0].best,
-        whole[0].best_step,
-    )
+    assert equal(whole[1], resumed[1]) and (resumed[0].best, resumed[0].best_step) == (whole[0].best, whole[0].best_step)
     assert not [line for line in resumed[2] if "validation" in line and line["step"] > 15], "it went on learning"
 
 
@@ -348,9 +333,7 @@ def test_bfloat16_is_refused_where_it_is_no_number():
     assert not bfloat16_agrees(nn.Linear(2, 2), breaks, {"x": torch.ones(3, 2)}, "cpu")
 
 
-@pytest.mark.parametrize(("there", "agrees", "expected"), [
-    (True, True, "bfloat16"), (True, False, "float32"), (False, True, "float32"),
-])  # fmt: skip
+@pytest.mark.parametrize(("there", "agrees", "expected"), [(True, True, "bfloat16"), (True, False, "float32"), (False, True, "float32")])
 def test_precision_is_decided_by_processor_and_check(tmp_path, monkeypatch, caplog, there, agrees, expected):
     monkeypatch.setattr(module, "has_bfloat16", lambda device: there)
     monkeypatch.setattr(module, "bfloat16_agrees", lambda *_: agrees)
@@ -395,7 +378,7 @@ def test_mlflow_gets_the_numbers(tmp_path, monkeypatch):
     client = mlflow.MlflowClient()
     (found,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     history = client.get_metric_history(found.info.run_id, "loss")
-    assert {point.step: point.value for point in history} == pytest.approx({
-        line["step"]: line["loss"] for line in lines if "loss" in line
-    }, rel=1e-4)  # fmt: skip
+    assert {point.step: point.value for point in history} == pytest.approx(
+        {line["step"]: line["loss"] for line in lines if "loss" in line}, rel=1e-4
+    )
     assert found.info.status == "FINISHED"

@@ -35,21 +35,31 @@ def train_by_sgd(folder: str, *, batch_size: int, accumulation: int = 1) -> Dist
     """A training whose result shows every weight of every row: plain steps, no dropout, labels here and there."""
     rows = tiny_rows(24)
     texts = [row["text"] for row in rows]
-    student = BiLSTM(hidden=6, embedding=6, feature=6, dropout=0.0).build(
-        Blueprint([*texts, *TEXTS], LABELS, teacher=tiny_teacher())
-    )
+    student = BiLSTM(hidden=6, embedding=6, feature=6, dropout=0.0).build(Blueprint([*texts, *TEXTS], LABELS, teacher=tiny_teacher()))
     labels = [-100 if place % 3 else LABELS.index(row["label"]) for place, row in enumerate(rows)]
     logits = np.random.default_rng(0).normal(size=(24, 2)).astype(np.float32)
     trainer = DistillationTrainer(
         student.model,
         TrainingArguments(
-            folder, max_steps=4, per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation, optim="sgd",
-            learning_rate=0.5, lr_scheduler_type="constant", max_grad_norm=0.0, logging_steps=1, save_strategy="no", report_to="none",
-            disable_tqdm=True, use_cpu=True, train_sampling_strategy="group_by_length",
+            folder,
+            max_steps=4,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=accumulation,
+            optim="sgd",
+            learning_rate=0.5,
+            lr_scheduler_type="constant",
+            max_grad_norm=0.0,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+            train_sampling_strategy="group_by_length",
         ),
-        objectives=[(0.3, Labels()), (0.7, SoftTargets())], processing_class=student.tokenizer,
+        objectives=[(0.3, Labels()), (0.7, SoftTargets())],
+        processing_class=student.tokenizer,
         train_dataset=Dataset.from_dict({**student.tokenizer(texts), "labels": labels, "teacher_logits": logits.tolist()}),
-    )  # fmt: skip
+    )
     trainer.train()
     if trainer.is_world_process_zero():
         trainer.save_model(folder)
@@ -67,13 +77,24 @@ def train_inside(folder: str, *, batch_size: int) -> DistillationTrainer:
     trainer = DistillationTrainer(
         student.model,
         TrainingArguments(
-            folder, max_steps=4, per_device_train_batch_size=batch_size, optim="sgd", learning_rate=0.05, lr_scheduler_type="constant",
-            max_grad_norm=0.0, save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
+            folder,
+            max_steps=4,
+            per_device_train_batch_size=batch_size,
+            optim="sgd",
+            learning_rate=0.05,
+            lr_scheduler_type="constant",
+            max_grad_norm=0.0,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
             train_sampling_strategy="group_by_length",
         ),
-        objectives=[(1.0, HiddenStates()), (1.0, Relations())], teacher=teacher.model, processing_class=student.tokenizer,
+        objectives=[(1.0, HiddenStates()), (1.0, Relations())],
+        teacher=teacher.model,
+        processing_class=student.tokenizer,
         train_dataset=Dataset.from_dict({**student.tokenizer(rows), "labels": [0] * 24}),
-    )  # fmt: skip
+    )
     trainer.train()
     if trainer.is_world_process_zero():
         trainer.save_model(folder)
@@ -98,20 +119,25 @@ def train_on_two_tasks(folder: str, *, batch_size: int) -> dict[str, TextModel]:
     students, run = two_tasks(dropout=0.0), Run(Path(folder), fresh=True)
     rows = {"mood": tiny_rows(26), "count": tiny_rows(20, seed=1, number=True)}
     data = {
-        name: examples_of(students[name], Dataset.from_dict({
-            "text": [row["text"] for row in own], "label": [LABELS.index(row["label"]) if name == "mood" else row["label"] for row in own],
-        })) for name, own in rows.items()
-    }  # fmt: skip
+        name: examples_of(
+            students[name],
+            Dataset.from_dict(
+                {
+                    "text": [row["text"] for row in own],
+                    "label": [LABELS.index(row["label"]) if name == "mood" else row["label"] for row in own],
+                }
+            ),
+        )
+        for name, own in rows.items()
+    }
     arguments = the_training.arguments_for
     the_training.arguments_for = lambda *given, **more: arguments(*given, optim="sgd", **more)
-    settings = TrainSettings(epochs=2, batch_size=batch_size, learning_rate=0.05, clip_norm=None, schedule="constant",
-                             evaluations=1, precision="float32")  # fmt: skip
+    settings = TrainSettings(
+        epochs=2, batch_size=batch_size, learning_rate=0.05, clip_norm=None, schedule="constant", evaluations=1, precision="float32"
+    )
     lessons = {
         name: Lesson(task, students[name], data[name], data[name], [(1.0, Labels())], metric, share=share)
-        for name, task, metric, share in (
-            ("mood", Classification(), "accuracy", 4),
-            ("count", Similarity(), "pearson", 3),
-        )
+        for name, task, metric, share in (("mood", Classification(), "accuracy", 4), ("count", Similarity(), "pearson", 3))
     }
     train(lessons, settings, Training(Path(folder), 0, "student", run.writer("student", "only"), "cpu"))
     return students

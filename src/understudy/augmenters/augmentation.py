@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 
 
 def augmented(
-    rows: Dataset, steps: Sequence[Augmenter], *, copies: int, seed: int, teacher: TextModel | None = None,
-    words: Words = "characters", leave_out: Collection[str] = (), keep_labels: bool = False,
-) -> Dataset:  # fmt: skip
+    rows: Dataset,
+    steps: Sequence[Augmenter],
+    *,
+    copies: int,
+    seed: int,
+    teacher: TextModel | None = None,
+    words: Words = "characters",
+    leave_out: Collection[str] = (),
+    keep_labels: bool = False,
+) -> Dataset:
     """Up to `copies` changed forms of every row, without labels (the teacher labels them) or with the row's label.
 
     The random numbers depend only on the seed, the row's identity and the number of the copy. The words that a step draws from may
@@ -53,9 +60,7 @@ def augmented(
     values: dict[str, list] = {name: [] for name in names}
     labels = rows["label"][:] if keep_labels else [missing_label(rows.features["label"])] * len(rows)
     source = zip(rows["identity"][:], labels, *columns, strict=True)
-    for row, label, *texts in tqdm(
-        source, "making rows", len(rows), unit="row", leave=False, dynamic_ncols=True, delay=2
-    ):
+    for row, label, *texts in tqdm(source, "making rows", len(rows), unit="row", leave=False, dynamic_ncols=True, delay=2):
         split = [context.pieces(text) for text in texts]
         for copy in range(copies):
             draw = Random(f"{seed} {row} {copy}")

@@ -109,8 +109,7 @@ def _jieba() -> Any:
             import jieba
     except ImportError as error:
         raise RecipeError(
-            "augment.words is 'jieba', but jieba is not installed: `pip install jieba` (the extra chinese); "
-            "'characters' needs no package"
+            "augment.words is 'jieba', but jieba is not installed: `pip install jieba` (the extra chinese); 'characters' needs no package"
         ) from error
     jieba.setLogLevel("WARNING")
     tokenizer = jieba.Tokenizer()

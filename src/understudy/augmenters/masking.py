@@ -32,11 +32,7 @@ class Masking(Augmenter):
     def prepare(self, context: AugmentationContext) -> None:
         tokenizer = context.teacher.tokenizer if context.teacher else None
         if tokenizer is None or tokenizer.mask_token is None:
-            raise RecipeError(
-                "augmenter masking writes the teacher's mask token, but the teacher has none; remove this step"
-            )
+            raise RecipeError("augmenter masking writes the teacher's mask token, but the teacher has none; remove this step")
 
     def change(self, pieces: list[str], draw: Random) -> list[str]:
-        return [
-            put(MASKED, piece) if is_word(piece) and draw.random() < self.probability else piece for piece in pieces
-        ]
+        return [put(MASKED, piece) if is_word(piece) and draw.random() < self.probability else piece for piece in pieces]

@@ -44,9 +44,7 @@ class PartOfSpeech(Augmenter):
         self._words: dict[str, tuple[list[str], list[int]]] = {}
 
     def prepare(self, context: AugmentationContext) -> None:
-        counts = Counter(
-            piece.strip().lower() for text in context.texts for piece in context.pieces(text) if is_word(piece)
-        )
+        counts = Counter(piece.strip().lower() for text in context.texts for piece in context.pieces(text) if is_word(piece))
         path = Path(self.tagger)
         if self.tagger.startswith(SPACY):
             self._tags = _tagged_by_spacy(self.tagger.removeprefix(SPACY), context)
@@ -71,10 +69,7 @@ class PartOfSpeech(Augmenter):
         self._words = {tag: (words, list(accumulate(counts[word] for word in words))) for tag, words in grouped.items()}
 
     def change(self, pieces: list[str], draw: Random) -> list[str]:
-        return [
-            self._replaced(piece, draw) if is_word(piece) and draw.random() < self.probability else piece
-            for piece in pieces
-        ]
+        return [self._replaced(piece, draw) if is_word(piece) and draw.random() < self.probability else piece for piece in pieces]
 
     def _replaced(self, piece: str, draw: Random) -> str:
         """A word with the same tag, in upper case as the piece; the piece itself where it has no tag, as a mask."""
@@ -93,17 +88,11 @@ def _tagged_by_lexicon(path: Path, words: Counter[str]) -> dict[str, str]:
 
     table = read_table(str(path), {})
     if not {"tokens", "tags"} <= set(table.column_names):
-        raise RecipeError(
-            f"part_of_speech.tagger: {path} needs the columns tokens and tags; it has {', '.join(table.column_names)}"
-        )
-    counts: dict[str, Counter[str]] = defaultdict(
-        Counter
-    )  # word, or - and its last letters → how often it has each tag
+        raise RecipeError(f"part_of_speech.tagger: {path} needs the columns tokens and tags; it has {', '.join(table.column_names)}")
+    counts: dict[str, Counter[str]] = defaultdict(Counter)  # word, or - and its last letters → how often it has each tag
     for row, columns in enumerate(zip(table["tokens"], table["tags"], strict=True), 1):
         where = f"part_of_speech.tagger: {path}: row {row}"
-        tokens, tags = (
-            _listed(value, f"{where}: {name}") for name, value in zip(("tokens", "tags"), columns, strict=True)
-        )
+        tokens, tags = (_listed(value, f"{where}: {name}") for name, value in zip(("tokens", "tags"), columns, strict=True))
         if len(tokens) != len(tags):
             raise DataError(f"{where} has {len(tokens)} tokens and {len(tags)} tags; every token needs one tag")
         for token, tag in zip(tokens, tags, strict=True):
@@ -122,9 +111,7 @@ def _listed(value: Any, where: str) -> list[str]:
     if not isinstance(members, list):
         raise DataError(f'{where} is {members!r:.60}; a list is needed, which CSV writes as JSON: ["a", "film"]')
     if None in members:
-        raise DataError(
-            f"{where} is empty at position {members.index(None) + 1} of {len(members)}; fill it in, or drop the row"
-        )
+        raise DataError(f"{where} is empty at position {members.index(None) + 1} of {len(members)}; fill it in, or drop the row")
     return [str(member) for member in members]
 
 
@@ -155,9 +142,7 @@ def _tagged_by_spacy(name: str, context: AugmentationContext) -> dict[str, str]:
             offset += len(piece)
     tags = {word: tag for word, word_counts in counts.items() if (tag := _most_frequent(word_counts))}
     if not tags:
-        raise RecipeError(
-            f"part_of_speech.tagger: the spaCy pipeline '{name}' has no tagger for parts of speech; use one that has"
-        )
+        raise RecipeError(f"part_of_speech.tagger: the spaCy pipeline '{name}' has no tagger for parts of speech; use one that has")
     return tags
 
 
@@ -179,12 +164,7 @@ def _tagged_by_model(folder: Path, context: AugmentationContext) -> dict[str, st
     for start in range(0, len(texts), ROWS_A_BATCH):
         rows = [[piece.strip() for piece in context.pieces(text)] for text in texts[start : start + ROWS_A_BATCH]]
         batch = tagger.tokenizer(
-            rows,
-            is_split_into_words=True,
-            truncation=True,
-            max_length=tagger.max_length,
-            padding=True,
-            return_tensors="pt",
+            rows, is_split_into_words=True, truncation=True, max_length=tagger.max_length, padding=True, return_tensors="pt"
         )
         with torch.inference_mode():
             predictions = tagger.model(**batch).logits.argmax(-1)

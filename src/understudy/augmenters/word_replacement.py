@@ -41,22 +41,13 @@ class WordReplacement(Augmenter):
     Source: Jiao et al. 2020, arXiv:1909.10351, algorithm 1 (probability 0.4, 15 candidates). Departs: its code leaves English stop words.
     """
 
-    def __init__(
-        self,
-        *,
-        masked_lm: str | None = None,
-        vectors: str | None = None,
-        probability: float = 0.4,
-        candidates: int = 15,
-    ) -> None:
+    def __init__(self, *, masked_lm: str | None = None, vectors: str | None = None, probability: float = 0.4, candidates: int = 15) -> None:
         if not 0 < probability <= 1:
             raise ValueError(f"probability is {probability}; it must be above 0 and at most 1")
         if candidates < 1:
             raise ValueError(f"candidates is {candidates}; at least 1 is needed")
         if masked_lm is None and vectors is None:
-            raise ValueError(
-                "masked_lm and vectors are both missing; give the folder of a masked language model, word vectors, or both"
-            )
+            raise ValueError("masked_lm and vectors are both missing; give the folder of a masked language model, word vectors, or both")
         self.masked_lm, self.vectors = masked_lm, vectors
         self.probability, self.candidates = probability, candidates
         self._last_pieces: tuple[str, ...] = ()  # of the text that `_last_expected` is of
@@ -76,8 +67,11 @@ class WordReplacement(Augmenter):
             self._model = _load(Path(self.masked_lm))
 
     def change(self, pieces: list[str], draw: Random) -> list[str]:
-        chosen = [place for place, piece in enumerate(pieces)
-                  if is_word(piece) and any(letter.isalpha() for letter in piece) and draw.random() < self.probability]  # fmt: skip
+        chosen = [
+            place
+            for place, piece in enumerate(pieces)
+            if is_word(piece) and any(letter.isalpha() for letter in piece) and draw.random() < self.probability
+        ]
         expected = self._expected(tuple(pieces), chosen) if self.masked_lm is not None else {}
         changed = list(pieces)
         for place in chosen:
@@ -122,9 +116,12 @@ class WordReplacement(Augmenter):
         ends = [end - len(piece) + len(piece.rstrip()) for end, piece in whole]
         starts = [0, *ends]
         encoding = tokenizer(
-            "".join(pieces).rstrip(), add_special_tokens=False, truncation=True, max_length=self._model.max_length,
+            "".join(pieces).rstrip(),
+            add_special_tokens=False,
+            truncation=True,
+            max_length=self._model.max_length,
             return_offsets_mapping=True,
-        )  # fmt: skip
+        )
         tokens = defaultdict(list)
         for token, (start, end) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
             tokens[bisect_left(ends, end)].append((token, start, end))
@@ -144,10 +141,7 @@ class WordReplacement(Augmenter):
         import torch
 
         model, tokenizer = self._model.model, self._model.tokenizer
-        masked = [
-            "".join([*pieces[:place], put(tokenizer.mask_token, pieces[place]), *pieces[place + 1 :]])
-            for place in tokens
-        ]
+        masked = ["".join([*pieces[:place], put(tokenizer.mask_token, pieces[place]), *pieces[place + 1 :]]) for place in tokens]
         batch = tokenizer(
             masked,
             ["".join(pieces)] * len(masked),
@@ -160,9 +154,7 @@ class WordReplacement(Augmenter):
         masks = batch["input_ids"] == tokenizer.mask_token_id
         first = masks.int().argmax(dim=1)  # the second text may hold a mask, too; 0 where truncation removed the mask
         # Only the masked token goes through the map to the vocabulary; for all tokens it would cost as much as the encoder.
-        hook = model.get_output_embeddings().register_forward_pre_hook(
-            lambda _, inputs: (inputs[0][torch.arange(len(first)), first],)
-        )
+        hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0][torch.arange(len(first)), first],))
         try:
             with torch.inference_mode():
                 logits = model(**batch).logits

@@ -18,9 +18,12 @@ INTERRUPTED = 130
 
 # A traceback formatted by rich would hide the message in its last line.
 app = typer.Typer(
-    name="understudy", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    name="understudy",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Knowledge distillation for text models, with controls. Start with: understudy demo",
-)  # fmt: skip
+)
 
 
 def _version(wanted: bool) -> None:
@@ -32,9 +35,7 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _callback(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
-) -> None:
+def _callback(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version.")) -> None:
     pass
 
 
@@ -83,11 +84,7 @@ def main() -> None:
         refusal = _refusal(error)
         if refusal is None:
             raise
-        again = (
-            "resume with --resume"
-            if _command_name() in ("distill", "finetune", "pretrain", "search")
-            else "run the command again"
-        )
+        again = "resume with --resume" if _command_name() in ("distill", "finetune", "pretrain", "search") else "run the command again"
         print(f"understudy: {refusal}. Make room (or give another --out), then {again}.", file=sys.stderr)
         sys.exit(1)
     except SystemExit as exit:

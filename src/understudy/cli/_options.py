@@ -14,8 +14,7 @@ from understudy.errors import RecipeError
 TASK = "What is predicted: classification (the default), another of `understudy list tasks`, or ./mine.py:MyTask."
 Task = Annotated[str | None, typer.Option(help=TASK)]
 TaskOfModel = Annotated[
-    str | None,
-    typer.Option("--task", help="./mine.py:MyTask, where the model is of a task of yours; default: the model's task."),
+    str | None, typer.Option("--task", help="./mine.py:MyTask, where the model is of a task of yours; default: the model's task.")
 ]
 Teachers = Annotated[
     list[str] | None,
@@ -24,9 +23,7 @@ Teachers = Annotated[
         help="Folder of a fine-tuned model, or a file with its outputs (logits, probabilities or labels). Repeat for an ensemble.",
     ),
 ]
-Student = Annotated[
-    str | None, typer.Option(help="Kind of student (understudy list students); default: the one of the recipe.")
-]
+Student = Annotated[str | None, typer.Option(help="Kind of student (understudy list students); default: the one of the recipe.")]
 Control = Annotated[
     str | None,
     typer.Option(
@@ -35,14 +32,9 @@ Control = Annotated[
     ),
 ]
 NoControl = Annotated[
-    bool,
-    typer.Option(
-        "--no-control", help="Skip the controls. Without them the report cannot say whether the teacher helped."
-    ),
+    bool, typer.Option("--no-control", help="Skip the controls. Without them the report cannot say whether the teacher helped.")
 ]
-NoExport = Annotated[
-    bool, typer.Option("--no-export", help="Skip the ONNX exports; the quantized teacher is not measured either.")
-]
+NoExport = Annotated[bool, typer.Option("--no-export", help="Skip the ONNX exports; the quantized teacher is not measured either.")]
 TRAIN = "Labelled rows: .jsonl .json .csv .tsv .parquet (each also .gz), a folder, or a hub data set."
 VALIDATION = "Labelled rows that select the best checkpoint; default: a tenth of --train is split off."
 TEST = "Labelled rows for the reported metrics; default: the --validation rows if given, else a tenth of --train is split off."
@@ -58,15 +50,10 @@ Trains = Annotated[list[str] | None, typer.Option("--train", help=f"{TRAIN} {_EA
 Validations = Annotated[list[str] | None, typer.Option("--validation", help=f"{VALIDATION} {_EACH}")]
 Tests = Annotated[list[str] | None, typer.Option("--test", help=f"{TEST} {_EACH}")]
 Transfers = Annotated[list[str] | None, typer.Option("--transfer", help=f"{TRANSFER} {_EACH}")]
-Stores = Annotated[
-    list[str] | None,
-    typer.Option("--store", help=f"Folder that caches the teacher's outputs for several runs. {_EACH}"),
-]
+Stores = Annotated[list[str] | None, typer.Option("--store", help=f"Folder that caches the teacher's outputs for several runs. {_EACH}")]
 Raw = Annotated[
     str | None,
-    typer.Option(
-        help="Unlabelled text for masked language modelling: .txt (or .txt.gz), one paragraph per line, or rows with text."
-    ),
+    typer.Option(help="Unlabelled text for masked language modelling: .txt (or .txt.gz), one paragraph per line, or rows with text."),
 ]
 Pretrained = Annotated[
     str | None,
@@ -76,24 +63,16 @@ Pretrained = Annotated[
 ]
 Column = Annotated[
     list[str] | None,
-    typer.Option(
-        "--column", help="Map a column: text, text_pair or label = its name in the file, as in text=review. Repeatable."
-    ),
+    typer.Option("--column", help="Map a column: text, text_pair or label = its name in the file, as in text=review. Repeatable."),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        help="Any other setting by its dotted key (understudy list settings), as in data.train_rows=500. Repeatable.",
-    ),
+    typer.Option("--set", help="Any other setting by its dotted key (understudy list settings), as in data.train_rows=500. Repeatable."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Random seed.")]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 NoBaseline = Annotated[
-    bool,
-    typer.Option(
-        "--no-baseline", help="Leave out the n-gram baseline: a linear model without a teacher or a neural network."
-    ),
+    bool, typer.Option("--no-baseline", help="Leave out the n-gram baseline: a linear model without a teacher or a neural network.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume a run that was interrupted.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")]
@@ -149,17 +128,22 @@ def columns(pairs: list[str] | None) -> dict[str, str]:
     for pair in pairs or []:
         ours, equals, theirs = pair.partition("=")
         if not equals or not ours or not theirs:
-            raise RecipeError(
-                f"--column {pair}: write it as our name=the file's name, for example --column text=review"
-            )
+            raise RecipeError(f"--column {pair}: write it as our name=the file's name, for example --column text=review")
         names[ours] = theirs
     return names
 
 
 def overrides(
-    *, column: list[str] | None, seed: int | None, set_: list[str] | None, task: str | None = None, train: str | None = None,
-    validation: str | None = None, test: str | None = None, **more: Any,
-) -> dict[str, Any]:  # fmt: skip
+    *,
+    column: list[str] | None,
+    seed: int | None,
+    set_: list[str] | None,
+    task: str | None = None,
+    train: str | None = None,
+    validation: str | None = None,
+    test: str | None = None,
+    **more: Any,
+) -> dict[str, Any]:
     """Given options as dotted keys; `--set` overrides the others.
 
     Raises:
@@ -168,9 +152,14 @@ def overrides(
     from understudy.settings.loading import parse_overrides
 
     values = {
-        "task": task, "data.train": train, "data.validation": validation, "data.test": test,
-        "data.columns": columns(column) or None, "seed": seed, **more,
-    }  # fmt: skip
+        "task": task,
+        "data.train": train,
+        "data.validation": validation,
+        "data.test": test,
+        "data.columns": columns(column) or None,
+        "seed": seed,
+        **more,
+    }
     return {key: value for key, value in values.items() if value is not None} | parse_overrides(set_ or [])
 
 

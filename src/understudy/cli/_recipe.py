@@ -16,12 +16,26 @@ Values = Sequence[str] | str | None  # of an option that may be given once for e
 
 
 def recipe_from(
-    recipe: str, teacher: list[str] | None, student: str | None, task: Values, train: Values, validation: Values,
-    test: Values, transfer: Values, column: list[str] | None, set_: list[str] | None, seed: int | None,
-    store: Values = None, control: str | None = None, no_control: bool = False, raw: str | None = None,
-    pretrained: str | None = None, no_export: bool = False, no_baseline: bool = False,
+    recipe: str,
+    teacher: list[str] | None,
+    student: str | None,
+    task: Values,
+    train: Values,
+    validation: Values,
+    test: Values,
+    transfer: Values,
+    column: list[str] | None,
+    set_: list[str] | None,
+    seed: int | None,
+    store: Values = None,
+    control: str | None = None,
+    no_control: bool = False,
+    raw: str | None = None,
+    pretrained: str | None = None,
+    no_export: bool = False,
+    no_baseline: bool = False,
     short: Mapping[str, Any] | None = None,
-) -> Recipe:  # fmt: skip
+) -> Recipe:
     """A recipe with the options of the command line set over it.
 
     Args:
@@ -32,15 +46,26 @@ def recipe_from(
     """
     if control and no_control:
         raise RecipeError("--control and --no-control exclude each other; give one of them")
-    controls: Any = (
-        [] if no_control else [name.strip() for name in control.split(",") if name.strip()] if control else None
-    )
-    options_of_tasks = {"task": task, "teacher": teacher, "train": train, "validation": validation, "test": test, "transfer": transfer,
-                        "column": column, "store": store}  # fmt: skip
+    controls: Any = [] if no_control else [name.strip() for name in control.split(",") if name.strip()] if control else None
+    options_of_tasks = {
+        "task": task,
+        "teacher": teacher,
+        "train": train,
+        "validation": validation,
+        "test": test,
+        "transfer": transfer,
+        "column": column,
+        "store": store,
+    }
     shared = short_forms(read_recipe(recipe), short or {})
-    shared |= {"data.raw": raw, "teacher.pretrained": pretrained, "control": controls, "export": [] if no_export else None,
-              "baseline": False if no_baseline else None,
-              "student": None if student is None else {"kind": student}}  # fmt: skip
+    shared |= {
+        "data.raw": raw,
+        "teacher.pretrained": pretrained,
+        "control": controls,
+        "export": [] if no_export else None,
+        "baseline": False if no_baseline else None,
+        "student": None if student is None else {"kind": student},
+    }
     if for_several_tasks(recipe) or name_tasks(train):
         by_task = for_tasks(recipe, options_of_tasks)
         return load_recipe(recipe, options.overrides(column=None, seed=seed, set_=set_, **by_task, **shared))
@@ -48,7 +73,9 @@ def recipe_from(
     return load_recipe(
         recipe,
         options.overrides(
-            seed=seed, set_=set_, **{name: values[name] for name in ("task", "train", "validation", "test", "column")},
+            seed=seed,
+            set_=set_,
+            **{name: values[name] for name in ("task", "train", "validation", "test", "column")},
             **{"data.transfer": values["transfer"], "teacher.models": values["teacher"], "teacher.store": values["store"], **shared},
         ),
-    )  # fmt: skip
+    )

@@ -13,10 +13,15 @@ from understudy.settings.recipe import check_task_name
 
 # Option → its key in a task, and the form of its value, which follows NAME=.
 _KEYS = {
-    "task": ("task", "KIND"), "teacher": ("teacher.models", "FOLDER"), "train": ("data.train", "FILE"),
-    "validation": ("data.validation", "FILE"), "test": ("data.test", "FILE"), "transfer": ("data.transfer", "FILE"),
-    "column": ("data.columns", "OURS=THEIRS"), "store": ("teacher.store", "FOLDER"),
-}  # fmt: skip
+    "task": ("task", "KIND"),
+    "teacher": ("teacher.models", "FOLDER"),
+    "train": ("data.train", "FILE"),
+    "validation": ("data.validation", "FILE"),
+    "test": ("data.test", "FILE"),
+    "transfer": ("data.transfer", "FILE"),
+    "column": ("data.columns", "OURS=THEIRS"),
+    "store": ("teacher.store", "FOLDER"),
+}
 _REPEATED = ("teacher", "column")
 Options = Mapping[str, Sequence[str] | str | None]  # name → values
 
@@ -47,9 +52,7 @@ def for_one_task(given: Options) -> dict[str, Any]:
             settings[option] = values or None
             continue
         if len(values) > 1:
-            raise RecipeError(
-                f"--{option} is given {len(values)} times ({', '.join(values)}), but this is a run of one task"
-            )
+            raise RecipeError(f"--{option} is given {len(values)} times ({', '.join(values)}), but this is a run of one task")
         settings[option] = values[0] if values else None
     return settings
 
@@ -63,12 +66,7 @@ def for_tasks(recipe: str, given: Options) -> dict[str, Any]:
     pairs = {option: [_split(value) for value in values or []] for option, values in given.items()}
     in_recipe = task_names(recipe)
     known = in_recipe or list(dict.fromkeys(name for name, _ in pairs["train"] if _is_name(name)))
-    mistakes = [
-        mistake
-        for option, values in pairs.items()
-        for name, value in values
-        if (mistake := _mistake(option, name, value, known))
-    ]
+    mistakes = [mistake for option, values in pairs.items() for name, value in values if (mistake := _mistake(option, name, value, known))]
     mistakes += [
         f"--{option} is given {count} times for task {name}; give it once"
         for option, values in pairs.items()
@@ -83,9 +81,7 @@ def for_tasks(recipe: str, given: Options) -> dict[str, Any]:
         for place, name in enumerate(known):
             of_task = [value for task, value in values if task == name]
             if of_task:
-                value: Any = (
-                    options.columns(of_task) if option == "column" else of_task if option == "teacher" else of_task[0]
-                )
+                value: Any = options.columns(of_task) if option == "column" else of_task if option == "teacher" else of_task[0]
                 settings[f"tasks.{place}.{_KEYS[option][0]}"] = value
     return settings
 

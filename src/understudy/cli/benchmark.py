@@ -11,9 +11,7 @@ def command(
     data: Annotated[str, typer.Option(help="Rows to measure on; if they are labelled, quality is measured too.")],
     task: options.TaskOfModel = None,
     column: options.Column = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads for every model; default: as many as torch uses.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for every model; default: as many as torch uses.")] = None,
     json: options.Json = False,
 ) -> None:
     """Measure speed, memory, size and quality of several models. Compares torch, ONNX and int8 ONNX side by side.
@@ -35,5 +33,6 @@ def command(
     console.print(benchmark_table(facts))
     console.print(
         f"{facts['threads']} threads, batches of {facts['batch_size']} rows of similar length, tokenization included; "
-        "in brackets the slowest and the fastest of five rounds.", soft_wrap=True,
-    )  # fmt: skip
+        "in brackets the slowest and the fastest of five rounds.",
+        soft_wrap=True,
+    )

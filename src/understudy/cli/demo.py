@@ -25,8 +25,9 @@ def command(
     from understudy.programs.demo import NEXT, demo
     from understudy.runs.folder import command_line
 
-    run = demo(out, seed=seed, resume=True, overwrite=overwrite, device=device, say=options.say, command=command_line(),
-               baseline=not no_baseline)  # fmt: skip
+    run = demo(
+        out, seed=seed, resume=True, overwrite=overwrite, device=device, say=options.say, command=command_line(), baseline=not no_baseline
+    )
     options.show(run.facts, as_json=json, page=run.folder / "report.html")
     if not json:
         print("\n" + NEXT.format(out=out), end="")

@@ -7,9 +7,7 @@ from understudy.cli import _options as options
 
 
 def command(
-    recipe: Annotated[
-        str | None, typer.Argument(help="A packaged recipe (understudy list) or a .yaml file.  [default: hinton]")
-    ] = None,
+    recipe: Annotated[str | None, typer.Argument(help="A packaged recipe (understudy list) or a .yaml file.  [default: hinton]")] = None,
     teacher: options.Teachers = None,
     student: options.Student = None,
     task: options.Tasks = None,
@@ -52,12 +50,34 @@ def command(
     from understudy.programs.distill import distill
     from understudy.runs.folder import command_line
 
-    short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length,
-             "temperature": temperature}  # fmt: skip
-    built = recipe_from(options.recipe_or_default(recipe), teacher, student, task, train, validation, test, transfer, column, set_, seed,
-                        store, control, no_control, raw, pretrained, no_export, no_baseline, short)  # fmt: skip
-    run = distill(
-        built, out, resume=resume, overwrite=overwrite, device=device, command=command_line(), say=options.say
+    short = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "max_length": max_length,
+        "temperature": temperature,
+    }
+    built = recipe_from(
+        options.recipe_or_default(recipe),
+        teacher,
+        student,
+        task,
+        train,
+        validation,
+        test,
+        transfer,
+        column,
+        set_,
+        seed,
+        store,
+        control,
+        no_control,
+        raw,
+        pretrained,
+        no_export,
+        no_baseline,
+        short,
     )
+    run = distill(built, out, resume=resume, overwrite=overwrite, device=device, command=command_line(), say=options.say)
     if run.finished:
         options.show(run.facts, as_json=json, page=run.folder / "report.html")

@@ -8,9 +8,7 @@ from understudy.cli import _options as options
 def command(
     model: Annotated[
         str,
-        typer.Argument(
-            help="Folder of a student, a teacher, any fine-tuned model or an export; of a run folder, its student is measured."
-        ),
+        typer.Argument(help="Folder of a student, a teacher, any fine-tuned model or an export; of a run folder, its student is measured."),
     ],
     data: Annotated[str, typer.Option(help="Labelled rows; those without a label are left out.")],
     teacher: Annotated[str | None, typer.Option(help="Another model to compare with on the same rows.")] = None,
@@ -29,13 +27,6 @@ def command(
     from understudy.programs.evaluate import evaluate
 
     facts = evaluate(
-        model,
-        data,
-        teacher=teacher,
-        task=task,
-        columns=options.columns(column),
-        max_length=max_length,
-        device=device,
-        say=options.say,
+        model, data, teacher=teacher, task=task, columns=options.columns(column), max_length=max_length, device=device, say=options.say
     )
     options.show(facts, as_json=json)

@@ -47,13 +47,18 @@ def command(
 
     short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length}
     values = options.overrides(
-        task=task, train=train, validation=validation, test=test, column=column, seed=seed, set_=set_,
-        baseline=False if no_baseline else None, **short_forms({}, short),
-    )  # fmt: skip
-    settings = build(FinetuneSettings, {"model": model, "objective": {"kind": "labels"}}, values, where="finetune")
-    run = finetune(
-        settings, out, resume=resume, overwrite=overwrite, device=device, say=options.say, command=command_line()
+        task=task,
+        train=train,
+        validation=validation,
+        test=test,
+        column=column,
+        seed=seed,
+        set_=set_,
+        baseline=False if no_baseline else None,
+        **short_forms({}, short),
     )
+    settings = build(FinetuneSettings, {"model": model, "objective": {"kind": "labels"}}, values, where="finetune")
+    run = finetune(settings, out, resume=resume, overwrite=overwrite, device=device, say=options.say, command=command_line())
     if run.finished:
         options.show(run.facts, as_json=json, page=run.folder / "report.html")
         options.say(f"Saved the model to {out}")

@@ -23,15 +23,13 @@ BY_USE: dict[str, dict[str, tuple[str, ...]]] = {
         "a BiLSTM as the student": ("tang", "tang_augmented", "word_vectors_bilstm"),
         "hidden layers of the teacher are matched too": ("tinybert", "minilm", "pkd_skip", "pkd_last"),
         "pretraining on unlabelled text": ("distilbert", "well_read"),
-        "several teachers, or students one after another": (
-            "hinton_ensemble", "teacher_assistant", "born_again", "averaged_self",
-        ),
+        "several teachers, or students one after another": ("hinton_ensemble", "teacher_assistant", "born_again", "averaged_self"),
         "several tasks, one student": ("bam", "mt_dnn"),
         "variants of the loss or the rows": ("mixkd", "bert_tutorial"),
     },
     "students": {"": ("bilstm", "narrow", "teacher_layers", "static_embeddings", "pretrained")},
     "objectives": {"": ("labels", "soft_targets", "logit_regression", "annealed_targets")},
-}  # fmt: skip
+}
 
 
 def command(
@@ -50,10 +48,7 @@ def command(
         return
     listed = {name: _grouped(name) for name in ([what] if what else FOLDERS)}
     if json:
-        flat = {
-            name: {kind: line for group in groups.values() for kind, line in group.items()}
-            for name, groups in listed.items()
-        }
+        flat = {name: {kind: line for group in groups.values() for kind, line in group.items()} for name, groups in listed.items()}
         print(json_.dumps(flat[what] if what else flat, ensure_ascii=False))
         return
     for name, groups in listed.items():
@@ -78,8 +73,7 @@ def _grouped(folder: str) -> dict[str, dict[str, str]]:
 
     lines = packaged() if folder == "recipes" else kinds(folder)
     groups: dict[str, dict[str, str]] = {
-        title: {name: lines.pop(name) for name in names if name in lines}
-        for title, names in BY_USE.get(folder, {}).items()
+        title: {name: lines.pop(name) for name in names if name in lines} for title, names in BY_USE.get(folder, {}).items()
     }
     return {title: group for title, group in {**groups, "others" if groups else "": lines}.items() if group}
 
@@ -89,9 +83,7 @@ def _print_settings(*, as_json: bool) -> None:
 
     groups = all_settings()
     if as_json:
-        print(
-            json_.dumps({title: [vars(setting) for setting in group] for title, group in groups.items()}, default=str)
-        )
+        print(json_.dumps({title: [vars(setting) for setting in group] for title, group in groups.items()}, default=str))
         return
     for title, group in groups.items():
         print(f"{title}")
@@ -106,8 +98,4 @@ def _line(setting: "Setting") -> str:
     from understudy.settings.listing import shown
 
     default = shown(setting.default)
-    return (
-        f"{setting.type}"
-        + (f", default {default}" if default else "")
-        + (f": {setting.description}" if setting.description else "")
-    )
+    return f"{setting.type}" + (f", default {default}" if default else "") + (f": {setting.description}" if setting.description else "")

@@ -7,9 +7,7 @@ from understudy.cli import _options as options
 
 
 def command(
-    recipe: Annotated[
-        str | None, typer.Argument(help="A packaged recipe (understudy list) or a .yaml file.  [default: hinton]")
-    ] = None,
+    recipe: Annotated[str | None, typer.Argument(help="A packaged recipe (understudy list) or a .yaml file.  [default: hinton]")] = None,
     teacher: options.Teachers = None,
     student: options.Student = None,
     task: options.Tasks = None,
@@ -47,10 +45,33 @@ def command(
     from understudy.cli._recipe import recipe_from
     from understudy.programs.plan import plan
 
-    short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length,
-             "temperature": temperature}  # fmt: skip
-    built = recipe_from(options.recipe_or_default(recipe), teacher, student, task, train, validation, test, transfer, column, set_, seed,
-                        store, control, no_control, raw, pretrained, no_export, short=short)  # fmt: skip
+    short = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "max_length": max_length,
+        "temperature": temperature,
+    }
+    built = recipe_from(
+        options.recipe_or_default(recipe),
+        teacher,
+        student,
+        task,
+        train,
+        validation,
+        test,
+        transfer,
+        column,
+        set_,
+        seed,
+        store,
+        control,
+        no_control,
+        raw,
+        pretrained,
+        no_export,
+        short=short,
+    )
     estimate = plan(built, device=device, say=options.say)
     if json:
         print(json_.dumps(estimate, ensure_ascii=False))

@@ -15,24 +15,16 @@ def command(
             help="An exported model, a student, a teacher or any fine-tuned model; or a run folder: its export, else its student."
         ),
     ],
-    texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts to classify; without them and without --input, standard input.")
-    ] = None,
-    input_: Annotated[
-        str | None, typer.Option("--input", help="A file of rows with a column text (and text_pair): see --column.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Write a .csv, .tsv or .jsonl file (each also .gz) instead of printing.")
-    ] = None,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify; without them and without --input, standard input.")] = None,
+    input_: Annotated[str | None, typer.Option("--input", help="A file of rows with a column text (and text_pair): see --column.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write a .csv, .tsv or .jsonl file (each also .gz) instead of printing.")] = None,
     keep_columns: Annotated[
         bool, typer.Option("--keep-columns", help="Keep all columns of the input, and append the predictions.")
     ] = False,
     pair: Annotated[str | None, typer.Option(help="The second text, for one text and a model of pairs.")] = None,
     task: options.TaskOfModel = None,
     column: options.Column = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Exports only: int8 or float32; default int8 where there is one.")
-    ] = None,
+    precision: Annotated[str | None, typer.Option(help="Exports only: int8 or float32; default int8 where there is one.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Exports only: CPU threads; default all cores.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --output names.")] = False,
     device: options.Device = None,
@@ -49,31 +41,18 @@ def command(
     understudy predict runs/pairs "How old are you?" --pair "What is your age?"
     """
     from understudy.models.origin import model_in
-    from understudy.programs.predict import (
-        answering,
-        check_output,
-        files_among,
-        line_writer,
-        predict_rows,
-        rows_of,
-        shown,
-        write_answers,
-    )
+    from understudy.programs.predict import answering, check_output, files_among, line_writer, predict_rows, rows_of, shown, write_answers
 
     _check(texts or [], input_, pair, keep_columns)
     if output is not None:
         check_output(output, overwrite=overwrite)
     for text in files_among([*(texts or []), *([] if pair is None else [pair])]):
         options.say(f"Note: '{text}' is a file, but its name is classified as a text. To read the file: --input {text}")
-    answer = answering(
-        model_in(model, export=True, say=options.say), precision=precision, threads=threads, device=device, task=task
-    )
+    answer = answering(model_in(model, export=True, say=options.say), precision=precision, threads=threads, device=device, task=task)
     if texts:
         answers = iter(answer(rows_of(texts, None if pair is None else [pair])))
     else:
-        answers = predict_rows(
-            answer, input_, columns=options.columns(column), keep_columns=keep_columns, say=options.say
-        )
+        answers = predict_rows(answer, input_, columns=options.columns(column), keep_columns=keep_columns, say=options.say)
     if output is not None:
         options.say(f"{write_answers(answers, output):,} predictions in {output}")
     elif json:

@@ -8,9 +8,7 @@ from understudy.cli import _options as options
 
 
 def command(
-    model: Annotated[
-        str, typer.Argument(help="Folder or hub name of an encoder; a missing masked-language-model head is added.")
-    ],
+    model: Annotated[str, typer.Argument(help="Folder or hub name of an encoder; a missing masked-language-model head is added.")],
     raw: options.Raw = None,
     out: options.Out = Path("runs/pretrained"),
     column: options.Column = None,
@@ -40,9 +38,7 @@ def command(
     short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length}
     values = options.overrides(column=column, seed=seed, set_=set_, **short_forms({}, short), **{"data.raw": raw})
     settings = build(PretrainSettings, {"model": model}, values, where="pretrain")
-    run = pretrain(
-        settings, out, resume=resume, overwrite=overwrite, device=device, say=options.say, command=command_line()
-    )
+    run = pretrain(settings, out, resume=resume, overwrite=overwrite, device=device, say=options.say, command=command_line())
     if not run.finished:
         return
     if json:

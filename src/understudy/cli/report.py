@@ -8,12 +8,8 @@ from understudy.cli import _options as options
 
 
 def command(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Run folders, or a search; several runs are compared on one page.")
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="The page to write; default for one run: report.html in its folder.")
-    ] = None,
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or a search; several runs are compared on one page.")],
+    out: Annotated[Path | None, typer.Option(help="The page to write; default for one run: report.html in its folder.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")] = False,
     json: options.Json = False,
 ) -> None:

@@ -21,10 +21,7 @@ def command(
     transfer: options.Transfer = None,
     out: options.Out = Path("runs/search"),
     space: Annotated[
-        str | None,
-        typer.Option(
-            help="YAML file with the students, recipes and settings to try; default: the packaged search space."
-        ),
+        str | None, typer.Option(help="YAML file with the students, recipes and settings to try; default: the packaged search space.")
     ] = None,
     trials: Annotated[int, typer.Option(help="Number of trials, over all workers.")] = 30,
     time: Annotated[str | None, typer.Option(help="Start no more trials after this: 90s, 30m, 2h.")] = None,
@@ -37,8 +34,7 @@ def command(
         ),
     ] = None,
     worker: Annotated[
-        bool,
-        typer.Option("--worker", help="Only run trials of the search in --storage; another process distils the best."),
+        bool, typer.Option("--worker", help="Only run trials of the search in --storage; another process distils the best.")
     ] = False,
     column: options.Column = None,
     epochs: options.Epochs = None,
@@ -47,9 +43,7 @@ def command(
     max_length: options.MaxLength = None,
     set_: options.Set = None,
     seed: options.Seed = None,
-    store: Annotated[
-        str | None, typer.Option(help="Folder that caches the teacher's outputs for several runs.")
-    ] = None,
+    store: Annotated[str | None, typer.Option(help="Folder that caches the teacher's outputs for several runs.")] = None,
     no_export: Annotated[
         bool, typer.Option("--no-export", help="Apply the budget to the torch model instead of its ONNX exports.")
     ] = False,
@@ -65,25 +59,42 @@ def command(
     understudy search --teacher runs/teacher --train train.csv --budget 'size_mib<=5' --trials 60 --time 2h --resume
     understudy search --teacher runs/teacher --train train.csv --budget 'size_mib<=5' --space mine.yaml \\
         --storage postgresql://me@host/studies --worker --out runs/worker
-    """  # fmt: skip
+    """
     from understudy.programs.search import search
     from understudy.runs.folder import command_line
     from understudy.settings.listing import short_forms
 
     short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length}
     settings = options.overrides(
-        task=task, train=train, validation=validation, test=test, column=column, seed=seed, set_=set_,
+        task=task,
+        train=train,
+        validation=validation,
+        test=test,
+        column=column,
+        seed=seed,
+        set_=set_,
         **short_forms({"stages": [{}]}, short),  # all recipes of a search have one stage
         **{"data.transfer": transfer, "teacher.models": teacher, "teacher.store": store, "export": [] if no_export else None},
-    )  # fmt: skip
+    )
     with suppress(ImportError):  # the program says what is missing
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
     run = search(
-        settings, budget, out, space=space, trials=trials, seconds=_seconds(time), storage=storage, worker=worker,
-        resume=resume, overwrite=overwrite, device=device, command=command_line(), say=options.say,
-    )  # fmt: skip
+        settings,
+        budget,
+        out,
+        space=space,
+        trials=trials,
+        seconds=_seconds(time),
+        storage=storage,
+        worker=worker,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        command=command_line(),
+        say=options.say,
+    )
     if not run.finished:
         return
     options.show(run.facts, as_json=json, page=run.folder / "report.html")

@@ -20,12 +20,8 @@ def command(
     wait_ms: Annotated[float, typer.Option(help="How long an idle model waits for a fuller batch.")] = _DEFAULT.wait_ms,
     queue_rows: Annotated[int, typer.Option(help="Maximum rows in the queue (else HTTP 429).")] = _DEFAULT.queue_rows,
     max_rows: Annotated[int, typer.Option(help="Maximum rows per request (else HTTP 413).")] = _DEFAULT.max_rows,
-    max_characters: Annotated[
-        int, typer.Option(help="Maximum characters per text (else HTTP 413).")
-    ] = _DEFAULT.max_characters,
-    max_body_mib: Annotated[
-        float, typer.Option(help="Maximum size of a request (else HTTP 413).")
-    ] = _DEFAULT.max_body_mib,
+    max_characters: Annotated[int, typer.Option(help="Maximum characters per text (else HTTP 413).")] = _DEFAULT.max_characters,
+    max_body_mib: Annotated[float, typer.Option(help="Maximum size of a request (else HTTP 413).")] = _DEFAULT.max_body_mib,
     task: options.TaskOfModel = None,
     json: options.Json = False,
 ) -> None:
@@ -56,7 +52,12 @@ def command(
     if threads is not None:  # the tokenizer's, which would otherwise be all cores
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     serve(
-        model_in(model, export=True, say=options.say), host=host, port=port, threads=threads,
-        int8=None if precision is None else precision == "int8", listening=listening, task=task,
+        model_in(model, export=True, say=options.say),
+        host=host,
+        port=port,
+        threads=threads,
+        int8=None if precision is None else precision == "int8",
+        listening=listening,
+        task=task,
         limits=Limits(max_body_mib, max_rows, max_characters, queue_rows, batch_rows, wait_ms),
-    )  # fmt: skip
+    )

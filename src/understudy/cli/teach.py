@@ -30,8 +30,9 @@ def command(
     from understudy.programs.teach import teach
 
     # This recipe works with any teacher, of classes or numbers; only its data settings matter here.
-    recipe = recipe_from("tang", teacher, None, task, train, validation, test, transfer, column, set_, None,
-                         short={"max_length": max_length})  # fmt: skip
+    recipe = recipe_from(
+        "tang", teacher, None, task, train, validation, test, transfer, column, set_, None, short={"max_length": max_length}
+    )
     counts = teach(recipe, store, device=device, say=options.say)
     print(
         json_.dumps({"store": str(store), **counts})

@@ -36,9 +36,7 @@ NEAR_DUPLICATE = 0.7  # Jaccard similarity of the sets of three-word shingles
 _LEFT_OUT = {"test", "tests", "idle_test", "idlelib", "turtledemo", "demo", "ensurepip", "distutils", "lib2to3"}
 _LEFT_OUT |= {"site-packages", "dist-packages", "lib-dynload", "__pycache__"}
 _WORDS = range(5, 61)
-_CODE = re.compile(
-    r">>>|\.\.\. |->|[{}=;|]|\w\(\w*\)\.|^\W*[\w.]+\([^)]*\)\s*$|^[@#:$%*+-]|^\w+:\s*$|__\w+__|[ \t]{3,}"
-)
+_CODE = re.compile(r">>>|\.\.\. |->|[{}=;|]|\w\(\w*\)\.|^\W*[\w.]+\([^)]*\)\s*$|^[@#:$%*+-]|^\w+:\s*$|__\w+__|[ \t]{3,}")
 _SENTENCE_END = re.compile(r"(?<=[a-z0-9)\]'\"`][.!?])\s+(?=[A-Z`'\"(])")
 
 
@@ -58,9 +56,7 @@ def write_corpus(folder: Path, *, seed: int = 0) -> None:
     """
     rows = _capped(_families(_without_near_duplicates(_sentences(Path(sysconfig.get_path("stdlib"))))), seed)
     if len({row["label"] for row in rows}) < 2 or len(rows) < 2 * (VALIDATION_ROWS + TRAIN_ROWS):
-        raise DataError(
-            "this Python has no sources of its standard library (.py files with docstrings); use another one"
-        )
+        raise DataError("this Python has no sources of its standard library (.py files with docstrings); use another one")
     sizes = {"test": round(TEST_FRACTION * len(rows)), "validation": VALIDATION_ROWS, "train": TRAIN_ROWS}
     folder.mkdir(parents=True, exist_ok=True)
     for name, size in sizes.items():
@@ -119,9 +115,7 @@ def _without_near_duplicates(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[
         seen.add(" ".join(words))
         shingles = {tuple(words[start : start + 3]) for start in range(len(words) - 2)}
         shared = Counter(earlier for shingle in shingles for earlier in having[shingle])
-        if any(
-            count >= NEAR_DUPLICATE * (len(shingles) + len(kept[earlier]) - count) for earlier, count in shared.items()
-        ):
+        if any(count >= NEAR_DUPLICATE * (len(shingles) + len(kept[earlier]) - count) for earlier, count in shared.items()):
             continue
         for shingle in shingles:
             having[shingle].append(len(kept))
@@ -132,9 +126,7 @@ def _without_near_duplicates(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[
 def _families(rows: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     rows = list(rows)
     sizes = Counter(label for label, _ in rows)
-    largest = sorted((label for label in sizes if sizes[label] >= FEWEST), key=lambda label: (-sizes[label], label))[
-        :FAMILIES
-    ]
+    largest = sorted((label for label in sizes if sizes[label] >= FEWEST), key=lambda label: (-sizes[label], label))[:FAMILIES]
     return [row for row in rows if row[0] in largest]
 
 
@@ -151,9 +143,7 @@ def _capped(rows: list[tuple[str, str]], seed: int) -> list[dict[str, str]]:
 def _write(path: Path, rows: list[dict[str, str]]) -> None:
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     buffer = io.BytesIO()
-    with gzip.GzipFile(
-        filename="", fileobj=buffer, mode="wb", mtime=0
-    ) as file:  # no name, no time: same rows, same bytes
+    with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", mtime=0) as file:  # no name, no time: same rows, same bytes
         file.write(lines.encode())
     with whole(path) as new:
         new.write_bytes(buffer.getvalue())

@@ -81,17 +81,13 @@ def read(path: Path, wanted: Collection[str], progress: Progress = lambda read: 
     truncated = next(lines, None) is not None
     if any(line.lstrip().startswith('{"') for line in sample[:1]):
         raise DataError(f"{path}: line 1 is a JSON object; name the file .jsonl")
-    dialect = dialect_of(
-        str(path), sample, wanted, default="\t" if ending_of(path) == ".tsv" else ",", truncated=truncated
-    )
+    dialect = dialect_of(str(path), sample, wanted, default="\t" if ending_of(path) == ".tsv" else ",", truncated=truncated)
     if dialect.mark == "\t" and not _parses(rows(str(path), lines_of(path), dialect)):
         dialect = replace(dialect, quoted=False)  # as GLUE writes it
     return rows(str(path), lines_of(path, progress), dialect, wanted)
 
 
-def dialect_of(
-    where: str, sample: Sequence[str], wanted: Collection[str], *, default: str, truncated: bool = False
-) -> Dialect:
+def dialect_of(where: str, sample: Sequence[str], wanted: Collection[str], *, default: str, truncated: bool = False) -> Dialect:
     """Which mark separates the fields: one that gives the header a wanted name and more than one, and rows as many fields as it.
 
     Args:
@@ -171,9 +167,7 @@ def _numbered(where: str, lines: Iterable[str], dialect: Dialect) -> Iterator[tu
                 yield line, row
             line = reader.line_num + 1 + dialect.skip
     except csv.Error as error:
-        raise DataError(
-            f"{where}: line {line}: broken quoting ({error}); double the quotes inside a quoted field"
-        ) from error
+        raise DataError(f"{where}: line {line}: broken quoting ({error}); double the quotes inside a quoted field") from error
 
 
 def _misfit(row: Sequence[str], shape: _Shape, mark: str, wanted: Collection[str]) -> str:
@@ -183,10 +177,7 @@ def _misfit(row: Sequence[str], shape: _Shape, mark: str, wanted: Collection[str
     count = "1 field" if len(row) == 1 else f"{len(row)} fields"
     if shape.fields == 1 and not re.fullmatch(r"\w+", shape.names[0]):  # a single word may be the column of texts
         marks = ", ".join(list(MARKS.values())[:-1])
-        return (
-            f"{count}, but line {shape.line} has only one, {shape.names[0][:60]!r}; it must name the columns, separated by {marks} "
-            "or |"
-        )
+        return f"{count}, but line {shape.line} has only one, {shape.names[0][:60]!r}; it must name the columns, separated by {marks} or |"
     quotes = f"put quotes around a field that holds {'the delimiter' if mark == ',' else MARKS.get(mark, mark)} or a line break"
     if len(row) == shape.fields:
         value = next(field for field in row[len(shape.names) :] if field.strip())
@@ -200,16 +191,12 @@ def _check_header(line: str, names: Sequence[str]) -> None:
     if not any(names):
         raise DataError(f"{line}: the header is empty; it must name the columns, as in text,label")
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
-        raise DataError(
-            f"{line}: column '{twice[0]}' appears twice in the header; every column needs its own name. Is the header missing?"
-        )
+        raise DataError(f"{line}: column '{twice[0]}' appears twice in the header; every column needs its own name. Is the header missing?")
 
 
 def _reader(lines: Iterable[str], mark: str, *, quoted: bool = True, spaced: bool = False) -> Any:
     # A carriage return alone ended a line on old Macs; `csv` wants such lines one by one.
-    single = (
-        part for line in lines for part in (re.split(r"(?<=\r)(?!\n)", line) if "\r" in line[:-2] else [line]) if part
-    )
+    single = (part for line in lines for part in (re.split(r"(?<=\r)(?!\n)", line) if "\r" in line[:-2] else [line]) if part)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     return csv.reader(single, delimiter=mark, quoting=quoting, strict=True, skipinitialspace=spaced)
 

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from understudy.models.text_model import TextModel
 
-Batch = dict[
-    str, Any
-]  # "student" and "teacher" → model inputs (of the teacher also kept "logits"), "labels", "counted"
+Batch = dict[str, Any]  # "student" and "teacher" → model inputs (of the teacher also kept "logits"), "labels", "counted"
 TEACHER = "teacher_"  # prefix of a teacher's columns in a plain data set
 # Rows are sorted by length within this many batches: enough to leave almost no padding, few enough to keep batches mixed.
 BUCKET_BATCHES = 50
@@ -103,9 +101,14 @@ class Examples(Dataset):
     """
 
     def __init__(
-        self, student: Fields, labels: np.ndarray, teacher_logits: np.ndarray | None = None, *,
-        teacher: Fields | None = None, sampling_weights: np.ndarray | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        student: Fields,
+        labels: np.ndarray,
+        teacher_logits: np.ndarray | None = None,
+        *,
+        teacher: Fields | None = None,
+        sampling_weights: np.ndarray | None = None,
+    ) -> None:
         self.student, self.teacher = student, teacher
         self.labels, self.teacher_logits, self.sampling_weights = labels, teacher_logits, sampling_weights
 
@@ -168,10 +171,7 @@ class Collator:
     """
 
     def __init__(
-        self,
-        pad_token_id: int | None,
-        teacher_pad_token_id: int | None = None,
-        collate: Callable[[Any], Any] | None = None,
+        self, pad_token_id: int | None, teacher_pad_token_id: int | None = None, collate: Callable[[Any], Any] | None = None
     ) -> None:
         self.pad, self.collate = pad_token_id or 0, collate
         self.teacher_pad = self.pad if teacher_pad_token_id is None else teacher_pad_token_id
@@ -255,9 +255,13 @@ class LengthBuckets(Sampler[int]):
 
 
 def examples_of(
-    model: TextModel, rows: datasets.Dataset, teacher_logits: np.ndarray | None = None, *, teacher: TextModel | None = None,
+    model: TextModel,
+    rows: datasets.Dataset,
+    teacher_logits: np.ndarray | None = None,
+    *,
+    teacher: TextModel | None = None,
     balanced: bool = False,
-) -> Examples:  # fmt: skip
+) -> Examples:
     """A model's view of rows with labels.
 
     Args:

@@ -25,9 +25,7 @@ def make_missing(tables: dict[str, Table], source: Source, settings: DataSetting
     if "test" not in tables:
         wanted = {"test": settings.test_fraction} | wanted
     if sum(wanted.values()) >= 1:
-        raise DataError(
-            "data.validation_fraction and data.test_fraction leave no train rows; together they must be below 1"
-        )
+        raise DataError("data.validation_fraction and data.test_fraction leave no train rows; together they must be below 1")
     groups = _groups(source, settings)
     if groups is not None:
         tables["train"] = replace(tables["train"], groups=groups)
@@ -44,8 +42,7 @@ def make_missing(tables: dict[str, Table], source: Source, settings: DataSetting
         out[labelled[mask]] = True
         if not out.any():
             raise DataError(
-                f"{train.where}: {len(labelled)} rows are too few (or their groups are) to split {name} rows off; "
-                f"give a file with --{name}"
+                f"{train.where}: {len(labelled)} rows are too few (or their groups are) to split {name} rows off; give a file with --{name}"
             )
         tables[name] = train.take(out, where=f"{name} (split off {source.where})")
         # Unlabelled rows of a unit that went away must not stay behind.
@@ -70,9 +67,7 @@ def _groups(source: Source, settings: DataSettings) -> list[Any] | None:
     groups = [str(value) if value is not None else None for value in source.dataset[name][:]]
     missing = [row for row, value in enumerate(groups) if not value]
     if missing:
-        raise DataError(
-            f"{source.where}: {rows_named(missing)} without a {name} (data.group_column); fill in or remove them"
-        )
+        raise DataError(f"{source.where}: {rows_named(missing)} without a {name} (data.group_column); fill in or remove them")
     return groups
 
 
@@ -81,17 +76,11 @@ def fewer(train: Table, rows: int, seed: int, notes: list[str]) -> Table:
     labelled = np.flatnonzero(~train.unlabelled)
     strata = train.take(~train.unlabelled).strata
     if rows > len(labelled):
-        raise DataError(
-            f"data.train_rows is {rows}, but only {len(labelled)} labelled train rows exist; give at most that number"
-        )
+        raise DataError(f"data.train_rows is {rows}, but only {len(labelled)} labelled train rows exist; give at most that number")
     if rows < len(set(strata)):
-        raise DataError(
-            f"data.train_rows is {rows}, but there are {len(set(strata))} classes; ask for at least one row of each"
-        )
+        raise DataError(f"data.train_rows is {rows}, but there are {len(set(strata))} classes; ask for at least one row of each")
     keep = train.unlabelled.copy()
-    keep[labelled[splits.stratified_subset([train.identities[row] for row in labelled], strata, rows, seed=seed)]] = (
-        True
-    )
+    keep[labelled[splits.stratified_subset([train.identities[row] for row in labelled], strata, rows, seed=seed)]] = True
     notes.append(f"{rows} of {len(labelled)} labelled train rows are kept (data.train_rows, seed {seed}).")
     return train.take(keep)
 
@@ -103,9 +92,7 @@ def note_duplicates(tables: Mapping[str, Table], notes: list[str]) -> None:
             identities = set(tables[reference].identities)
             count = sum(identity in identities for identity in tables[name].identities)
             if count:
-                notes.append(
-                    f"{count} of {len(tables[name])} {name} rows are also {reference} rows; they were left in."
-                )
+                notes.append(f"{count} of {len(tables[name])} {name} rows are also {reference} rows; they were left in.")
 
 
 def without_peeking(tables: Mapping[str, Table], name: str, notes: list[str]) -> Table:
@@ -116,9 +103,7 @@ def without_peeking(tables: Mapping[str, Table], name: str, notes: list[str]) ->
     what, also = f"{name} rows", "validation or test rows"
     if name == "raw":
         what, also = "raw texts", "texts of validation or test rows (of pairs, either side)"
-        held_out: set[Any] = as_plain_text(
-            text for split in splits for text in itertools.chain(split.texts, split.pairs or ())
-        )
+        held_out: set[Any] = as_plain_text(text for split in splits for text in itertools.chain(split.texts, split.pairs or ()))
         keys = list(map(plain, table.texts))
     else:
         held_out = {key for split in splits for key in _sides(split)}

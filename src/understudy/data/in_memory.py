@@ -37,9 +37,7 @@ class InMemory:
                 f"rows are needed, got a {type(rows).__name__} of {', '.join(map(str, rows))}; give one split, as in rows['train']"
             )
         if not (frame or dataset or listed):
-            raise ValueError(
-                f"the name of a file, folder or hub data set is needed, or {ALLOWED}; got {type(rows).__name__}"
-            )
+            raise ValueError(f"the name of a file, folder or hub data set is needed, or {ALLOWED}; got {type(rows).__name__}")
         self._rows, self._frame = rows, frame
 
     def __str__(self) -> str:

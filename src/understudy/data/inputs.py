@@ -97,9 +97,7 @@ def no_labels(source: Source) -> DataError:
     names = [source.columns.get(name, name) for name in source.dataset.column_names]
     missing = str(sources.no_column(source.where, source.answer, names)).rstrip(".")
     end = "" if missing.endswith("?") else "."
-    return DataError(
-        f"{missing}{end} If its rows have no labels, give the file to `distill` with --transfer instead of --train"
-    )
+    return DataError(f"{missing}{end} If its rows have no labels, give the file to `distill` with --transfer instead of --train")
 
 
 def _no_labels_at_all(source: Source, task: Task) -> bool:

@@ -15,24 +15,7 @@ from understudy.data.labels import Classes
 from understudy.data.spelling import misspelt
 from understudy.data.tables import Table
 
-MISSING = {
-    "nan",
-    "null",
-    "none",
-    "nil",
-    "n/a",
-    "#n/a",
-    "na",
-    "<na>",
-    "nat",
-    "-",
-    "--",
-    "?",
-    "#ref!",
-    "#value!",
-    "#name?",
-    "#div/0!",
-}
+MISSING = {"nan", "null", "none", "nil", "n/a", "#n/a", "na", "<na>", "nat", "-", "--", "?", "#ref!", "#value!", "#name?", "#div/0!"}
 _SHOWN = 12  # classes that are all named; of more, the largest and the smallest
 
 
@@ -56,9 +39,7 @@ def described(train: Table, classes: Classes | None) -> str:
     return f"{len(names)} classes in the train rows; the largest are {_counted(largest)}, the smallest {_counted(smallest)}.{average}"
 
 
-def doubts(
-    tables: Mapping[str, Table], classes: Classes | None, *, splits: int = 0, declared: bool = False
-) -> list[str]:
+def doubts(tables: Mapping[str, Table], classes: Classes | None, *, splits: int = 0, declared: bool = False) -> list[str]:
     """Warnings of rows as they were given, before splits are made.
 
     Args:
@@ -135,11 +116,7 @@ def _looks_like_several(name: str, counts: Counter[str]) -> bool:
 def _rare(train: Table, classes: Classes, splits: int) -> list[str]:
     counts = classes.counts(train.labels[~train.unlabelled])
     least = 1 + max(1, splits)
-    rare = [
-        (classes.names[index], int(counts[index]))
-        for index in np.argsort(counts, kind="stable")
-        if 0 < counts[index] < least
-    ]
+    rare = [(classes.names[index], int(counts[index])) for index in np.argsort(counts, kind="stable") if 0 < counts[index] < least]
     if not rare:
         return []
     why = "each split needs one" if splits else "one row is too few to learn from"
@@ -187,11 +164,7 @@ def _contradictions(tables: Mapping[str, Table], classes: Classes) -> list[str]:
 def _repeated(name: str, table: Table) -> list[str]:
     distinct = {(identity, label.tobytes()) for identity, label in zip(table.identities, table.labels, strict=True)}
     repeats = len(table) - len(distinct)
-    return (
-        [f"{repeats:,} of {len(table):,} {name} rows repeat another of them, with the same label; they were left in."]
-        if repeats
-        else []
-    )
+    return [f"{repeats:,} of {len(table):,} {name} rows repeat another of them, with the same label; they were left in."] if repeats else []
 
 
 def _counted(counts: Sequence[tuple[str, int]]) -> str:

@@ -57,9 +57,7 @@ def no_data(names: Sequence[str] | None, answer: Column) -> Classes | None:
     return None if answer.kind == "number" else Classes(tuple(names or ()), {}, "", several=answer.kind == "classes")
 
 
-def class_map(
-    train: Source, settings: DataSettings, label_names: Sequence[str] | None, answer: Column
-) -> Classes | None:
+def class_map(train: Source, settings: DataSettings, label_names: Sequence[str] | None, answer: Column) -> Classes | None:
     """Decide the order of the classes: the model's, else the recipe's, else the data set's own, else sorted; None for numbers."""
     need_column(train, answer.name)
     if answer.kind == "number":
@@ -87,9 +85,7 @@ def class_map(
     else:
         names, whose = dataset_names, train.where
     # An integer that is no name is a position; where names are integers themselves, it could be meant either way.
-    positions = (
-        {} if any(_INTEGER.fullmatch(name) for name in names) else {str(number): number for number in range(len(names))}
-    )
+    positions = {} if any(_INTEGER.fullmatch(name) for name in names) else {str(number): number for number in range(len(names))}
     index = dict(positions)
     for alias in [*aliases, names]:
         if len(alias) == len(names):
@@ -113,20 +109,14 @@ def _check_same(names: tuple[str, ...], declared: tuple[str, ...] | None, generi
             "data.label_names out if the data follow the model's order, or write the labels as names"
         )
     if not generic or len(declared) != len(names):
-        raise DataError(
-            f"{comparison}: not the same classes. Leave data.label_names out, or use a model of these classes"
-        )
+        raise DataError(f"{comparison}: not the same classes. Leave data.label_names out, or use a model of these classes")
 
 
 def _check_plausible(counts: Counter[str], where: str) -> None:
     rows, numeric = counts.total(), all(_number(name) is not None for name in counts)
     measured = numeric and len(counts) > 20 and not all(_INTEGER.fullmatch(name) for name in counts)
     if measured or len(counts) > MOST_CLASSES or (rows >= 20 and len(counts) > 0.8 * rows):
-        hint = (
-            "for numbers use --task similarity"
-            if numeric
-            else "is this the right column? Set it with --column label=NAME"
-        )
+        hint = "for numbers use --task similarity" if numeric else "is this the right column? Set it with --column label=NAME"
         raise DataError(f"{where}: {len(counts)} different labels in {rows} rows, too many for classes; {hint}")
 
 
@@ -195,9 +185,7 @@ def _list_in(text: str, where: str) -> Any:
             return read(text)
         except (ValueError, SyntaxError, RecursionError):
             continue
-    raise DataError(
-        f'{where}: a list of labels that cannot be read, {text!r:.60}; write it as JSON, as in ["joy", "love"]'
-    )
+    raise DataError(f'{where}: a list of labels that cannot be read, {text!r:.60}; write it as JSON, as in ["joy", "love"]')
 
 
 def name_of(value: Any, where: str) -> str | None:
@@ -296,9 +284,7 @@ def check_enough(train: Table, classes: Classes | None) -> None:
         )
     if len(distinct) == 1:
         only = (", ".join(f"'{name}'" for name in classes.of(distinct[0])) or "[]") if classes else str(distinct[0])
-        raise DataError(
-            f"{train.where}: all {len(labels)} labelled rows have the one label {only}; at least two are needed"
-        )
+        raise DataError(f"{train.where}: all {len(labels)} labelled rows have the one label {only}; at least two are needed")
 
 
 def check_seen(table: Table, train: Table, classes: Classes) -> None:

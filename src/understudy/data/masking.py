@@ -39,9 +39,7 @@ class MaskedRows(Examples):
     Departs: every token is chosen alike often (DistilBERT's code chooses rare ones more often).
     """
 
-    def __init__(
-        self, model: TextModel, rows: datasets.Dataset, *, fraction: float, seed: int, teacher: TextModel | None = None
-    ) -> None:
+    def __init__(self, model: TextModel, rows: datasets.Dataset, *, fraction: float, seed: int, teacher: TextModel | None = None) -> None:
         live = fields_of(teacher, rows) if teacher else None
         super().__init__(fields_of(model, rows), np.zeros(0, dtype=np.int64), teacher=live)
         self.fraction, self.seed, self.epoch = fraction, seed, 0

@@ -18,18 +18,7 @@ from understudy.data.in_memory import InMemory
 from understudy.data.inputs import as_read, check_roles, columns_of, no_labels, opened
 from understudy.data.inspection import described, doubts, several_labels
 from understudy.data.labels import Classes, check_enough, check_seen, class_map, indices, no_data, numbers
-from understudy.data.tables import (
-    UNLABELLED,
-    Source,
-    Table,
-    identity,
-    listed,
-    need_column,
-    need_columns,
-    rows_named,
-    texts_of,
-    unlabelled,
-)
+from understudy.data.tables import UNLABELLED, Source, Table, identity, listed, need_column, need_columns, rows_named, texts_of, unlabelled
 from understudy.errors import DataError
 from understudy.files import whole
 
@@ -81,18 +70,14 @@ class Rows:
     def facts(self) -> dict[str, Any]:
         """Of every split: how many rows, and a hash over their identities and labels in order; and what the user should know."""
         splits: dict[str, Any] = {name: facts_of(dataset) for name, dataset in self._splits.items()}
-        optional: dict[str, Any] = (
-            {"labelled_by_teacher": list(self.labelled_by_teacher)} if self.labelled_by_teacher else {}
-        )
+        optional: dict[str, Any] = {"labelled_by_teacher": list(self.labelled_by_teacher)} if self.labelled_by_teacher else {}
         if self.several_labels.get("texts"):
             optional["several_labels"] = dict(self.several_labels)
         return splits | optional | {"test_is_validation": self.test_is_validation, "notes": list(self.notes)}
 
     def inputs(self) -> dict[str, dict[str, Any]]:
         """What a run depends on: of every split its file and a hash, and of the classes; see `run.check`."""
-        splits = {
-            name: {"file": self.files.get(name, name), **facts_of(dataset)} for name, dataset in self._splits.items()
-        }
+        splits = {name: {"file": self.files.get(name, name), **facts_of(dataset)} for name, dataset in self._splits.items()}
         if self.label_names is None:
             return splits
         return splits | {"classes": {"file": listed(self.label_names), "sha256": hashed(self.label_names)}}
@@ -104,9 +89,8 @@ class Rows:
 
 
 def read(
-    settings: DataSettings, task: Task, *, seed: int, label_names: Sequence[str] | None = None,
-    unanswered: Container[str] = (),
-) -> Rows:  # fmt: skip
+    settings: DataSettings, task: Task, *, seed: int, label_names: Sequence[str] | None = None, unanswered: Container[str] = ()
+) -> Rows:
     """Read all rows of a run; make the splits that are missing.
 
     Without validation rows, both validation and (where not given) test are split off train: stratified by class, rows
@@ -177,16 +161,18 @@ def read(
         raw=datasets.get("raw"),
         files={name: table.where.removeprefix(f"{name} (").removesuffix(")") for name, table in tables.items()},
         several_labels=contradicting,
-        labelled_by_teacher=tuple(
-            name for name in ("validation", "test") if transferred and name in tables and name not in raw
-        ),
+        labelled_by_teacher=tuple(name for name in ("validation", "test") if transferred and name in tables and name not in raw),
     )
 
 
 def _without_labels(
-    raw: Mapping[str, Source], settings: DataSettings, task: Task, label_names: Sequence[str] | None, unanswered: Container[str],
+    raw: Mapping[str, Source],
+    settings: DataSettings,
+    task: Task,
+    label_names: Sequence[str] | None,
+    unanswered: Container[str],
     notes: list[str],
-) -> tuple[Classes | None, dict[str, Table]]:  # fmt: skip
+) -> tuple[Classes | None, dict[str, Table]]:
     """The classes, which the teacher knows, and training rows of which none has a label."""
     if settings.train_rows is not None:
         raise DataError("data.train_rows keeps labelled rows, but without --train there are none; leave it out")
@@ -203,9 +189,7 @@ def _without_labels(
     return classes, {"train": table.take(answered)}
 
 
-def _check_labels(
-    tables: dict[str, Table], settings: DataSettings, classes: Classes | None, seed: int, notes: list[str]
-) -> None:
+def _check_labels(tables: dict[str, Table], settings: DataSettings, classes: Classes | None, seed: int, notes: list[str]) -> None:
     """Refuse labels that training never saw; keep as many training rows as set, and note how many have none."""
     for name in ("validation", "test"):
         if name in tables and classes is not None:
@@ -215,9 +199,7 @@ def _check_labels(
     without = int(tables["train"].unlabelled.sum())
     if without:
         none = "; where none applies, write an empty list, []" if classes and classes.several else ""
-        notes.append(
-            f"{without} of {len(tables['train'])} train rows have no label; they are read as unlabelled text{none}."
-        )
+        notes.append(f"{without} of {len(tables['train'])} train rows have no label; they are read as unlabelled text{none}.")
 
 
 def read_one(
@@ -293,9 +275,7 @@ def single_texts(rows: Dataset, held_out: Container[str] = ()) -> Dataset:
     from datasets import Dataset
 
     texts = [text for text in dict.fromkeys(texts_in(rows)) if plain(text) not in held_out]
-    return Dataset.from_dict(
-        {"identity": list(map(identity, texts)), "text": texts, "label": np.full(len(texts), UNLABELLED)}
-    )
+    return Dataset.from_dict({"identity": list(map(identity, texts)), "text": texts, "label": np.full(len(texts), UNLABELLED)})
 
 
 def held_out_texts(rows: Dataset) -> tuple[Dataset, Dataset]:
@@ -305,9 +285,7 @@ def held_out_texts(rows: Dataset) -> tuple[Dataset, Dataset]:
         DataError: a single text.
     """
     if len(rows) < 2:
-        raise DataError(
-            "text for a masked language model: one text only; at least two are needed, one of them for validation"
-        )
+        raise DataError("text for a masked language model: one text only; at least two are needed, one of them for validation")
     order = np.argsort(np.asarray(rows["identity"]), kind="stable")
     count = max(1, min(len(rows) // 20, 1000))
     return rows.select(np.sort(order[count:])), rows.select(np.sort(order[:count]))
@@ -317,10 +295,7 @@ def _raw(source: str, settings: DataSettings, classes: Classes | None) -> Table:
     columns = {our: theirs for our, theirs in settings.columns.items() if our == "text"}
     dataset = sources.read_raw(source, columns)
     return _table(
-        Source(source, dataset.remove_columns([name for name in dataset.column_names if name != "text"])),
-        False,
-        classes,
-        labels="none",
+        Source(source, dataset.remove_columns([name for name in dataset.column_names if name != "text"])), False, classes, labels="none"
     )
 
 
@@ -342,9 +317,7 @@ def _table(source: Source, pair: bool, classes: Classes | None, *, labels: str) 
     table = replace(table, labels=numbers(source) if classes is None else indices(source, classes))
     missing = np.flatnonzero(table.unlabelled)
     if labels == "all" and missing.size:
-        raise DataError(
-            f"{source.where}: {rows_named(missing)} without a label; only train and transfer rows may have none"
-        )
+        raise DataError(f"{source.where}: {rows_named(missing)} without a label; only train and transfer rows may have none")
     return table
 
 

@@ -53,9 +53,7 @@ def splits_in(folder: Path, splits: Mapping[str, Sequence[str]], formats: Collec
     return _within(folder, splits, formats, depth=2)
 
 
-def _within(
-    folder: Path, splits: Mapping[str, Sequence[str]], formats: Collection[str], *, depth: int
-) -> dict[str, list[Path]]:
+def _within(folder: Path, splits: Mapping[str, Sequence[str]], formats: Collection[str], *, depth: int) -> dict[str, list[Path]]:
     for place in (folder, folder / "data"):
         if place.is_dir() and (files := _directly_in(place, splits, formats)):
             return files
@@ -74,9 +72,7 @@ def _directly_in(place: Path, splits: Mapping[str, Sequence[str]], formats: Coll
         split = next((name for name, stems in splits.items() if inner.name.lower() in stems), None)
         if split is not None and (parts := _numbered(inner, split, _readable(inner, formats))):
             if paths_of[split]:
-                raise DataError(
-                    f"{place}: {paths_of[split][0].name} and {inner.name}/ are both {split}; keep one, or name the file"
-                )
+                raise DataError(f"{place}: {paths_of[split][0].name} and {inner.name}/ are both {split}; keep one, or name the file")
             paths_of[split] = parts
     if not any(paths_of.values()) and all(_PART.fullmatch(path.name.partition(".")[0]) for path in files):
         paths_of["train"] = _numbered(place, "train", files)
@@ -101,9 +97,7 @@ def _numbered(folder: Path, split: str, files: Sequence[Path]) -> list[Path]:
     if len({ending_of(path) for path in files}) > 1 or not all(match for match, _ in parts):
         names = ", ".join(path.name for path in files[:4])
         raise DataError(f"{folder}: {names} are all {split}, but no numbered parts of one format; name the file")
-    shards = [
-        (Shard(split, int(match[1]), int(match[2]) if match[2] else None), path) for match, path in parts if match
-    ]
+    shards = [(Shard(split, int(match[1]), int(match[2]) if match[2] else None), path) for match, path in parts if match]
     return _complete(folder, split, shards)
 
 
@@ -112,9 +106,7 @@ def _files(folder: Path, split: str, stems: Sequence[str], files: Sequence[Path]
     whole = [path for shard, path in named if shard.number is None]
     kinds = {(shard.split, shard.of, ending_of(path)) for shard, path in named if shard.number is not None}
     if len(whole) + len(kinds) > 1:
-        names = " and ".join(
-            path.name for path in [*whole, *(path for shard, path in named if shard.number is not None)][:4]
-        )
+        names = " and ".join(path.name for path in [*whole, *(path for shard, path in named if shard.number is not None)][:4])
         raise DataError(f"{folder}: {names} are both {split}; keep one, or name the file")
     return whole if whole or not named else _complete(folder, split, named)
 
@@ -137,7 +129,5 @@ def _complete(folder: Path, split: str, named: Sequence[tuple[Shard, Path]]) -> 
             "download it again, or give the files that you want by name"
         )
     if len(set(numbers)) < len(numbers) or any(number not in wanted for number in numbers):
-        raise DataError(
-            f"{folder}: the parts of {split} do not number {len(wanted)}: {', '.join(path.name for _, path in parts[:6])}"
-        )
+        raise DataError(f"{folder}: the parts of {split} do not number {len(wanted)}: {', '.join(path.name for _, path in parts[:6])}")
     return [path for _, path in parts]

@@ -23,11 +23,14 @@ FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 ALLOWED = f"{', '.join(FORMATS)}, each also with .gz"
 _INSTEAD = {  # ending that is not read → what to do
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), AS_CSV),
-    ".zst": "decompress it first (zstd -d)", ".bz2": "decompress it first (bunzip2)", ".xz": "decompress it first (unxz)",
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "unpack it first"), ".ndjson": "name it .jsonl",
+    ".zst": "decompress it first (zstd -d)",
+    ".bz2": "decompress it first (bunzip2)",
+    ".xz": "decompress it first (unxz)",
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "unpack it first"),
+    ".ndjson": "name it .jsonl",
     ".txt": "a text a line is for --raw and `predict --input`; name a table .csv or .tsv",
     **dict.fromkeys((".arrow", ".feather", ".pkl", ".pickle", ".dta", ".sav"), "save it as .parquet, with pandas or `datasets`"),
-}  # fmt: skip
+}
 SPLITS = {"train": ("train",), "validation": ("validation", "dev", "valid", "val"), "test": ("test",)}
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
 _Columns = dict[str, list[Any]]
@@ -49,9 +52,7 @@ def is_table(source: str | InMemory) -> bool:
     return isinstance(source, InMemory) or Path(source).is_file() or ending_of(Path(source)) in FORMATS
 
 
-def read_table(
-    source: str | InMemory, columns: Mapping[str, str], notes: list[str] | None = None, *, mixed: Sequence[str] = ()
-) -> Dataset:
+def read_table(source: str | InMemory, columns: Mapping[str, str], notes: list[str] | None = None, *, mixed: Sequence[str] = ()) -> Dataset:
     """Read one file of rows (or rows in memory), all columns. In CSV and TSV every value is text; an empty one stays an empty text.
 
     Fields may be separated by commas, semicolons, tabs or |, whatever the ending; see `delimited`. TSV fields may be quoted as in CSV;
@@ -85,17 +86,13 @@ def _read_split(paths: Sequence[Path], columns: Mapping[str, str], notes: list[s
     for path in paths[1:]:
         part, _ = _columns_in(str(path), columns, notes)
         if part.keys() != table.keys():
-            raise DataError(
-                f"{path}: has the columns {', '.join(part)}, but {paths[0].name} has {', '.join(table)}; shards need the same"
-            )
+            raise DataError(f"{path}: has the columns {', '.join(part)}, but {paths[0].name} has {', '.join(table)}; shards need the same")
         for name, values in part.items():
             table[name].extend(values)
     return _table(f"{paths[0]} and {len(paths) - 1} more", (table, class_labels), columns)
 
 
-def _columns_in(
-    source: str, columns: Mapping[str, str], notes: list[str] | None = None
-) -> tuple[_Columns, dict[str, Any]]:
+def _columns_in(source: str, columns: Mapping[str, str], notes: list[str] | None = None) -> tuple[_Columns, dict[str, Any]]:
     """The columns of a file by its own names, and which of them are classes with names."""
     path = Path(source)
     ending = ending_of(path)
@@ -113,9 +110,7 @@ def _columns_in(
         table = _by_column([row for _, row in objects(lines_of(path), source)])
     else:
         header, *rows = delimited.read(path, [*columns.values(), *our_columns()])
-        table = (
-            {name: list(values) for name, values in zip(header, zip(*rows, strict=True), strict=True)} if rows else {}
-        )
+        table = {name: list(values) for name, values in zip(header, zip(*rows, strict=True), strict=True)} if rows else {}
     if not any(table.values()):
         raise DataError(f"{source}: the file has no rows")
     return table, class_labels
@@ -128,9 +123,7 @@ def _unread(suffix: str) -> str:
     return f"{problem} (allowed are {ALLOWED}); {instead}" if instead else f"{problem}; allowed are {ALLOWED}"
 
 
-def _table(
-    source: str, read: tuple[_Columns, dict[str, Any]], columns: Mapping[str, str], mixed: Sequence[str] = ()
-) -> Dataset:
+def _table(source: str, read: tuple[_Columns, dict[str, Any]], columns: Mapping[str, str], mixed: Sequence[str] = ()) -> Dataset:
     table, class_labels = read
     file_names = _file_names(list(table), columns, source)
     renamed = {our: table[theirs] for our, theirs in file_names.items()}
@@ -212,9 +205,7 @@ def _json(source: str, text: str) -> _Columns:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         hint = " It looks like one object a line: name it .jsonl." if error.msg == "Extra data" else ""
-        raise DataError(
-            f"{source}: line {error.lineno}: broken JSON ({error.msg}, column {error.colno}).{hint}"
-        ) from error
+        raise DataError(f"{source}: line {error.lineno}: broken JSON ({error.msg}, column {error.colno}).{hint}") from error
     if isinstance(rows, dict):
         rows = rows.get("data")
     if not isinstance(rows, list) or (rows and isinstance(rows[0], list)):
@@ -253,18 +244,12 @@ def _parquet(source: str, content: bytes, notes: list[str] | None) -> tuple[_Col
     except Exception as error:  # whatever another program or version wrote
         named = {}
         if notes is not None:
-            notes.append(
-                f"{source}: its metadata of `datasets` cannot be read and is ignored ({type(error).__name__}: {error})."
-            )
+            notes.append(f"{source}: its metadata of `datasets` cannot be read and is ignored ({type(error).__name__}: {error}).")
     for place, column in enumerate(table.columns):
-        if pa.types.is_binary(column.type) or pa.types.is_large_binary(
-            column.type
-        ):  # as programs write text that do not mark it so
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):  # as programs write text that do not mark it so
             with suppress(pa.ArrowInvalid):
                 table = table.set_column(place, table.column_names[place], column.cast(pa.string()))
-    return table.to_pydict(), {
-        name: kind for name, kind in named.items() if pa.types.is_integer(table.schema.field(name).type)
-    }
+    return table.to_pydict(), {name: kind for name, kind in named.items() if pa.types.is_integer(table.schema.field(name).type)}
 
 
 def _names(table: Any, column: str, names: Any) -> list[str]:
@@ -291,19 +276,13 @@ def _dataset(source: str, columns: _Columns, class_labels: Mapping[str, Any], mi
             arrays[name] = pa.array(values, from_pandas=True)  # NaN is missing
         except UnicodeEncodeError as error:
             row = next(number for number, value in enumerate(values, 1) if _half_character(value))
-            raise DataError(
-                f"{source}: row {row}: column '{name}' holds half a character (a lone surrogate); repair it"
-            ) from error
+            raise DataError(f"{source}: row {row}: column '{name}' holds half a character (a lone surrogate); repair it") from error
         except (pa.ArrowException, OverflowError) as error:
             if name in mixed:
-                arrays[name] = pa.array(
-                    [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
-                )
+                arrays[name] = pa.array([value if value is None or isinstance(value, str) else json.dumps(value) for value in values])
                 continue
             if name in our_columns():
-                raise DataError(
-                    f"{source}: column '{name}' mixes types: {_mixture(values)}; give all rows the same"
-                ) from error
+                raise DataError(f"{source}: column '{name}' mixes types: {_mixture(values)}; give all rows the same") from error
             arrays[name] = pa.array([json.dumps(value, default=str) for value in values])  # of no use to us, but kept
     dataset = Dataset.from_dict(arrays)
     named = Features({name: class_labels.get(name) or kind for name, kind in dataset.features.items()})
@@ -319,9 +298,7 @@ def _mixture(values: Sequence[Any]) -> str:
     for row, value in enumerate(values, 1):
         if value is not None:
             first.setdefault(type(value), row)
-    return ", ".join(
-        f"row {row} is {json.dumps(values[row - 1], default=str)[:40]}" for row in list(first.values())[:2]
-    )
+    return ", ".join(f"row {row} is {json.dumps(values[row - 1], default=str)[:40]}" for row in list(first.values())[:2])
 
 
 def _file_names(names: Sequence[str], columns: Mapping[str, str], where: str) -> dict[str, str]:
@@ -360,9 +337,7 @@ def _saved(folder: Path) -> Mapping[str, Dataset]:
     try:
         saved = load_from_disk(str(folder))
     except Exception as error:
-        raise DataError(
-            f"{folder}: a saved data set that cannot be loaded ({str(error).partition(chr(10))[0]})"
-        ) from error
+        raise DataError(f"{folder}: a saved data set that cannot be loaded ({str(error).partition(chr(10))[0]})") from error
     return {"train": saved} if isinstance(saved, Dataset) else dict(saved)
 
 

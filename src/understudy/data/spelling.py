@@ -32,9 +32,7 @@ def misspelt(counts: Mapping[str, int]) -> list[tuple[str, str]]:
     for often, seldom in combinations(ordered, 2):
         if seldom in slips or often in slips:
             continue
-        if joined[often] == joined[seldom] or (
-            counts[often] >= _RARE * counts[seldom] and _near(words[often], words[seldom])
-        ):
+        if joined[often] == joined[seldom] or (counts[often] >= _RARE * counts[seldom] and _near(words[often], words[seldom])):
             slips[seldom] = often
     return sorted(slips.items())
 

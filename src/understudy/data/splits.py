@@ -31,9 +31,7 @@ def held_out(units: Sequence[str], strata: Sequence[Hashable], fraction: float, 
     rows_of = Counter(strata)
     stratum_of: dict[str, Hashable] = {}
     for unit, stratum in zip(units, strata, strict=True):
-        stratum_of[unit] = min(
-            stratum_of.get(unit, stratum), stratum, key=lambda candidate: (rows_of[candidate], str(candidate))
-        )
+        stratum_of[unit] = min(stratum_of.get(unit, stratum), stratum, key=lambda candidate: (rows_of[candidate], str(candidate)))
     members = defaultdict(list)
     for unit in sorted(stratum_of, key=lambda unit: _draw(seed, unit)):
         members[stratum_of[unit]].append(unit)
@@ -79,12 +77,7 @@ def allocate(sizes: Sequence[int], total: int, *, at_least: int = 0, spare: int 
             break
         quotas[max(open_indices, key=lambda index: exact[index] - quotas[index])] += 1
     while sum(quotas) > total:
-        quotas[
-            min(
-                (index for index in range(len(sizes)) if quotas[index] > at_least),
-                key=lambda index: exact[index] - quotas[index],
-            )
-        ] -= 1
+        quotas[min((index for index in range(len(sizes)) if quotas[index] > at_least), key=lambda index: exact[index] - quotas[index])] -= 1
     return quotas
 
 

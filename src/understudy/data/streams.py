@@ -26,9 +26,7 @@ def stream_rows(source: str, columns: Mapping[str, str]) -> Iterator[Row]:
     return (row for row, _ in stream_records(source, columns))
 
 
-def stream_records(
-    source: str, columns: Mapping[str, str], *, progress: Progress = lambda read: None
-) -> Iterator[Record]:
+def stream_records(source: str, columns: Mapping[str, str], *, progress: Progress = lambda read: None) -> Iterator[Record]:
     """Texts and their pairs, each with all columns of its row, in the order of the file.
 
     .jsonl, .csv, .tsv and .txt (a text a line), each also with .gz, are read as they are used; .json and .parquet, folders and the
@@ -58,9 +56,7 @@ def stream_records(
         yield from _jsonl(source, lines_of(path, progress), columns)
 
 
-def stream_lines(
-    lines: Iterable[bytes], columns: Mapping[str, str] | None = None, where: str = "standard input"
-) -> Iterator[Record]:
+def stream_lines(lines: Iterable[bytes], columns: Mapping[str, str] | None = None, where: str = "standard input") -> Iterator[Record]:
     """Rows of standard input: one text per line, JSON Lines, or CSV or TSV with a header. The first lines decide which.
 
     Raises:

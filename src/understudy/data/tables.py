@@ -93,8 +93,15 @@ class Table:
         def chosen(values: list[Any] | None) -> Any:
             return None if values is None else [values[row] for row in rows]
 
-        return replace(self, where=where or self.where, identities=chosen(self.identities), texts=chosen(self.texts),
-                       pairs=chosen(self.pairs), labels=self.labels[rows], groups=chosen(self.groups))  # fmt: skip
+        return replace(
+            self,
+            where=where or self.where,
+            identities=chosen(self.identities),
+            texts=chosen(self.texts),
+            pairs=chosen(self.pairs),
+            labels=self.labels[rows],
+            groups=chosen(self.groups),
+        )
 
     def dataset(self) -> Dataset:
         from datasets import Dataset, Features, List, Value

@@ -16,9 +16,7 @@ from typing import Any
 from understudy.errors import DataError
 
 Progress = Callable[[int], None]  # is called with the number of bytes read of a file
-_MARKED = {
-    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
-}  # fmt: skip
+_MARKED = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _AS_UTF_8 = 'save the file as UTF-8 (in Excel: file type "CSV UTF-8"; elsewhere: iconv -f WINDOWS-1252 -t UTF-8, or -f GB18030 for Chinese)'
 AS_CSV = 'open it in the spreadsheet program and save it as CSV (in Excel: file type "CSV UTF-8")'
 _POINTER = "is a pointer of git-lfs in place of the file; run `git lfs pull` where it was cloned"
@@ -83,16 +81,12 @@ def decoded(lines: Iterable[bytes], where: str) -> Iterator[str]:
                 yield from _wide(chain([line], lines), marked, where)
                 return
             if b"\0" in line:
-                raise DataError(
-                    f"{where}: line 1 holds zero bytes: UTF-16 without a byte order mark, or no text; {_AS_UTF_8}"
-                )
+                raise DataError(f"{where}: line 1 holds zero bytes: UTF-16 without a byte order mark, or no text; {_AS_UTF_8}")
         try:
             text = start.decode("utf-8")
         except UnicodeDecodeError as error:
             at = error.start + len(line) - len(start)
-            raise DataError(
-                f"{where}: line {number}: not UTF-8 (byte {line[at]:#04x} at offset {offset + at}); {_AS_UTF_8}"
-            ) from error
+            raise DataError(f"{where}: line {number}: not UTF-8 (byte {line[at]:#04x} at offset {offset + at}); {_AS_UTF_8}") from error
         offset += len(line)
         if text := text.removesuffix("\x1a"):
             yield text
@@ -106,9 +100,7 @@ def _wide(chunks: Iterable[bytes], encoding: str, where: str) -> Iterator[str]:
             *whole, waiting = waiting.split("\n")
             yield from (line + "\n" for line in whole)
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where}: not {encoding.upper()}, as its byte order mark says ({error.reason}); {_AS_UTF_8}"
-        ) from error
+        raise DataError(f"{where}: not {encoding.upper()}, as its byte order mark says ({error.reason}); {_AS_UTF_8}") from error
     if waiting := waiting.removesuffix("\x1a"):
         yield waiting
 
@@ -171,8 +163,6 @@ def row_of(row: Any, place: str) -> dict[str, Any]:
         DataError: anything else.
     """
     if not isinstance(row, dict):
-        hint = (
-            "; a list of all rows is a .json file" if isinstance(row, list) and row and isinstance(row[0], dict) else ""
-        )
+        hint = "; a list of all rows is a .json file" if isinstance(row, list) and row and isinstance(row[0], dict) else ""
         raise DataError(f'{place}: a row must be a JSON object like {{"text": "…"}}, got {json.dumps(row)[:60]}{hint}')
     return row

@@ -32,8 +32,10 @@ def calibration(logits: np.ndarray, labels: np.ndarray, temperature: float | Non
     errors: dict[str, float | None] = {
         "ece": expected_calibration_error(probabilities_of(logits.astype(np.float64)), labels),
         "nll": negative_log_likelihood(logits, labels),
-        "temperature": None, "ece_scaled": None, "nll_scaled": None,
-    }  # fmt: skip
+        "temperature": None,
+        "ece_scaled": None,
+        "nll_scaled": None,
+    }
     if temperature is None:
         return errors
     return errors | {
@@ -87,8 +89,13 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
     filled = []
     for place in np.unique(places):
         here = places == place
-        filled.append({
-            "low": float(edges[place]), "high": float(edges[place + 1]), "rows": int(here.sum()),
-            "confidence": float(confidence[here].mean()), "accuracy": float(right[here].mean()),
-        })  # fmt: skip
+        filled.append(
+            {
+                "low": float(edges[place]),
+                "high": float(edges[place + 1]),
+                "rows": int(here.sum()),
+                "confidence": float(confidence[here].mean()),
+                "accuracy": float(right[here].mean()),
+            }
+        )
     return filled

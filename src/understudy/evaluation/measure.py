@@ -57,9 +57,7 @@ class ModelResult:
     validation_logits: np.ndarray | None = None
     decided: np.ndarray | None = None
 
-    def answered(
-        self, test: datasets.Dataset, validation: datasets.Dataset | None, device: str, task: Task
-    ) -> ModelResult:
+    def answered(self, test: datasets.Dataset, validation: datasets.Dataset | None, device: str, task: Task) -> ModelResult:
         """The result with its logits, as far as they can be known, and what is decided by them.
 
         What was fitted is the model's own, else it is fitted on validation rows now; never on the very rows that are measured: where
@@ -110,9 +108,16 @@ def texts_of(rows: datasets.Dataset) -> list[tuple[str, str | None]]:
 
 
 def compare(
-    models: Mapping[str, ModelResult], test: datasets.Dataset, task: Task, *, metric: str,
-    validation: datasets.Dataset | None = None, device: str = "cpu", seed: int = 0, speed: bool = True,
-) -> dict[str, Any]:  # fmt: skip
+    models: Mapping[str, ModelResult],
+    test: datasets.Dataset,
+    task: Task,
+    *,
+    metric: str,
+    validation: datasets.Dataset | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    speed: bool = True,
+) -> dict[str, Any]:
     """The part of facts.json about models: quality with intervals, calibration, size, speed, the gains, agreement.
 
     Args:
@@ -124,9 +129,7 @@ def compare(
     results = {name: result.answered(test, validation, device, task) for name, result in models.items()}
     labels = np.asarray(test["label"])
     texts = texts_of(test)
-    members = {
-        f"{name} {number}": model for name, result in results.items() for number, model in enumerate(result.models)
-    }
+    members = {f"{name} {number}": model for name, result in results.items() for number, model in enumerate(result.models)}
     timings = measure_all(members, texts, device=device) if speed and members else {}
     entries = {
         name: _entry(result, task, test, validation, seed, device)
@@ -179,9 +182,7 @@ def _in_turn(timings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "latency_ms": {name: sum(timing["latency_ms"][name] for timing in timings) for name in ("p50", "p95")},
         "latency_p50_range_ms": [sum(timing["latency_p50_range_ms"][end] for timing in timings) for end in (0, 1)],
         "rows_per_second": 1 / sum(1 / timing["rows_per_second"] for timing in timings),
-        "rows_per_second_range": [
-            1 / sum(1 / timing["rows_per_second_range"][end] for timing in timings) for end in (0, 1)
-        ],
+        "rows_per_second_range": [1 / sum(1 / timing["rows_per_second_range"][end] for timing in timings) for end in (0, 1)],
     }
     if all("rows_per_second_bulk" in timing for timing in timings):
         combined["rows_per_second_bulk"] = 1 / sum(1 / timing["rows_per_second_bulk"] for timing in timings)

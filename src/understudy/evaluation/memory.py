@@ -32,9 +32,7 @@ def peak_memory_mib(model: str, precision: str | None, texts: Sequence[Text], *,
         return None
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "understudy.evaluation.memory", model, precision or "torch", str(threads)]
-    process = subprocess.run(
-        command, input=json.dumps(list(texts)), capture_output=True, text=True, check=False, env=environment
-    )
+    process = subprocess.run(command, input=json.dumps(list(texts)), capture_output=True, text=True, check=False, env=environment)
     return float(process.stdout.split()[-1]) if process.returncode == 0 else None
 
 

@@ -41,8 +41,9 @@ class NgramModel:
     Source: Wang and Manning 2012 (ACL), Baselines and Bigrams, for linear models of n-grams as a strong baseline; scikit-learn.
     """
 
-    def __init__(self, vectorizer: Any, coefficients: np.ndarray, intercepts: np.ndarray, *, pair: bool, rows: int, strength: float,
-                 seconds: float) -> None:  # fmt: skip
+    def __init__(
+        self, vectorizer: Any, coefficients: np.ndarray, intercepts: np.ndarray, *, pair: bool, rows: int, strength: float, seconds: float
+    ) -> None:
         self.vectorizer, self.coefficients, self.intercepts = vectorizer, coefficients, intercepts
         self.pair, self.rows, self.strength, self.seconds = pair, rows, strength, seconds
 
@@ -100,9 +101,14 @@ def fit_ngrams(train: Dataset, validation: Dataset, task: Task, metric: str) -> 
         temperature = fit_temperature(np.asarray(held_out @ coefficients.T) + intercepts, known)
         coefficients, intercepts = coefficients / temperature, intercepts / temperature
     return NgramModel(
-        vectorizer, coefficients.astype(np.float32), intercepts.astype(np.float32), pair=pairs is not None, rows=len(train),
-        strength=strength, seconds=time.perf_counter() - start,
-    )  # fmt: skip
+        vectorizer,
+        coefficients.astype(np.float32),
+        intercepts.astype(np.float32),
+        pair=pairs is not None,
+        rows=len(train),
+        strength=strength,
+        seconds=time.perf_counter() - start,
+    )
 
 
 def features(vectorizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Any:

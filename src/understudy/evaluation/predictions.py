@@ -25,10 +25,7 @@ _DIGITS = 6
 
 
 def predictions(
-    rows: datasets.Dataset,
-    models: Mapping[str, ModelResult],
-    task: Task,
-    facts: Mapping[str, Mapping[str, Any]],
+    rows: datasets.Dataset, models: Mapping[str, ModelResult], task: Task, facts: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """A line for each row: `identity`, `text`, `text_pair` (of pairs), `label`, and `models`, name → the task's answer in short.
 
@@ -56,11 +53,7 @@ def predictions(
 def write_predictions(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Write them as gzipped JSON Lines, whole; the same lines give the same bytes."""
     # Neither a time nor a name goes into the file's header, or no two runs would be alike.
-    with (
-        whole(path) as unfinished,
-        unfinished.open("wb") as file,
-        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
-    ):
+    with whole(path) as unfinished, unfinished.open("wb") as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
         for line in lines:
             packed.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
 
@@ -80,9 +73,7 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
             if not isinstance(line["models"], dict) or "text" not in line or "label" not in line:
                 raise ValueError("not a line of predictions")
     except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
-        raise RunFolderError(
-            f"{path}: damaged ({error}); delete it, and the page is written without the rows"
-        ) from error
+        raise RunFolderError(f"{path}: damaged ({error}); delete it, and the page is written without the rows") from error
     return lines
 
 
@@ -92,7 +83,4 @@ def _answers(task: Task, outputs: np.ndarray, fitted: Fitted) -> list[Answer]:
     if fitted.get("fitted_on"):
         for answer, scaled in zip(answers, task.answers(outputs, fitted, brief=True), strict=True):
             answer |= {f"scaled_{key}": value for key, value in scaled.items() if isinstance(value, float)}
-    return [
-        {key: round(value, _DIGITS) if isinstance(value, float) else value for key, value in answer.items()}
-        for answer in answers
-    ]
+    return [{key: round(value, _DIGITS) if isinstance(value, float) else value for key, value in answer.items()} for answer in answers]

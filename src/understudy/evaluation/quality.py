@@ -18,9 +18,7 @@ Z95 = 1.959963984540054  # the normal deviate of 95 %
 _ROUNDING = 1e-12
 
 
-def quality(
-    task: Task, outputs: np.ndarray, targets: np.ndarray, *, seed: int = 0, resamples: int = 1000
-) -> dict[str, dict[str, Any]]:
+def quality(task: Task, outputs: np.ndarray, targets: np.ndarray, *, seed: int = 0, resamples: int = 1000) -> dict[str, dict[str, Any]]:
     """Every metric of the task over all rows, with its 95 % interval, in the metric's own unit.
 
     The interval shows how far another draw of test rows could move the value, not how far another training seed could. Of a fraction of
@@ -66,9 +64,8 @@ def wilson_interval(right: int, rows: int) -> list[float]:
 
 
 def with_width(
-    metric: Metric, value: float, interval: list[float], bounds: tuple[float, float], task: Task, targets: np.ndarray,
-    *outputs: np.ndarray,
-) -> list[float]:  # fmt: skip
+    metric: Metric, value: float, interval: list[float], bounds: tuple[float, float], task: Task, targets: np.ndarray, *outputs: np.ndarray
+) -> list[float]:
     """A bootstrap interval within bounds that holds the value and is no point: where no redraw differs, `unseen` widens it."""
     low, high = interval
     if max(high, value) - min(low, value) <= _ROUNDING:
@@ -90,9 +87,10 @@ def unseen(metric: Metric, task: Task, targets: np.ndarray, outputs: np.ndarray)
     changed = ~equal(task.predictions(outputs[row]), task.predictions(alternatives[alternative]))
     weights = share * (np.repeat(counts, len(alternatives)) / (len(alternatives) - 1)) * changed
     moved = task.redrawn(
-        np.concatenate([outputs[rows], alternatives[alternative]]), np.concatenate([targets[rows], targets[row]]),
+        np.concatenate([outputs[rows], alternatives[alternative]]),
+        np.concatenate([targets[rows], targets[row]]),
         np.concatenate([(1 - share) * counts, weights])[None],
-    )  # fmt: skip
+    )
     value = task.measure(outputs, targets)[metric.name]
     least = share * metric.scale(value)
     return max(least, abs(float(moved[metric.name][0]) - value)) if metric.name in moved else least
@@ -103,9 +101,7 @@ def unseen_share(rows: int) -> float:
     return Z95**2 / (rows + Z95**2)
 
 
-def redraws(
-    task: Task, targets: np.ndarray, *outputs: np.ndarray, seed: int = 0, resamples: int = 1000
-) -> list[Metrics]:
+def redraws(task: Task, targets: np.ndarray, *outputs: np.ndarray, seed: int = 0, resamples: int = 1000) -> list[Metrics]:
     """Every metric on bootstrap redraws of the rows, of one or several models: the same rows are drawn for all of them.
 
     Rows that are alike are interchangeable, so a redraw is a multinomial count of each distinct row, and metrics are computed from these

@@ -18,14 +18,7 @@ _LEVEL = 0.05
 
 
 def gain(
-    task: Task,
-    metric: str,
-    outputs: np.ndarray,
-    other_outputs: np.ndarray,
-    targets: np.ndarray,
-    *,
-    seed: int = 0,
-    resamples: int = 2000,
+    task: Task, metric: str, outputs: np.ndarray, other_outputs: np.ndarray, targets: np.ndarray, *, seed: int = 0, resamples: int = 2000
 ) -> dict[str, Any]:
     """By how much a model beats another on the same rows, with a paired two-sided test.
 

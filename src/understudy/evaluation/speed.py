@@ -66,10 +66,16 @@ def measure_all(
     batches = _batches(sample, batch_size)
     rounds = orders(list(models))
     clocks = {
-        name: _Clock(answering(model, device), isinstance(model, Predictor), sample, batches,
-                     rows=-(-latency_rows // len(rounds)), seconds=seconds / len(rounds))
+        name: _Clock(
+            answering(model, device),
+            isinstance(model, Predictor),
+            sample,
+            batches,
+            rows=-(-latency_rows // len(rounds)),
+            seconds=seconds / len(rounds),
+        )
         for name, model in models.items()
-    }  # fmt: skip
+    }
     for order in rounds:
         for name in order:
             clocks[name].take_turn()
@@ -108,8 +114,16 @@ class _Clock:
         seconds: of latency, and again of throughput, in a turn.
     """
 
-    def __init__(self, answer: Callable[[Sequence[Text]], Any], bulk: bool, sample: list[Text], batches: list[list[Text]], *, rows: int,
-                 seconds: float) -> None:  # fmt: skip
+    def __init__(
+        self,
+        answer: Callable[[Sequence[Text]], Any],
+        bulk: bool,
+        sample: list[Text],
+        batches: list[list[Text]],
+        *,
+        rows: int,
+        seconds: float,
+    ) -> None:
         self.answer, self.bulk, self.rows, self.seconds = answer, bulk, rows, seconds
         self.lone, self.batches, self.many = cycle(sample), cycle(batches), cycle(batches)
         self.latencies: list[list[float]] = []

@@ -65,12 +65,12 @@ def summarise_tasks(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         values = {model: metric_value(entry, metric) for model, entry in task_facts["models"].items()}
         kept = ("kept_fraction", "gain_over_alone", "gain_over_pseudo_labels", "gain_over_ngrams", "findings")
         tasks[name] = {
-            "task": task_facts["task"], "primary_metric": metric,
-            "value": {model: value for model, value in values.items() if value is not None}, **{key: task_facts.get(key) for key in kept},
-        }  # fmt: skip
-    everywhere = [
-        model for model in next(iter(tasks.values()))["value"] if all(model in task["value"] for task in tasks.values())
-    ]
+            "task": task_facts["task"],
+            "primary_metric": metric,
+            "value": {model: value for model, value in values.items() if value is not None},
+            **{key: task_facts.get(key) for key in kept},
+        }
+    everywhere = [model for model in next(iter(tasks.values()))["value"] if all(model in task["value"] for task in tasks.values())]
     mean = {model: sum(task["value"][model] for task in tasks.values()) / len(tasks) for model in everywhere}
     gains = {
         f"gain_over_{control}": mean["student"] - mean[f"student_{control}"] if f"student_{control}" in mean else None

@@ -53,15 +53,18 @@ def _padding(*_: Any, attention_mask: Tensor, **__: Any) -> Tensor:
 
 def _attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float | None = None, **_: Any
-) -> tuple[Tensor, None]:  # fmt: skip
+) -> tuple[Tensor, None]:
     """Attention of (rows, heads, length, width a head), as (rows, length, heads, width a head)."""
     rows, heads, length, width = query.shape
     if getattr(module, "first_token", False):
         query = query[:, :, :1]
     inputs = [tensor.transpose(1, 2).flatten(2) for tensor in (query, key, value)]
     mixed = torch.onnx.ops.symbolic(
-        "com.microsoft::MultiHeadAttention", [*inputs, None, attention_mask.to(torch.int32)],
+        "com.microsoft::MultiHeadAttention",
+        [*inputs, None, attention_mask.to(torch.int32)],
         {"num_heads": heads, "scale": width**-0.5 if scaling is None else float(scaling)},
-        dtype=query.dtype, shape=inputs[0].shape, version=1,
-    )  # fmt: skip
+        dtype=query.dtype,
+        shape=inputs[0].shape,
+        version=1,
+    )
     return mixed.reshape(rows, -1, heads, width).expand(-1, length, -1, -1), None  # the caller wants all tokens

@@ -24,13 +24,11 @@ def card(about: Mapping[str, Any], origin: Origin) -> str:
         header(about, origin, "onnx", "text-classification", "onnx"),
         f"# {title(origin)}",
         description(about, origin),
-        "## Use it\n\nWith `onnxruntime` and `tokenizers` alone, in this folder:\n\n"
-        + f"```python\n{_example(about)}```",
+        "## Use it\n\nWith `onnxruntime` and `tokenizers` alone, in this folder:\n\n" + f"```python\n{_example(about)}```",
         "Or `understudy predict FOLDER`, or `understudy.runtime.Predictor(FOLDER)`, which read many texts in batches.",
         *measured(origin),
         "## Agreement with the PyTorch model\n\n" + _parity(about),
-        "## How it was made\n\n"
-        + "\n".join(filter(None, [provenance(origin), f"- ONNX operators {about['opset']}; {versions}"])),
+        "## How it was made\n\n" + "\n".join(filter(None, [provenance(origin), f"- ONNX operators {about['opset']}; {versions}"])),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -53,16 +51,9 @@ print({answer})
 
 
 def _parity(about: Mapping[str, Any]) -> str:
-    lines = [
-        "| File | Rows | Largest difference of a logit | Agreement | Primary metric |",
-        "| --- | ---: | ---: | ---: | --- |",
-    ]
+    lines = ["| File | Rows | Largest difference of a logit | Agreement | Primary metric |", "| --- | ---: | ---: | ---: | --- |"]
     for precision, figures in about["parity"].items():
-        metric = (
-            f"{figures['metric']} {figures['export']:.4f} of {figures['model']:.4f}"
-            if figures.get("model") is not None
-            else "–"
-        )
+        metric = f"{figures['metric']} {figures['export']:.4f} of {figures['model']:.4f}" if figures.get("model") is not None else "–"
         lines.append(
             f"| `{about['files'][precision]}` | {figures['rows']:,} | {figures['largest_logit_difference']:.2g} "
             f"| {100 * figures['agreement']:.2f} % | {metric} |"
@@ -81,7 +72,5 @@ def _parity(about: Mapping[str, Any]) -> str:
             f"the temperature that {calibrated['rows']:,} rows fit best."
         )
     return "\n\n".join(["\n".join(lines), *notes]) + (
-        f"\n\n**{', '.join(failed)} differs from the model by more than is allowed; it was exported with --allow-loss.**"
-        if failed
-        else ""
+        f"\n\n**{', '.join(failed)} differs from the model by more than is allowed; it was exported with --allow-loss.**" if failed else ""
     )

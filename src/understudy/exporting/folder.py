@@ -71,10 +71,19 @@ def check_out(out: Path, *, overwrite: bool) -> None:
 
 
 def write_export(
-    model: TextModel, out: Path, wanted: Expected, task: Task, *, precisions: Sequence[Precision] = ("float32", "int8"),
-    origin: Origin | None = None, allow_loss: bool = False, drop: bool = False, overwrite: bool = False, calibrate: bool = False,
+    model: TextModel,
+    out: Path,
+    wanted: Expected,
+    task: Task,
+    *,
+    precisions: Sequence[Precision] = ("float32", "int8"),
+    origin: Origin | None = None,
+    allow_loss: bool = False,
+    drop: bool = False,
+    overwrite: bool = False,
+    calibrate: bool = False,
     pruning: dict[str, Any] | None = None,
-) -> Exported:  # fmt: skip
+) -> Exported:
     """Write a model as a folder that stands alone, and compare each file of it with the model.
 
     Args:
@@ -97,10 +106,7 @@ def write_export(
     check_out(out, overwrite=overwrite)
     check_head(task, model.problem_type, "the model to export")
     origin = origin or Origin("a model")
-    more = {
-        "calibration": _calibration(wanted, task) if calibrate else None,
-        "pruning": pruning,
-    }
+    more = {"calibration": _calibration(wanted, task) if calibrate else None, "pruning": pruning}
     with whole(out) as new:
         new.mkdir()
         exported = Exported(None, _fill(new, model, wanted, task, precisions))
@@ -129,9 +135,7 @@ def write_card(folder: Path, origin: Origin) -> None:
     write_text(folder / "README.md", card(read_description(folder), origin))
 
 
-def _fill(
-    new: Path, model: TextModel, wanted: Expected, task: Task, precisions: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+def _fill(new: Path, model: TextModel, wanted: Expected, task: Task, precisions: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Write the files that predictions need, and put each through the gate; returns its figures."""
     # Without padding and truncation: the runtime pads and truncates, as export.json states.
     (new / "tokenizer.json").write_text(plain(model.tokenizer.backend_tokenizer), "utf-8")
@@ -178,7 +182,7 @@ def _calibration(wanted: Expected, task: Task) -> dict[str, Any]:
 
 def _write_description(
     folder: Path, model: TextModel, wanted: Expected, task: Task, figures: dict[str, dict[str, Any]], **more: dict[str, Any] | None
-) -> None:  # fmt: skip
+) -> None:
     pair = "text_pair" in wanted.rows.column_names
     about = {
         "format": FORMAT,

@@ -52,9 +52,15 @@ def write_graph(model: TextModel, path: Path, *, pair: bool, fused: bool = False
     try:
         with _quietly():
             program: Any = torch.onnx.export(
-                _logits_only(model, names, fused=fused), tuple(example[name] for name in names), input_names=names, output_names=["logits"],
-                dynamo=True, dynamic_shapes=(tuple(shape for _ in names),), opset_version=OPSET, verbose=False,
-            )  # fmt: skip
+                _logits_only(model, names, fused=fused),
+                tuple(example[name] for name in names),
+                input_names=names,
+                output_names=["logits"],
+                dynamo=True,
+                dynamic_shapes=(tuple(shape for _ in names),),
+                opset_version=OPSET,
+                verbose=False,
+            )
     except Exception as error:  # the exporter wraps whatever stopped it, and its first lines are about how to report it
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ExportError(f"{type(model.model).__name__}: torch cannot write it as ONNX: {reason}") from error
@@ -79,9 +85,10 @@ def write_int8(path: Path, quantized: Path, *, spare: bool = False) -> None:
     graph = onnx.load(path)
     sizes = {weight.name: weight.dims for weight in graph.graph.initializer}
     narrowing = [
-        node.name for node in graph.graph.node
+        node.name
+        for node in graph.graph.node
         if node.op_type in ("MatMul", "Gemm") and len(size := sizes.get(node.input[1], ())) == 2 and size[0] > size[1]
-    ]  # fmt: skip
+    ]
     del graph.graph.value_info[:]  # shapes as the torch exporter wrote them stop the quantizer, which infers its own
     with _quietly():
         # Weights in 7 of the 8 bits: processors without VNNI instructions overflow on all 8, and an export may be run anywhere. On nine
@@ -107,9 +114,7 @@ def need_exporter() -> None:
 
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
-        raise ModelError(
-            f"exporting needs {' and '.join(missing)}, not installed here; run: {install_command('export')}"
-        )
+        raise ModelError(f"exporting needs {' and '.join(missing)}, not installed here; run: {install_command('export')}")
 
 
 def _logits_only(model: TextModel, names: list[str], *, fused: bool) -> nn.Module:
@@ -121,9 +126,7 @@ def _logits_only(model: TextModel, names: list[str], *, fused: bool) -> nn.Modul
     from understudy.students.bilstm import BiLSTMForSequenceClassification
 
     network: Any = model.model
-    network = (
-        OnnxBiLSTM(network) if isinstance(network, BiLSTMForSequenceClassification) else lean(network, fused=fused)
-    )
+    network = OnnxBiLSTM(network) if isinstance(network, BiLSTMForSequenceClassification) else lean(network, fused=fused)
 
     class Logits(torch.nn.Module):
         def __init__(self) -> None:

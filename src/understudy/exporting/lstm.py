@@ -24,10 +24,7 @@ class OnnxBiLSTM(BiLSTMForSequenceClassification):
         # Made here and not in `encode`, so that the graph holds the weights themselves and no sums over them.
         self.register_buffer("input_weights", torch.stack([_gates(lstm.weight_ih_l0) for lstm in directions]))
         self.register_buffer("hidden_weights", torch.stack([_gates(lstm.weight_hh_l0) for lstm in directions]))
-        self.register_buffer(
-            "biases",
-            torch.stack([torch.cat([_gates(lstm.bias_ih_l0), _gates(lstm.bias_hh_l0)]) for lstm in directions]),
-        )
+        self.register_buffer("biases", torch.stack([torch.cat([_gates(lstm.bias_ih_l0), _gates(lstm.bias_hh_l0)]) for lstm in directions]))
         del self.forward_lstm, self.backward_lstm
 
     def encode(self, input_ids: Tensor, lengths: Tensor) -> Tensor:

@@ -85,17 +85,12 @@ def _loading(model: TextModel, about: Mapping[str, Any]) -> str:
             f"The class `{kind.__name__}` is defined in `{kind.__module__}`; register it with the Auto classes of `transformers` before "
             "these lines."
         )
-    code = (
-        f'{first}from transformers import pipeline\n\nmodel = pipeline("{task}", ".")  # this folder\n'
-        f"print(model({inputs}{options}))\n"
-    )
+    code = f'{first}from transformers import pipeline\n\nmodel = pipeline("{task}", ".")  # this folder\nprint(model({inputs}{options}))\n'
     number = "" if about["labels"] or task == "fill-mask" else " The `score` is the predicted number."
     return f"```python\n{code}```\n\n{note}{number}"
 
 
-def header(
-    about: Mapping[str, Any], origin: Origin, library: str, pipeline_tag: str = "text-classification", *tags: str
-) -> str:
+def header(about: Mapping[str, Any], origin: Origin, library: str, pipeline_tag: str = "text-classification", *tags: str) -> str:
     """The metadata block that the hub reads."""
     settings, entry = origin.settings, _entry(origin)
     data, teachers = settings.get("data") or {}, teachers_of(origin)
@@ -109,9 +104,7 @@ def header(
         "metrics": list(dict.fromkeys(metric_of(origin.facts, name).hub or name for name in metrics)),
         "model-index": _model_index(about, origin, entry),
     }
-    block = yaml.safe_dump(
-        {key: value for key, value in metadata.items() if value}, sort_keys=False, allow_unicode=True
-    )
+    block = yaml.safe_dump({key: value for key, value in metadata.items() if value}, sort_keys=False, allow_unicode=True)
     return f"---\n{block}---"
 
 
@@ -129,9 +122,7 @@ def description(about: Mapping[str, Any], origin: Origin) -> str:
         does = task_of(about["labels"], about["task"]).does(reads)
     size = f"{about['parameters']:,} parameters ({about['model_type']}); longer rows are truncated to {about['max_length']} tokens."
     teachers = teachers_of(origin)
-    return f"{does} {size}" + (
-        f" Distilled from {' and '.join(Path(name).name for name in teachers)}." if teachers else ""
-    )
+    return f"{does} {size}" + (f" Distilled from {' and '.join(Path(name).name for name in teachers)}." if teachers else "")
 
 
 def measured(origin: Origin) -> list[str]:

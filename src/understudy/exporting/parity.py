@@ -88,9 +88,7 @@ def parity(wanted: Expected, export: Predictor | TextModel, task: Task, metric: 
     figures: dict[str, Any] = {
         "rows": len(wanted.rows),
         "largest_logit_difference": float(np.max([np.abs(part).max() for part in differences])),
-        "agreement": _agreement(
-            task, *(task.decided(logits, fitted) for logits in (in_batches, one_by_one, wanted.logits)), alone
-        ),
+        "agreement": _agreement(task, *(task.decided(logits, fitted) for logits in (in_batches, one_by_one, wanted.logits)), alone=alone),
     }
     which, labels = labelled_places(wanted)
     if len(which):
@@ -102,9 +100,7 @@ def parity(wanted: Expected, export: Predictor | TextModel, task: Task, metric: 
     return figures
 
 
-def _agreement(
-    task: Task, in_batches: np.ndarray, one_by_one: np.ndarray, wanted: np.ndarray, alone: np.ndarray
-) -> float:
+def _agreement(task: Task, in_batches: np.ndarray, one_by_one: np.ndarray, wanted: np.ndarray, *, alone: np.ndarray) -> float:
     """The fraction of real rows that agree, those run alone both times; for numbers the lower of the two correlations."""
     agrees, alone_too = task.agrees(in_batches, wanted), task.agrees(one_by_one, wanted[alone])
     if agrees is None or alone_too is None:
@@ -131,16 +127,10 @@ def complaints(figures: dict[str, Any], precision: str, task: Task) -> list[str]
     """
     difference, agreed = figures["largest_logit_difference"], figures["agreement"]
     if precision == "float32":
-        return (
-            []
-            if difference <= LARGEST_DIFFERENCE
-            else [f"its logits differ by up to {difference:.3g} ({LARGEST_DIFFERENCE} allowed)"]
-        )
+        return [] if difference <= LARGEST_DIFFERENCE else [f"its logits differ by up to {difference:.3g} ({LARGEST_DIFFERENCE} allowed)"]
     reasons = []
     if not agreed >= LEAST_AGREEMENT:
-        reasons.append(
-            f"it matches the model on {100 * agreed:.1f} % of the rows ({100 * LEAST_AGREEMENT:.0f} % required)"
-        )
+        reasons.append(f"it matches the model on {100 * agreed:.1f} % of the rows ({100 * LEAST_AGREEMENT:.0f} % required)")
     if figures.get("model") is not None:
         metric, model, export = task.metric(figures["metric"]), figures["model"], figures["export"]
         if not metric.lead(model, export) <= (MOST_LOST + 1e-9) * metric.scale(model):

@@ -28,10 +28,7 @@ def pruned(model: TextModel, texts: Iterable[str]) -> TextModel:
     if not texts:
         raise DataError("no texts to keep the tokens of; give a file with at least one row")
     tokenizer, kept = reduce_vocabulary(model.tokenizer, texts)
-    tokenizer.model_input_names, tokenizer.truncation_side = (
-        model.tokenizer.model_input_names,
-        model.tokenizer.truncation_side,
-    )
+    tokenizer.model_input_names, tokenizer.truncation_side = (model.tokenizer.model_input_names, model.tokenizer.truncation_side)
     network = copy.deepcopy(model.model)
     keep_rows(network, kept)
     return TextModel(network, tokenizer, model.max_length)
@@ -59,6 +56,8 @@ def effect(model: TextModel, small: TextModel, reference: Expected, task: Task, 
             f"the pruned model does not match the original: {' and '.join(failures)}. Give --prune more text, or --allow-loss"
         )
     return {
-        "tokens": [len(model.tokenizer), len(small.tokenizer)], "parameters": [model.parameters, small.parameters],
-        **figures, "passed": not failures,
-    }  # fmt: skip
+        "tokens": [len(model.tokenizer), len(small.tokenizer)],
+        "parameters": [model.parameters, small.parameters],
+        **figures,
+        "passed": not failures,
+    }

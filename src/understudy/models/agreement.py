@@ -59,11 +59,7 @@ def _agree_on_padding(model: PreTrainedModel, tokenizer: Any, where: str) -> Non
     if isinstance(configured, int) and not 0 <= configured < len(tokenizer):
         configured = None  # as the -1 of some generative models
     if tokenizer.pad_token_id is None:
-        token = (
-            tokenizer.convert_ids_to_tokens(configured)
-            if configured in special
-            else tokenizer.eos_token or tokenizer.sep_token
-        )
+        token = tokenizer.convert_ids_to_tokens(configured) if configured in special else tokenizer.eos_token or tokenizer.sep_token
         if token is None:
             raise ModelError(
                 f"{where}: the tokenizer has no token to pad with, and none that ends a text; set tokenizer.pad_token and save it again"
@@ -85,9 +81,7 @@ def _agree_on_padding(model: PreTrainedModel, tokenizer: Any, where: str) -> Non
             "set pad_token_id to the token that the model was trained with, in both"
         )
     if _padding_is_hidden(model, tokenizer, pad, where, left=True):
-        raise ModelError(
-            f"{where}: {config.model_type} reads rows that are padded on the left, which this package does not do"
-        )
+        raise ModelError(f"{where}: {config.model_type} reads rows that are padded on the left, which this package does not do")
 
 
 def _padding_is_hidden(model: PreTrainedModel, tokenizer: Any, pad: int, where: str, *, left: bool = False) -> bool:
@@ -130,11 +124,7 @@ def positions_of(model: PreTrainedModel, tokenizer: Any, *, where: str) -> int |
         with WatchLookups():
             _outputs(model, row, torch.ones_like(row), where)
         looked_up.append(lookups)
-    limits = [
-        rows - (first - (_PROBE[0] - 1))
-        for (rows, first), (_, second) in zip(*looked_up, strict=False)
-        if second == first + 1
-    ]
+    limits = [rows - (first - (_PROBE[0] - 1)) for (rows, first), (_, second) in zip(*looked_up, strict=False) if second == first + 1]
     return min(limits, default=None)
 
 
@@ -147,9 +137,7 @@ def resolve_max_length(model: PreTrainedModel, tokenizer: Any, requested: int | 
     positions = positions_of(model, tokenizer, where=where)
     if requested is not None:
         if positions and requested > positions:
-            raise ModelError(
-                f"data.max_length is {requested}, but {where} has {positions} positions; give at most {positions}"
-            )
+            raise ModelError(f"data.max_length is {requested}, but {where} has {positions} positions; give at most {positions}")
         return requested
     config: Any = model.config
     if saved := getattr(config, "understudy_max_length", None):
@@ -188,9 +176,7 @@ def _outputs(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, wher
     except MemoryError:
         raise
     except Exception as error:
-        raise ModelError(
-            f"{where}: the model does not run on a row of {ids.shape[1]} tokens: {first_line(error)}"
-        ) from error
+        raise ModelError(f"{where}: the model does not run on a row of {ids.shape[1]} tokens: {first_line(error)}") from error
     finally:
         model.train(was_training)
     if not torch.isfinite(outputs).all():

@@ -18,9 +18,21 @@ if TYPE_CHECKING:
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert", "deberta-v2")
 # Families whose scores were verified to be query · key / √width, plus the layer's own bias; others only look alike.
 ATTENTION_FAMILIES = (
-    "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert", "ernie", "data2vec-text",
-    "megatron-bert", "rembert", "roberta-prelayernorm", "xlm-roberta-xl",
-)  # fmt: skip
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "distilbert",
+    "electra",
+    "mpnet",
+    "modernbert",
+    "ernie",
+    "data2vec-text",
+    "megatron-bert",
+    "rembert",
+    "roberta-prelayernorm",
+    "xlm-roberta-xl",
+)
 # Under a layer: the module of the attention, and its maps.
 _ATTENTION = {
     "attention.self": ("query", "key", "value"),  # bert, roberta, xlm-roberta, camembert, electra
@@ -69,8 +81,7 @@ def embeddings(model: PreTrainedModel) -> nn.Module:
     module = _module(model.base_model, "embeddings")
     if module is None:
         raise ModelError(
-            f"{_name(model)}: no module {type(model.base_model).__name__}.embeddings; "
-            f"understood families are {', '.join(FAMILIES)}"
+            f"{_name(model)}: no module {type(model.base_model).__name__}.embeddings; understood families are {', '.join(FAMILIES)}"
         )
     return module
 
@@ -98,9 +109,7 @@ def pooler(model: PreTrainedModel) -> nn.Module | None:
 def head_modules(model: PreTrainedModel) -> dict[str, nn.Module]:
     """What turns the last hidden states into logits, by name: the pooler, and what has weights beside the base."""
     heads = {
-        name: module
-        for name, module in model.named_children()
-        if module is not model.base_model and any(True for _ in module.parameters())
+        name: module for name, module in model.named_children() if module is not model.base_model and any(True for _ in module.parameters())
     }
     pooling = pooler(model)
     return heads if pooling is None else {name_of(model, pooling): pooling, **heads}
@@ -184,9 +193,7 @@ def block(model: PreTrainedModel, layer: int) -> Block:
         parts: list[Any] = [_module(module, name) for name in names]
         if attention is None or not all(parts):
             continue
-        known = {
-            weight for part in (attention.query, attention.key, attention.value, *parts) for weight in part.parameters()
-        }
+        known = {weight for part in (attention.query, attention.key, attention.value, *parts) for weight in part.parameters()}
         if known == set(module.parameters()):  # else it computes something more
             return Block(attention, *parts)
     raise ModelError(
@@ -228,9 +235,7 @@ def weights_of_layers(model: PreTrainedModel, chosen: Sequence[int]) -> dict[str
     kept = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
     for new, old in enumerate(chosen):
         start = f"{prefix}{old}."
-        kept |= {
-            f"{prefix}{new}.{name[len(start) :]}": tensor for name, tensor in weights.items() if name.startswith(start)
-        }
+        kept |= {f"{prefix}{new}.{name[len(start) :]}": tensor for name, tensor in weights.items() if name.startswith(start)}
     return kept
 
 

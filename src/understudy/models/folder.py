@@ -129,15 +129,11 @@ def _check_safetensors(path: Path) -> None:
             header = json.loads(file.read(length))
         ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ModelError(
-            f"{path}: cannot be loaded: not a safetensors file, or damaged ({first_line(error)}); copy it again"
-        ) from error
+        raise ModelError(f"{path}: cannot be loaded: not a safetensors file, or damaged ({first_line(error)}); copy it again") from error
     if not ends:
         raise ModelError(f"{path}: holds no weights")
     if 8 + length + max(ends) != size:
-        raise ModelError(
-            f"{path}: cannot be loaded: {size:,} bytes, {8 + length + max(ends):,} are expected; copy it again"
-        )
+        raise ModelError(f"{path}: cannot be loaded: {size:,} bytes, {8 + length + max(ends):,} are expected; copy it again")
 
 
 def first_line(error: BaseException) -> str:

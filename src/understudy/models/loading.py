@@ -136,23 +136,11 @@ def _labels(described: dict[str, Any], where: Path) -> dict[int, str]:
     try:
         numbered = {int(number): name for number, name in declared.items()}
     except (TypeError, ValueError):
-        raise ModelError(
-            f"{where}: id2label has {', '.join(map(repr, declared))[:80]} where the numbers 0, 1, … are needed{how}"
-        ) from None
+        raise ModelError(f"{where}: id2label has {', '.join(map(repr, declared))[:80]} where the numbers 0, 1, … are needed{how}") from None
     if sorted(numbered) != list(range(len(declared))) or (isinstance(count, int) and count != len(declared)):
-        wanted = (
-            f"{count} classes"
-            if isinstance(count, int) and count != len(declared)
-            else "the numbers 0, 1, … without a gap"
-        )
-        raise ModelError(
-            f"{where}: id2label names {', '.join(map(str, sorted(numbered)))[:80]}, but {wanted} are needed{how}"
-        )
-    bad = [
-        number
-        for number, name in numbered.items()
-        if name is None or isinstance(name, list | dict) or not str(name).strip()
-    ]
+        wanted = f"{count} classes" if isinstance(count, int) and count != len(declared) else "the numbers 0, 1, … without a gap"
+        raise ModelError(f"{where}: id2label names {', '.join(map(str, sorted(numbered)))[:80]}, but {wanted} are needed{how}")
+    bad = [number for number, name in numbered.items() if name is None or isinstance(name, list | dict) or not str(name).strip()]
     if bad:
         raise ModelError(f"{where}: id2label of {bad[0]} is {numbered[bad[0]]!r}, which is not a name{how}")
     names = {number: str(name) for number, name in sorted(numbered.items())}
@@ -160,9 +148,7 @@ def _labels(described: dict[str, Any], where: Path) -> dict[int, str]:
     if twice is not None:
         raise ModelError(f"{where}: id2label has the name '{twice}' twice{how}")
     if problem == "regression" and len(names) > 1:
-        raise ModelError(
-            f"{where}: problem_type is regression with {len(names)} outputs; only a single number is known here"
-        )
+        raise ModelError(f"{where}: problem_type is regression with {len(names)} outputs; only a single number is known here")
     if problem == "single_label_classification" and len(names) == 1:
         raise ModelError(f"{where}: id2label has one name, but problem_type is single_label_classification{how}")
     return names
@@ -203,9 +189,15 @@ def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: b
     try:
         with _without_load_report():
             model, report = auto.from_pretrained(
-                folder, config=config, dtype="float32", use_safetensors=True, local_files_only=True, trust_remote_code=False,
-                output_loading_info=True, ignore_mismatched_sizes=True,
-            )  # fmt: skip
+                folder,
+                config=config,
+                dtype="float32",
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
     except MemoryError:
         raise
     except Exception as error:
@@ -225,9 +217,7 @@ def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: b
             f"({', '.join(drawn[:2])} missing); is config.json of another model than the weights?"
         )
     strange = [
-        name
-        for name in sorted(report["unexpected_keys"])
-        if base and name.startswith(base) and not re.search("pooler|position_ids", name)
+        name for name in sorted(report["unexpected_keys"]) if base and name.startswith(base) and not re.search("pooler|position_ids", name)
     ]
     own_code = json_of(folder / "config.json").get("auto_map")
     if own_code and strange:
@@ -239,9 +229,7 @@ def load_network(folder: Path, config: Any, auto: Any, kind: str, *, new_head: b
         if new_head and not (base and name.startswith(base)):
             continue
         if name.startswith(base or "\0") or saved[1:] != configured[1:]:
-            raise ModelError(
-                f"{folder}: {name} is {_shape(saved)} in the weights, but config.json makes it {_shape(configured)}"
-            )
+            raise ModelError(f"{folder}: {name} is {_shape(saved)} in the weights, but config.json makes it {_shape(configured)}")
         raise ModelError(
             f"{folder}: its head has {saved[0]} outputs ({name}), but config.json names {configured[0]} labels "
             f"({', '.join(map(str, config.id2label.values()))[:60]}); correct id2label, a name for each output"
@@ -270,9 +258,7 @@ def load_tokenizer(folder: Path, config: Any) -> Any:
     except MemoryError:
         raise
     except Exception as error:
-        reason = (
-            "it is code in the folder (auto_map), which is never run" if "auto_map" in settings else first_line(error)
-        )
+        reason = "it is code in the folder (auto_map), which is never run" if "auto_map" in settings else first_line(error)
         raise ModelError(f"{folder}: its tokenizer cannot be loaded: {reason}") from error
     # Without its file, some families' tokenizers load all the same, and know no word but the special ones.
     if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_ids):

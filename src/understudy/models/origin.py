@@ -98,9 +98,7 @@ def task_of_model(folder: str, model: TextModel, requested: str | None = None) -
 def _settings(run: Path) -> dict[str, Any]:
     """The resolved recipe; of a run of several tasks, as it is for the task whose folder this is."""
     recipe = _yaml(run / RECIPE)
-    task_recipe: dict[str, Any] = next(
-        (task for task in recipe.get("tasks") or () if task.get("name") == run.resolve().name), {}
-    )
+    task_recipe: dict[str, Any] = next((task for task in recipe.get("tasks") or () if task.get("name") == run.resolve().name), {})
     return recipe | {name: task_recipe[name] for name in ("task", "data", "teacher", "metric") if name in task_recipe}
 
 

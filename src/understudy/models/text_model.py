@@ -29,10 +29,23 @@ if TYPE_CHECKING:
 _VIEWS: WeakValueDictionary[tuple[Any, ...], View] = WeakValueDictionary()
 # Keys of a config that change no output: its origin, its format, defaults of a call; labels are kept by name.
 _NEUTRAL = {
-    "_name_or_path", "architectures", "dtype", "finetuning_task", "id2label", "label2id", "output_attentions",
-    "output_hidden_states", "problem_type", "return_dict", "task_specific_params", "torch_dtype", "transformers_version",
-    "understudy_fitted", "understudy_max_length", "use_cache",
-}  # fmt: skip
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "finetuning_task",
+    "id2label",
+    "label2id",
+    "output_attentions",
+    "output_hidden_states",
+    "problem_type",
+    "return_dict",
+    "task_specific_params",
+    "torch_dtype",
+    "transformers_version",
+    "understudy_fitted",
+    "understudy_max_length",
+    "use_cache",
+}
 
 
 @dataclass(frozen=True)
@@ -60,8 +73,15 @@ class TextModel:
         tokenizer = self.tokenizer
         unknown, inputs = tokenizer.unk_token_id, tuple(tokenizer.model_input_names)
         special = () if unknown is None else tuple(sorted({*tokenizer.all_special_ids} - {unknown}))
-        settings = (self.max_length, tokenizer.truncation_side, tokenizer.pad_token_id or 0, inputs, special, unknown,
-                    tokenizer.mask_token or tokenizer.unk_token or "")  # fmt: skip
+        settings = (
+            self.max_length,
+            tokenizer.truncation_side,
+            tokenizer.pad_token_id or 0,
+            inputs,
+            special,
+            unknown,
+            tokenizer.mask_token or tokenizer.unk_token or "",
+        )
         view = View(tokenizer.backend_tokenizer, *settings)
         return _VIEWS.setdefault((self._tokenizer_hash, *settings), view)
 
@@ -76,8 +96,16 @@ class TextModel:
         return sibling
 
     @classmethod
-    def load(cls, folder: str | Path, *, max_length: int | None = None, label_names: Sequence[str] | None = None,
-             problem_type: str | None = None, masked_lm: bool = False, new_head: bool = False) -> TextModel:  # fmt: skip
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        max_length: int | None = None,
+        label_names: Sequence[str] | None = None,
+        problem_type: str | None = None,
+        masked_lm: bool = False,
+        new_head: bool = False,
+    ) -> TextModel:
         """Load a folder, float32, in evaluation mode.
 
         Args:
@@ -100,9 +128,7 @@ class TextModel:
         if problem_type is not None:
             set_head(config, problem_type, label_names)
         auto, kind = (
-            (AutoModelForMaskedLM, "masked language model")
-            if masked_lm
-            else (AutoModelForSequenceClassification, "sequence classifier")
+            (AutoModelForMaskedLM, "masked language model") if masked_lm else (AutoModelForSequenceClassification, "sequence classifier")
         )
         model = load_network(folder, config, auto, kind, new_head=new_head)
         tokenizer = load_tokenizer(folder, config)

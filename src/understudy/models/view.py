@@ -102,9 +102,7 @@ class View:
         """The token of a row in which the tokenizer finds none: the unknown token, else padding, counted as a token."""
         return self.pad_token_id if self.unknown_id is None else self.unknown_id
 
-    def encode(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, before: int = 0
-    ) -> tuple[Fields, int]:
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, before: int = 0) -> tuple[Fields, int]:
         """Token ids, and token types of pairs; and how many rows have no tokens: these get one unknown token each.
 
         Args:
@@ -124,12 +122,7 @@ class View:
         return fields, sum(not len(encoding) for encoding in encodings)
 
     def _encoded(self, rows: list[Any], before: int) -> list[Encoding]:
-        wanted = {
-            "max_length": self.max_length,
-            "stride": 0,
-            "strategy": "longest_first",
-            "direction": self.truncation_side,
-        }
+        wanted = {"max_length": self.max_length, "stride": 0, "strategy": "longest_first", "direction": self.truncation_side}
         if self.tokenizer.padding is not None:
             self.tokenizer.no_padding()
         if not wanted.items() <= (self.tokenizer.truncation or {}).items():

@@ -86,6 +86,4 @@ class AnnealedTargets(Objective):
     def forward(self, student: Signals, teacher: Signals, batch: Mapping[str, Any]) -> Tensor:
         assert student.logits is not None and teacher.logits is not None
         share = self.first + self.progress * (self.last - self.first)
-        return annealed_loss(
-            student.logits, teacher.logits, batch["labels"], self.counted(batch), gold_share=share, hard=self.hard
-        )
+        return annealed_loss(student.logits, teacher.logits, batch["labels"], self.counted(batch), gold_share=share, hard=self.hard)

@@ -16,7 +16,7 @@ from understudy.signals import Signals
 
 def cosine_distance(
     student_states: Float[Tensor, "*batch width"], teacher_states: Float[Tensor, "*batch width"], counted: Bool[Tensor, "*batch"]
-) -> Float[Tensor, ""]:  # fmt: skip
+) -> Float[Tensor, ""]:
     """Mean over counted tokens of 1 − cosine(student, teacher), between 0 and 2.
 
     Source: Sanh et al. 2019, arXiv:1910.01108, section 3.

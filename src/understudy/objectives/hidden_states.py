@@ -15,7 +15,7 @@ from understudy.signals import Signals
 
 def hidden_state_mse(
     student_states: Float[Tensor, "*batch width"], teacher_states: Float[Tensor, "*batch width"], counted: Bool[Tensor, "*batch"]
-) -> Float[Tensor, ""]:  # fmt: skip
+) -> Float[Tensor, ""]:
     """Mean squared difference over counted tokens and width. Unit: squared activations.
 
     Formula: mean over tokens of (1/width) Σ (s − t)². The mean is over counted tokens. Implementations that take `mse_loss` of padded

@@ -46,9 +46,7 @@ def label_loss(
     if labels.is_floating_point():
         return mean_over_counted((student_logits[..., 0] - labels.masked_fill(~counted, 0.0)).square(), counted)
     safe = labels.masked_fill(~counted, 0)
-    per_position = F.cross_entropy(
-        student_logits.flatten(0, -2), safe.flatten(), reduction="none", label_smoothing=smoothing
-    ).view_as(safe)
+    per_position = F.cross_entropy(student_logits.flatten(0, -2), safe.flatten(), reduction="none", label_smoothing=smoothing).view_as(safe)
     if class_weights is not None:
         weights = class_weights.to(per_position).expand(*safe.shape, -1)
         per_position = per_position * weights.gather(-1, safe[..., None])[..., 0]
@@ -92,9 +90,7 @@ class Labels(Objective):
     def prepare(self, *, labels: np.ndarray, student: Shape, teacher: Shape) -> None:
         if self.class_weights == "balanced":
             if student.outputs == 1 and labels.ndim == 1:
-                raise RecipeError(
-                    "objective labels: class_weights need classes, but this task has one number as output"
-                )
+                raise RecipeError("objective labels: class_weights need classes, but this task has one number as output")
             counts = torch.bincount(torch.from_numpy(labels[labels >= 0]), minlength=student.outputs)
             if labels.ndim == 2:
                 counts = torch.from_numpy(np.stack([(labels == value).sum(axis=0) for value in (0, 1)], axis=-1))
@@ -116,6 +112,4 @@ class Labels(Objective):
             predicted = teacher.logits[..., 0].detach().to(labels) if regression else teacher.logits.argmax(-1)
             unlabelled = labels.isnan() if regression else labels == UNLABELLED
             labels = predicted if self.target == "teacher" else torch.where(unlabelled, predicted, labels)
-        return label_loss(
-            student.logits, labels, self.counted(batch), smoothing=self.smoothing, class_weights=self.class_weight
-        )
+        return label_loss(student.logits, labels, self.counted(batch), smoothing=self.smoothing, class_weights=self.class_weight)

@@ -39,9 +39,11 @@ def resolve(layers: LayerMap, student: Shape, teacher: Shape, *, where: str, low
     """
     for model in (student, teacher):
         if not model.layers:
-            raise RecipeError(f"objective {where} compares layers, but the {model.name} has none that can be matched; "
-                              f"use logit_regression or soft_targets, or another {model.name.partition(' ')[0]}"
-                              + (f" ({model.why})" if model.why else ""))  # fmt: skip
+            raise RecipeError(
+                f"objective {where} compares layers, but the {model.name} has none that can be matched; "
+                f"use logit_regression or soft_targets, or another {model.name.partition(' ')[0]}"
+                + (f" ({model.why})" if model.why else "")
+            )
     small, large = student.layers, teacher.layers
     if isinstance(layers, list):
         for place, pair in enumerate(layers):
@@ -67,6 +69,8 @@ def resolve(layers: LayerMap, student: Shape, teacher: Shape, *, where: str, low
             "final": [(small, large)],
         }[layers]
     if not pairs:
-        raise RecipeError(f"{where}.layers is '{layers}', which matches no layer of the {student.name} ({small}); "
-                          "use `final` or `uniform`, or list pairs [student's, teacher's]")  # fmt: skip
+        raise RecipeError(
+            f"{where}.layers is '{layers}', which matches no layer of the {student.name} ({small}); "
+            "use `final` or `uniform`, or list pairs [student's, teacher's]"
+        )
     return pairs

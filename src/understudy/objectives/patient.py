@@ -15,9 +15,12 @@ from understudy.signals import Signals
 
 
 def patient_distance(
-    student_states: Float[Tensor, "rows width"], teacher_states: Float[Tensor, "rows width"], counted: Bool[Tensor, " rows"],
-    *, normalised: bool = True,
-) -> Float[Tensor, ""]:  # fmt: skip
+    student_states: Float[Tensor, "rows width"],
+    teacher_states: Float[Tensor, "rows width"],
+    counted: Bool[Tensor, " rows"],
+    *,
+    normalised: bool = True,
+) -> Float[Tensor, ""]:
     """Mean over counted rows of the squared distance of two vectors; with `normalised`, both are first scaled to length 1.
 
     Formula: mean over rows of Σ_width (s/‖s‖ − t/‖t‖)², which is 2 − 2·cosine.

@@ -54,9 +54,7 @@ def relation_kl(
     >>> relation_kl(same, same, torch.ones(1, 3, dtype=torch.bool), relation_heads=4).item()
     0.0
     """
-    student, teacher = (
-        relation_scores(vectors, relation_heads) for vectors in (student_vectors, teacher_vectors.detach())
-    )
+    student, teacher = (relation_scores(vectors, relation_heads) for vectors in (student_vectors, teacher_vectors.detach()))
     return attention_kl(student, teacher, counted)
 
 
@@ -79,11 +77,7 @@ class Relations(LayerObjective):
     """
 
     def __init__(
-        self,
-        *,
-        layers: LayerMap = "final",
-        relation_heads: int | None = None,
-        of: list[Literal["query", "key", "value"]] | None = None,
+        self, *, layers: LayerMap = "final", relation_heads: int | None = None, of: list[Literal["query", "key", "value"]] | None = None
     ) -> None:
         super().__init__(layers=layers)
         if of is not None and not of:
@@ -110,10 +104,12 @@ class Relations(LayerObjective):
         counted = self.counted(batch)
         terms = [
             relation_kl(
-                getattr(student.attention[student_layer], name), getattr(teacher.attention[teacher_layer], name), counted,
+                getattr(student.attention[student_layer], name),
+                getattr(teacher.attention[teacher_layer], name),
+                counted,
                 relation_heads=self.relation_heads,
             )
             for student_layer, teacher_layer in self.pairs
             for name in self.of
-        ]  # fmt: skip
+        ]
         return sum(terms[1:], start=terms[0])

@@ -177,7 +177,5 @@ class SoftTargets(Objective):
         arguments = (student.logits, teacher.logits, self.counted(batch))
         if self.divergence == "jensen_shannon":
             return jensen_shannon(*arguments, temperature=self.temperature_now, beta=self.beta)
-        loss = {"forward_kl": forward_kl, "reverse_kl": reverse_kl, "cross_entropy": soft_cross_entropy}[
-            self.divergence
-        ]
+        loss = {"forward_kl": forward_kl, "reverse_kl": reverse_kl, "cross_entropy": soft_cross_entropy}[self.divergence]
         return loss(*arguments, temperature=self.temperature_now)

@@ -31,9 +31,15 @@ _MEMORY_ROWS = 256
 
 
 def benchmark(
-    models: Sequence[str], data: str, *, columns: dict[str, str] | None = None, threads: int | None = None, seconds: float = 2.5,
-    task: str | None = None, say: Say = lambda line: None,
-) -> dict[str, Any]:  # fmt: skip
+    models: Sequence[str],
+    data: str,
+    *,
+    columns: dict[str, str] | None = None,
+    threads: int | None = None,
+    seconds: float = 2.5,
+    task: str | None = None,
+    say: Say = lambda line: None,
+) -> dict[str, Any]:
     """Speed, memory, size and quality of several models, tokenization included; they take turns, so that the machine is fair to all.
 
     Args:
@@ -60,9 +66,7 @@ def benchmark(
         lines = _load(models, threads, task)
         names = {model.label_names for _, _, model in lines}
         if len(names) > 1:
-            raise ModelError(
-                f"models have different labels: {' and '.join(map(str, names))}; compare those of one task"
-            )
+            raise ModelError(f"models have different labels: {' and '.join(map(str, names))}; compare those of one task")
         label_names = names.pop()
         name, _, first = lines[0]
         kind = first.task if isinstance(first, Predictor) else task_of_model(name, first, task)

@@ -29,8 +29,17 @@ With your own files, in the columns text and label (others: --column text=review
 """
 
 
-def demo(out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = False, device: str | None = None, say: Say = print,
-         command: str = "", baseline: bool = True) -> Run:  # fmt: skip
+def demo(
+    out: Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    say: Say = print,
+    command: str = "",
+    baseline: bool = True,
+) -> Run:
     """Fine-tune MiniLM on 300 labelled sentences, and distil it into a BiLSTM on 3,000 more without labels.
 
     The sentences are from docstrings of Python's standard library, their classes the packages; see `understudy.data.corpus`.
@@ -54,16 +63,21 @@ def demo(out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = Fa
         write_corpus(data)
     files = {f"data.{split}": str(data / f"{split}.jsonl.gz") for split in ("train", "validation", "test")}
     settings = build(
-        FinetuneSettings,
-        {"model": str(encoder), "train": TEACHER_TRAINING},
-        {**files, "seed": seed, "baseline": baseline},
-        where="demo",
+        FinetuneSettings, {"model": str(encoder), "train": TEACHER_TRAINING}, {**files, "seed": seed, "baseline": baseline}, where="demo"
     )
     # With `resume`, finished steps are not repeated.
     finetune(settings, out / "teacher", resume=resume, overwrite=overwrite, device=device, say=say, command=command)
-    recipe = load_recipe("hinton", {**files, "data.transfer": str(data / "transfer.jsonl.gz"), "seed": seed, "baseline": baseline,
-                                    "student": STUDENT,
-                                    "teacher.models": [str(out / "teacher")]})  # fmt: skip
+    recipe = load_recipe(
+        "hinton",
+        {
+            **files,
+            "data.transfer": str(data / "transfer.jsonl.gz"),
+            "seed": seed,
+            "baseline": baseline,
+            "student": STUDENT,
+            "teacher.models": [str(out / "teacher")],
+        },
+    )
     return distill(recipe, out / "student", resume=resume, overwrite=overwrite, device=device, say=say, command=command)
 
 

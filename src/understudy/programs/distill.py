@@ -19,13 +19,33 @@ from understudy.settings.recipe import Recipe
 
 
 def distill(
-    recipe: str | Path | Recipe = "hinton", out: str | Path = "runs/distilled", *, teacher: Any = None,
-    student: str | Mapping[str, Any] | None = None, train: Source = None, validation: Source = None, test: Source = None,
-    transfer: Source = None, text: str | None = None, text_pair: str | None = None, label: str | None = None, task: str | None = None,
-    epochs: float | None = None, learning_rate: float | None = None, batch_size: int | None = None, max_length: int | None = None,
-    temperature: float | None = None, seed: int | None = None, settings: Mapping[str, Any] | None = None, resume: bool = False,
-    overwrite: bool = False, device: str | None = None, cache: str | Path | None = None, command: str = "", say: Say | None = print,
-) -> Run:  # fmt: skip
+    recipe: str | Path | Recipe = "hinton",
+    out: str | Path = "runs/distilled",
+    *,
+    teacher: Any = None,
+    student: str | Mapping[str, Any] | None = None,
+    train: Source = None,
+    validation: Source = None,
+    test: Source = None,
+    transfer: Source = None,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    task: str | None = None,
+    epochs: float | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    max_length: int | None = None,
+    temperature: float | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    cache: str | Path | None = None,
+    command: str = "",
+    say: Say | None = print,
+) -> Run:
     """Train a small student to imitate a teacher, measure it beside its controls, and write everything into a run folder.
 
     A recipe with tasks trains one student for all of them, with a teacher for each. `out/TASK` is then the run folder of a task, with a
@@ -55,10 +75,25 @@ def distill(
         UserError: the input does not fit; nothing is left behind.
     """
     recipe = recipe_of(
-        recipe, teacher=teacher, student=student, train=train, validation=validation, test=test, transfer=transfer, text=text,
-        text_pair=text_pair, label=label, task=task, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size,
-        max_length=max_length, temperature=temperature, seed=seed, settings=settings,
-    )  # fmt: skip
+        recipe,
+        teacher=teacher,
+        student=student,
+        train=train,
+        validation=validation,
+        test=test,
+        transfer=transfer,
+        text=text,
+        text_pair=text_pair,
+        label=label,
+        task=task,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        max_length=max_length,
+        temperature=temperature,
+        seed=seed,
+        settings=settings,
+    )
     recipe, say = resolve(recipe), say or silent
     out, device = Path(out), find_device(device)
     cache = Path(cache or out.parent / ".controls")
@@ -94,7 +129,7 @@ def distill(
         shipped = ship(task_plan, task_models["student"], runs[name].folder, cache, device=device, say=report)
         prove(
             runs[name], task_plan, task_models, stores.get(name), shipped, device=device, command=command, tasks=len(plan.tasks), say=report
-        )  # fmt: skip
+        )
     if recipe.tasks is not None:
         summarise(run, plan, runs, command)
     return run

@@ -22,10 +22,19 @@ from understudy.settings.data import DataSettings
 
 
 def evaluate(
-    model: str | Path, data: Source, *, teacher: str | Path | None = None, task: str | None = None, text: str | None = None,
-    text_pair: str | None = None, label: str | None = None, columns: Mapping[str, str] | None = None, max_length: int | None = None,
-    device: str | None = None, say: Say | None = print,
-) -> Facts:  # fmt: skip
+    model: str | Path,
+    data: Source,
+    *,
+    teacher: str | Path | None = None,
+    task: str | None = None,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    max_length: int | None = None,
+    device: str | None = None,
+    say: Say | None = print,
+) -> Facts:
     """Measure a model, an export or a run's student on labelled rows, beside its teacher where one is given.
 
     Returns:
@@ -58,10 +67,7 @@ def evaluate(
     if len(rows) < len(found):
         say(f"Note: {len(found) - len(rows):,} of {len(found):,} rows have no label and are left out")
     say(f"Measuring on {len(rows):,} rows")
-    measured = {
-        name: ModelResult((one,), (Path(folders[name]),) if Path(folders[name]).is_dir() else ())
-        for name, one in loaded.items()
-    }
+    measured = {name: ModelResult((one,), (Path(folders[name]),) if Path(folders[name]).is_dir() else ()) for name, one in loaded.items()}
     facts = compare(measured, rows, kind, metric=kind.metrics[0].name, device=device)
     return Facts(
         {

@@ -30,10 +30,19 @@ if TYPE_CHECKING:
 
 
 def export(
-    model: str | Path, out: str | Path, *, int8: bool = False, data: str | None = None, columns: dict[str, str] | None = None,
-    prune: Sequence[str] = (), calibrate: bool = False, allow_loss: bool = False, overwrite: bool = False, task: str | None = None,
+    model: str | Path,
+    out: str | Path,
+    *,
+    int8: bool = False,
+    data: str | None = None,
+    columns: dict[str, str] | None = None,
+    prune: Sequence[str] = (),
+    calibrate: bool = False,
+    allow_loss: bool = False,
+    overwrite: bool = False,
+    task: str | None = None,
     say: Say | None = print,
-) -> Exported:  # fmt: skip
+) -> Exported:
     """Write a model as ONNX, with all that predictions need, after comparing its answers with the model's.
 
     Args:
@@ -68,16 +77,22 @@ def export(
     precisions: tuple[Precision, ...] = ("float32", "int8") if int8 else ("float32",)
     wanted, pruning = expected(loaded, rows), None
     if prune:
-        small = pruned(
-            loaded, (text for file in prune for row in stream_rows(file, columns or {}) for text in row if text)
-        )
+        small = pruned(loaded, (text for file in prune for row in stream_rows(file, columns or {}) for text in row if text))
         say(f"Pruned to {len(small.tokenizer):,} of {len(loaded.tokenizer):,} tokens ({small.parameters:,} parameters)")
         pruning = effect(loaded, small, wanted, kind, allow_loss=allow_loss)
         loaded, wanted = small, expected(small, rows)
     return write_export(
-        loaded, out, wanted, kind, precisions=precisions, origin=origin, allow_loss=allow_loss, overwrite=overwrite,
-        calibrate=calibrate, pruning=pruning,
-    )  # fmt: skip
+        loaded,
+        out,
+        wanted,
+        kind,
+        precisions=precisions,
+        origin=origin,
+        allow_loss=allow_loss,
+        overwrite=overwrite,
+        calibrate=calibrate,
+        pruning=pruning,
+    )
 
 
 def validation_rows(origin: Origin, task: Task, label_names: tuple[str, ...] | None) -> Dataset:

@@ -38,12 +38,28 @@ from understudy.training.train import check_trainable
 
 
 def finetune(
-    model: str | Path | FinetuneSettings, out: str | Path = "runs/teacher", *, train: Source = None, validation: Source = None,
-    test: Source = None, text: str | None = None, text_pair: str | None = None, label: str | None = None, task: str | None = None,
-    epochs: float | None = None, learning_rate: float | None = None, batch_size: int | None = None, max_length: int | None = None,
-    seed: int | None = None, settings: Mapping[str, Any] | None = None, resume: bool = False, overwrite: bool = False,
-    device: str | None = None, say: Say | None = print, command: str = "",
-) -> Run:  # fmt: skip
+    model: str | Path | FinetuneSettings,
+    out: str | Path = "runs/teacher",
+    *,
+    train: Source = None,
+    validation: Source = None,
+    test: Source = None,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    task: str | None = None,
+    epochs: float | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    max_length: int | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    say: Say | None = print,
+    command: str = "",
+) -> Run:
     """Fine-tune a pretrained encoder on labelled rows; `out` becomes a model folder.
 
     Args:
@@ -54,17 +70,25 @@ def finetune(
         UserError: the input does not fit; nothing is left behind.
     """
     settings_ = finetune_settings(
-        model, train=train, validation=validation, test=test, text=text, text_pair=text_pair, label=label, task=task, epochs=epochs,
-        learning_rate=learning_rate, batch_size=batch_size, max_length=max_length, seed=seed, settings=settings,
-    )  # fmt: skip
-    return _finetune(
-        filled_in(settings_), Path(out), resume or is_helper(), overwrite, find_device(device), say or silent, command
+        model,
+        train=train,
+        validation=validation,
+        test=test,
+        text=text,
+        text_pair=text_pair,
+        label=label,
+        task=task,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        max_length=max_length,
+        seed=seed,
+        settings=settings,
     )
+    return _finetune(filled_in(settings_), Path(out), resume or is_helper(), overwrite, find_device(device), say or silent, command)
 
 
-def _finetune(
-    settings: FinetuneSettings, out: Path, resume: bool, overwrite: bool, device: str, say: Say, command: str
-) -> Run:
+def _finetune(settings: FinetuneSettings, out: Path, resume: bool, overwrite: bool, device: str, say: Say, command: str) -> Run:
     check(out, settings.dump(), resume=resume, overwrite=overwrite)
     task: Task = parts.part("tasks", settings.task)()
     if settings.data.train is None:
@@ -96,25 +120,37 @@ def _finetune(
         validation = by_length(model, labelled(rows.validation))
         return Lesson(task, model, examples, validation, objectives, settings.selection_metric)
 
-    trained = train_alone(
-        lesson, settings, run, "finetune", device, autocast=autocast, validation=labelled(rows.validation)
-    )
+    trained = train_alone(lesson, settings, run, "finetune", device, autocast=autocast, validation=labelled(rows.validation))
     if is_helper():
         return run
     model = TextModel.load(out)  # measured as it will be loaded
     test = labelled(rows.test)
     models = {"teacher": ModelResult((model,), (out,), trained.seconds), **ngram_baseline(rows, task, settings, say)}
-    facts = compare(models, test, task, metric=settings.selection_metric,
-                    validation=test if rows.test_is_validation else labelled(rows.validation),
-                    device=device, speed=False)  # fmt: skip
+    facts = compare(
+        models,
+        test,
+        task,
+        metric=settings.selection_metric,
+        validation=test if rows.test_is_validation else labelled(rows.validation),
+        device=device,
+        speed=False,
+    )
     record: dict[str, Any] = {
-        "understudy": __version__, "task": settings.task, "recipe": "finetune", "seed": settings.seed, "command": command,
+        "understudy": __version__,
+        "task": settings.task,
+        "recipe": "finetune",
+        "seed": settings.seed,
+        "command": command,
         **({"student": settings.student.kind} if settings.student else {}),
-        "label_names": rows.label_names, "data": rows.facts(), "primary_metric": settings.selection_metric,
-        **{key: facts[key] for key in ("models", "teacher_gain_over_ngrams", "metrics") if key in facts}, "best_validation": trained.best,
-        "best_step": trained.best_step, "precision": trained.precision,
+        "label_names": rows.label_names,
+        "data": rows.facts(),
+        "primary_metric": settings.selection_metric,
+        **{key: facts[key] for key in ("models", "teacher_gain_over_ngrams", "metrics") if key in facts},
+        "best_validation": trained.best,
+        "best_step": trained.best_step,
+        "precision": trained.precision,
         "trainings": run.trainings(task.metric(settings.selection_metric), rows=len(labelled(rows.validation)), least={"finetune": least}),
-    }  # fmt: skip
+    }
     run.record({**record, "findings": findings(record)})
     write_model_card(model, out, pair=rows.pair, task=task)
     write_page(out)
@@ -144,9 +180,6 @@ def _build(settings: FinetuneSettings, rows: Rows, task: Task) -> tuple[TextMode
         return kind.build(blueprint), kind.autocast
     with seeded(settings.seed):  # the new head is drawn while loading
         model = TextModel.load(
-            settings.model,
-            max_length=settings.data.max_length,
-            label_names=rows.label_names,
-            problem_type=task.problem_type,
+            settings.model, max_length=settings.data.max_length, label_names=rows.label_names, problem_type=task.problem_type
         )
     return model, True

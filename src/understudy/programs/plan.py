@@ -27,9 +27,7 @@ STEPS = 8  # updates that are measured of each training
 TAUGHT = 64  # rows on which the teacher is timed
 
 
-def plan(
-    recipe: str | Path | Recipe = "hinton", *, device: str | None = None, say: Say | None = print, **arguments: Any
-) -> dict[str, Any]:
+def plan(recipe: str | Path | Recipe = "hinton", *, device: str | None = None, say: Say | None = print, **arguments: Any) -> dict[str, Any]:
     """The number of rows, updates and parameters of a run, the size of its store, and an estimate of time and memory.
 
     Time is extrapolated from a few updates and teacher batches in this process, so its error is that of the machine's timing; memory is
@@ -58,23 +56,27 @@ def plan(
         f"{split}_rows": sum(len(rows) for task in tasks if (rows := getattr(task.rows, split)) is not None)
         for split in ("train", "validation", "test", "transfer")
     }
-    store = sum(
-        bytes_needed(rows, task.outputs, task.recipe.teacher.dtype) for task, rows in zip(tasks, to_teach, strict=True)
-    )
+    store = sum(bytes_needed(rows, task.outputs, task.recipe.teacher.dtype) for task, rows in zip(tasks, to_teach, strict=True))
     first, several = planned.first, recipe.tasks is not None
     teachers = [model.parameters for task in tasks for model in task.teacher.models]
     return {
         "recipe": planned.recipe.name,
-        **({"tasks": ", ".join(planned.tasks)} if several
-           else {"task": planned.recipe.task, "metric": planned.recipe.selection_metric}),
-        "student": planned.recipe.student.kind, **rows,
+        **({"tasks": ", ".join(planned.tasks)} if several else {"task": planned.recipe.task, "metric": planned.recipe.selection_metric}),
+        "student": planned.recipe.student.kind,
+        **rows,
         **({} if several else {"classes": len(first.rows.label_names or ()) or None}),
         "teacher_parameters": sum(teachers) or None,
-        "student_parameters": planned.parameters, "updates_of_the_student": sum(updates), "trainings": trainings,
-        "rows_to_teach": sum(to_teach), "store_mib": store / 2**20, "teaching_seconds": teaching,
-        "seconds_an_update": training / trainings / sum(updates), "training_seconds": training,
-        "total_minutes": (teaching + training) / 60, "peak_memory_mib": _peak_memory_mib(),
-    }  # fmt: skip
+        "student_parameters": planned.parameters,
+        "updates_of_the_student": sum(updates),
+        "trainings": trainings,
+        "rows_to_teach": sum(to_teach),
+        "store_mib": store / 2**20,
+        "teaching_seconds": teaching,
+        "seconds_an_update": training / trainings / sum(updates),
+        "training_seconds": training,
+        "total_minutes": (teaching + training) / 60,
+        "peak_memory_mib": _peak_memory_mib(),
+    }
 
 
 def _rows_to_teach(task_plan: TaskPlan) -> int:
@@ -102,16 +104,18 @@ def _seconds_of_an_update(planned: Plan, stage: StagePlan, folder: Path, device:
     """Median seconds of a few updates of a stage, on rows drawn as in training, with zeros for the teacher's kept outputs."""
     plans = {task: task_plan.at(stage.stage) for task, task_plan in planned.tasks.items()}
     parts = {task: replace(part, stage=_shortened(part.stage)) for task, part in stage.parts.items()}
-    stand_ins = {
-        task: np.zeros((len(part.rows), part.plan.outputs), np.float32)
-        for task, part in parts.items()
-        if part.keeps_logits
-    }
+    stand_ins = {task: np.zeros((len(part.rows), part.plan.outputs), np.float32) for task, part in parts.items() if part.keeps_logits}
     started: list[float] = []
     train_stage(
-        replace(stage, parts=parts), plans, copies({task: task_plan.student for task, task_plan in plans.items()}), stand_ins,
-        folder / stage.stage.name, "plan", device, write=lambda line: started.append(time.perf_counter()),
-    )  # fmt: skip
+        replace(stage, parts=parts),
+        plans,
+        copies({task: task_plan.student for task, task_plan in plans.items()}),
+        stand_ins,
+        folder / stage.stage.name,
+        "plan",
+        device,
+        write=lambda line: started.append(time.perf_counter()),
+    )
     return float(np.median(np.diff(started[: STEPS - 1])))
 
 

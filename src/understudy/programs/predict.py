@@ -28,9 +28,16 @@ class NoAnswer(dict[str, Any]):
 
 
 def predict(
-    model: str | Path, texts: Any = None, *, pairs: Sequence[str] | None = None, file: str | Path | None = None,
-    columns: Mapping[str, str] | None = None, keep_columns: bool = False, device: str | None = None, task: str | None = None,
-) -> list[Answer]:  # fmt: skip
+    model: str | Path,
+    texts: Any = None,
+    *,
+    pairs: Sequence[str] | None = None,
+    file: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    keep_columns: bool = False,
+    device: str | None = None,
+    task: str | None = None,
+) -> list[Answer]:
     """Labels with their probabilities, or numbers, in the order of the rows.
 
     Args:
@@ -62,8 +69,8 @@ def predict(
 
 
 def answering(
-    model: str, *, precision: str | None = None, threads: int | None = None, device: str | None = None, task: str | None = None,
-) -> Answering:  # fmt: skip
+    model: str, *, precision: str | None = None, threads: int | None = None, device: str | None = None, task: str | None = None
+) -> Answering:
     """What answers rows: an export, read without torch, or a `transformers` folder.
 
     Raises:
@@ -96,9 +103,14 @@ def rows_of(texts: Sequence[str], pairs: Sequence[str] | None) -> list[Row]:
 
 
 def predict_rows(
-    answer: Answering, source: str | None, *, columns: Mapping[str, str] | None = None, keep_columns: bool = False, progress: bool = True,
+    answer: Answering,
+    source: str | None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    keep_columns: bool = False,
+    progress: bool = True,
     say: Callable[[str], None] = lambda line: None,
-) -> Iterator[Answer]:  # fmt: skip
+) -> Iterator[Answer]:
     """Predictions for the rows of a file of any size, or of standard input, as they are read.
 
     Args:
@@ -122,11 +134,7 @@ def predict_rows(
         def tell(read: int) -> None:
             bar.update(read - bar.n)
 
-        records = (
-            stream_lines(sys.stdin.buffer, columns)
-            if source is None
-            else stream_records(source, columns or {}, progress=tell)
-        )
+        records = stream_lines(sys.stdin.buffer, columns) if source is None else stream_records(source, columns or {}, progress=tell)
         waiting: deque[tuple[Mapping[str, Any], NoAnswer | None]] = deque()  # rows that are read and not given back yet
         refused: list[str] = []
 
@@ -163,10 +171,7 @@ def predict_rows(
         except DataError as error:
             raise DataError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
         if len(refused) == done:
-            raise DataError(
-                f"{where}: "
-                + (f"none of {done:,} rows can be predicted; {refused[0]}" if done else "no rows to predict")
-            )
+            raise DataError(f"{where}: " + (f"none of {done:,} rows can be predicted; {refused[0]}" if done else "no rows to predict"))
     if refused:
         say(f"Warning: {len(refused):,} of {done:,} rows have no prediction, but an error; the first is {refused[0]}")
 
@@ -213,9 +218,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         RunFolderError: a folder, or a file that is there.
     """
     if _ending(output) not in FORMATS:
-        raise DataError(
-            f"--output {output}: name it {', '.join(f'*{one}' for one in FORMATS)}, or one of these with .gz"
-        )
+        raise DataError(f"--output {output}: name it {', '.join(f'*{one}' for one in FORMATS)}, or one of these with .gz")
     if output.is_dir():
         raise RunFolderError(f"--output {output}: is a folder; name a file in it")
     if output.exists() and not overwrite:

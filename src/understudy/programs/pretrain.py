@@ -26,10 +26,18 @@ from understudy.training.train import check_trainable
 
 
 def pretrain(
-    model: str | Path | PretrainSettings, out: str | Path = "runs/pretrained", *, raw: str | Path | None = None, seed: int | None = None,
-    settings: Mapping[str, Any] | None = None, resume: bool = False, overwrite: bool = False, device: str | None = None,
-    say: Say | None = print, command: str = "",
-) -> Run:  # fmt: skip
+    model: str | Path | PretrainSettings,
+    out: str | Path = "runs/pretrained",
+    *,
+    raw: str | Path | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    say: Say | None = print,
+    command: str = "",
+) -> Run:
     """Train an encoder as a masked language model; `out` becomes a model folder for `--pretrained`.
 
     A missing head is drawn at random. A twentieth of the texts (at most 1,000) is held out and selects the checkpoint.
@@ -44,19 +52,13 @@ def pretrain(
         UserError: the input does not fit; nothing is left behind.
     """
     filled_settings = pretrain_settings(model, raw=raw, seed=seed, settings=settings)
-    return _pretrain(
-        filled_settings, Path(out), resume or is_helper(), overwrite, find_device(device), say or silent, command
-    )
+    return _pretrain(filled_settings, Path(out), resume or is_helper(), overwrite, find_device(device), say or silent, command)
 
 
-def _pretrain(
-    settings: PretrainSettings, out: Path, resume: bool, overwrite: bool, device: str, say: Say, command: str
-) -> Run:
+def _pretrain(settings: PretrainSettings, out: Path, resume: bool, overwrite: bool, device: str, say: Say, command: str) -> Run:
     check(out, settings.dump(), resume=resume, overwrite=overwrite)
     if settings.data.raw is None:
-        raise RecipeError(
-            "data.raw is missing; give --raw FILE: .txt with a paragraph a line, or a table with a column text"
-        )
+        raise RecipeError("data.raw is missing; give --raw FILE: .txt with a paragraph a line, or a table with a column text")
     learned, held_out = held_out_texts(read_texts(settings.data.raw, settings.data))
     with seeded(settings.seed):  # a new head is drawn while loading
         model = TextModel.load(settings.model, max_length=settings.data.max_length, masked_lm=True, new_head=True)
@@ -76,19 +78,28 @@ def _pretrain(
 
     def lesson() -> Lesson:
         rows, validation = (
-            MaskedRows(model, texts, fraction=settings.masked_lm.fraction, seed=settings.seed)
-            for texts in (learned, held_out)
+            MaskedRows(model, texts, fraction=settings.masked_lm.fraction, seed=settings.seed) for texts in (learned, held_out)
         )
         return Lesson(MaskedLMScores(), model, rows, validation, objectives, METRIC)
 
     trained = train_alone(lesson, settings, run, "pretrain", device)
     if is_helper():
         return run
-    run.record({
-        "understudy": __version__, "task": "masked_lm", "recipe": "pretrain", "seed": settings.seed, "command": command,
-        "data": {"train": {"rows": len(learned)}, "validation": {"rows": len(held_out)}}, "primary_metric": METRIC,
-        "models": {"teacher": {"parameters": model.parameters, "quality": {METRIC: {"value": trained.best}}, "seconds": trained.seconds}},
-        "best_step": trained.best_step, "precision": trained.precision,
-    })  # fmt: skip
+    run.record(
+        {
+            "understudy": __version__,
+            "task": "masked_lm",
+            "recipe": "pretrain",
+            "seed": settings.seed,
+            "command": command,
+            "data": {"train": {"rows": len(learned)}, "validation": {"rows": len(held_out)}},
+            "primary_metric": METRIC,
+            "models": {
+                "teacher": {"parameters": model.parameters, "quality": {METRIC: {"value": trained.best}}, "seconds": trained.seconds}
+            },
+            "best_step": trained.best_step,
+            "precision": trained.precision,
+        }
+    )
     write_model_card(model, out)
     return run

@@ -38,10 +38,21 @@ BEST = "best"  # the folder of the run of the best trial
 
 
 def search(
-    settings: Mapping[str, Any], budget: str, out: str | Path = "runs/search", *, space: str | Path | None = None, trials: int = 30,
-    seconds: float | None = None, storage: str | None = None, worker: bool = False, resume: bool = False,
-    overwrite: bool = False, device: str | None = None, command: str = "", say: Say | None = print,
-) -> Run:  # fmt: skip
+    settings: Mapping[str, Any],
+    budget: str,
+    out: str | Path = "runs/search",
+    *,
+    space: str | Path | None = None,
+    trials: int = 30,
+    seconds: float | None = None,
+    storage: str | None = None,
+    worker: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+    command: str = "",
+    say: Say | None = print,
+) -> Run:
     """Try students, recipes and settings, and distil the best one within a budget.
 
     The costs of every student of the space are measured untrained; those beyond the budget are never trained. Optuna searches among the
@@ -100,9 +111,7 @@ def search(
     except UserError:
         run.discard()
         raise
-    runner = TrialRunner(
-        context, study, store, run, [candidate for candidate in candidates if candidate.within(limits)], say
-    )
+    runner = TrialRunner(context, study, store, run, [candidate for candidate in candidates if candidate.within(limits)], say)
     runner.all(trials, seconds, wait=not worker)
     if worker:
         return run
@@ -114,9 +123,7 @@ def search(
     return run
 
 
-def facts_of(
-    runner: TrialRunner, candidates: Sequence[Candidate], best: FrozenTrial, final: Run, command: str
-) -> dict[str, Any]:
+def facts_of(runner: TrialRunner, candidates: Sequence[Candidate], best: FrozenTrial, final: Run, command: str) -> dict[str, Any]:
     """The content of facts.json of a search."""
     context = runner.context
     trials = [_entry(trial) for trial in runner.study.trials if trial.state.is_finished()]
@@ -124,17 +131,31 @@ def facts_of(
     shipped = models.get(f"student_{best.user_attrs['form']}") or models["student"]
     costs = {"latency_ms": shipped["latency_ms"]["p50"], "size_mib": shipped["size_mib"]}
     return {
-        "understudy": __version__, "program": "search", "task": context.first.task, "seed": context.seed, "command": command,
+        "understudy": __version__,
+        "program": "search",
+        "task": context.first.task,
+        "seed": context.seed,
+        "command": command,
         **({"reference": "teacher"} if "reference" in final.facts else {}),
-        "primary_metric": metric, "budget": dict(context.budget), "data": context.facts, "settings": context.user_settings,
+        "primary_metric": metric,
+        "budget": dict(context.budget),
+        "data": context.facts,
+        "settings": context.user_settings,
         "students": [{**candidate.record(), "within_budget": bool(candidate.within(context.budget))} for candidate in candidates],
-        "trials": trials, "front": front(trials, runner.study.metric),
+        "trials": trials,
+        "front": front(trials, runner.study.metric),
         "best": {
-            "trial": best.number, "folder": BEST, **best.user_attrs["tried"], "form": best.user_attrs["form"],
-            "validation": best.value, "test": shipped["quality"][metric], "teacher_test": _quality(models.get("teacher"), metric),
-            **costs, "within_budget": excess(costs, context.budget) <= 1,
+            "trial": best.number,
+            "folder": BEST,
+            **best.user_attrs["tried"],
+            "form": best.user_attrs["form"],
+            "validation": best.value,
+            "test": shipped["quality"][metric],
+            "teacher_test": _quality(models.get("teacher"), metric),
+            **costs,
+            "within_budget": excess(costs, context.budget) <= 1,
         },
-    }  # fmt: skip
+    }
 
 
 def front(trials: Sequence[Mapping[str, Any]], metric: Metric) -> list[int]:
@@ -163,11 +184,15 @@ def _entry(trial: FrozenTrial) -> dict[str, Any]:
     """A trial in the facts; `value` is null unless it was completed within the budget."""
     attributes, done = trial.user_attrs, trial.state.name == "COMPLETE"
     return {
-        "number": trial.number, "ended": "done" if done else attributes.get("ended", "stopped"), "tried": attributes.get("tried", {}),
+        "number": trial.number,
+        "ended": "done" if done else attributes.get("ended", "stopped"),
+        "tried": attributes.get("tried", {}),
         "value": trial.value if done else None,
         "validation": [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)],
-        "form": attributes.get("form"), **attributes.get("costs", {}), "seconds": attributes.get("seconds"),
-    }  # fmt: skip
+        "form": attributes.get("form"),
+        **attributes.get("costs", {}),
+        "seconds": attributes.get("seconds"),
+    }
 
 
 def _quality(entry: Mapping[str, Any] | None, metric: str) -> Any:
@@ -182,6 +207,4 @@ def _distil(runner: TrialRunner, best: FrozenTrial, command: str) -> Run:
         check(folder, recipe.dump(), resume=True, overwrite=False)
     except RunFolderError:  # it holds the best of fewer trials
         shutil.rmtree(folder)
-    return distill(
-        recipe, folder, resume=True, device=runner.context.device, cache=cache, command=command, say=runner.say
-    )
+    return distill(recipe, folder, resume=True, device=runner.context.device, cache=cache, command=command, say=runner.say)

@@ -18,9 +18,16 @@ from understudy.serving.server import bound, create_server
 
 
 def serve(
-    folder: str | Path, *, host: str = "127.0.0.1", port: int = 8000, threads: int | None = None, int8: bool | None = None,
-    limits: Limits | None = None, task: str | None = None, listening: Callable[[str, Predictor], None] = lambda url, export: None,
-) -> None:  # fmt: skip
+    folder: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    threads: int | None = None,
+    int8: bool | None = None,
+    limits: Limits | None = None,
+    task: str | None = None,
+    listening: Callable[[str, Predictor], None] = lambda url, export: None,
+) -> None:
     """Serve an export over HTTP until SIGTERM or SIGINT; the requests received by then are still answered.
 
     Pick it for programs in other languages or on other machines; in Python, `Predictor` needs no server.

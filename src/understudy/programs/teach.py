@@ -14,12 +14,7 @@ from understudy.settings.recipe import Recipe
 
 
 def teach(
-    recipe: str | Path | Recipe,
-    store: str | Path,
-    *,
-    device: str | None = None,
-    say: Say | None = print,
-    **arguments: Any,
+    recipe: str | Path | Recipe, store: str | Path, *, device: str | None = None, say: Say | None = print, **arguments: Any
 ) -> dict[str, int]:
     """Fill a store with the teacher's outputs for every row of a recipe's data.
 

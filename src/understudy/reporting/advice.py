@@ -7,16 +7,7 @@ from typing import Any
 
 from understudy.evaluation.summary import metric_of, metric_value
 from understudy.reporting.agreement import by_teacher, test_rows, validation_name
-from understudy.reporting.table import (
-    called,
-    figure_name,
-    gain_is_shown,
-    listed,
-    p_value,
-    points,
-    size_of,
-    worse_scaled,
-)
+from understudy.reporting.table import called, figure_name, gain_is_shown, listed, p_value, points, size_of, worse_scaled
 
 Facts = Mapping[str, Any]
 Finding = dict[str, Any]
@@ -25,8 +16,7 @@ _FORMS = ("student_onnx_int8", "student_onnx", "student")
 _CONTROLS = {"student_alone": "gain_over_alone", "student_pseudo_labels": "gain_over_pseudo_labels"}
 _USEFUL = 0.02  # of the metric (of a number: of its value): a smaller lead is not worth a network, or a teacher
 _REFIT = (
-    "The baseline is not saved; scikit-learn fits it again in seconds: TfidfVectorizer, LinearSVC (numbers: Ridge), "
-    "see docs/choosing.md."
+    "The baseline is not saved; scikit-learn fits it again in seconds: TfidfVectorizer, LinearSVC (numbers: Ridge), see docs/choosing.md."
 )
 _FEW = 0.01  # of the labelled texts: so many with several labels are worth a warning, but not the first word
 
@@ -39,9 +29,18 @@ def findings(facts: Facts) -> list[Finding]:
         change where there is one; `good`, False for what should be corrected before anything is shipped.
     """
     checks: tuple[Callable[[Facts], list[Finding]], ...] = (
-        _several_labels, _ngrams, _weak_teacher, _too_easy, _below_control, _still_rising, _unlearned_classes, _no_gain,
-        _worse_calibration, _ship, _control_rising,
-    )  # fmt: skip
+        _several_labels,
+        _ngrams,
+        _weak_teacher,
+        _too_easy,
+        _below_control,
+        _still_rising,
+        _unlearned_classes,
+        _no_gain,
+        _worse_calibration,
+        _ship,
+        _control_rising,
+    )
     if by_teacher(facts):  # agreement shows neither which model is right nor whether the teacher helped
         checks = (_still_rising, _ship, _control_rising)
     return [finding for check in checks for finding in check(facts)]
@@ -58,12 +57,15 @@ def _several_labels(facts: Facts) -> list[Finding]:
     repeated = (facts.get("data") or {}).get("several_labels") or {"texts": 0, "of": 1}
     if repeated["texts"] <= _FEW * repeated["of"]:
         return []
-    return [_finding(
-        "several_labels", "Clean the labels first: the same texts have different labels.",
-        f"{repeated['texts']:,} of {repeated['of']:,} labelled texts have several labels; at most one of them is right, so no model can "
-        "reach high quality, and the figures of this run say little.",
-        "Keep one label for each text, then run again.",
-    )]  # fmt: skip
+    return [
+        _finding(
+            "several_labels",
+            "Clean the labels first: the same texts have different labels.",
+            f"{repeated['texts']:,} of {repeated['of']:,} labelled texts have several labels; at most one of them is right, so no model "
+            "can reach high quality, and the figures of this run say little.",
+            "Keep one label for each text, then run again.",
+        )
+    ]
 
 
 def _too_easy(facts: Facts) -> list[Finding]:
@@ -74,21 +76,22 @@ def _too_easy(facts: Facts) -> list[Finding]:
     metric = figure_name(facts, facts["primary_metric"])
     beside = facts.get(f"teacher_gain_over_{tied[-1].removeprefix('student_')}")
     teacher = ["teacher"] if beside and not gain_is_shown(beside) else []
-    values = ", ".join(
-        f"{called(facts, name)} {value_of(facts, name):.3f}" for name in dict.fromkeys([*teacher, who, *tied])
-    )
+    values = ", ".join(f"{called(facts, name)} {value_of(facts, name):.3f}" for name in dict.fromkeys([*teacher, who, *tied]))
     cheapest = {
         "ngrams": "the n-gram baseline, which needs neither teacher nor network",
         "student_alone": "student_alone/, which needs no teacher",
     }[tied[-1]]
     smallest = max(_smallest(facts, gain) for control, gain in _cheaper(facts) if control in tied)
-    return [_finding(
-        "too_easy", "The test rows are too few or too easy to tell these models apart.",
-        f"{metric[0].upper()}{metric[1:]} of {_rows(facts)}: {values}; on so few or so easy rows, no difference below "
-        f"{size_of(smallest, metric_of(facts))} can be significant, and not even a perfect model would be that much better.",
-        f"Measure on more or harder test rows (--test); until then take the cheapest: {cheapest}."
-        + (f" {_REFIT}" if tied[-1] == "ngrams" else ""),
-    )]  # fmt: skip
+    return [
+        _finding(
+            "too_easy",
+            "The test rows are too few or too easy to tell these models apart.",
+            f"{metric[0].upper()}{metric[1:]} of {_rows(facts)}: {values}; on so few or so easy rows, no difference below "
+            f"{size_of(smallest, metric_of(facts))} can be significant, and not even a perfect model would be that much better.",
+            f"Measure on more or harder test rows (--test); until then take the cheapest: {cheapest}."
+            + (f" {_REFIT}" if tied[-1] == "ngrams" else ""),
+        )
+    ]
 
 
 def _ngrams(facts: Facts) -> list[Finding]:
@@ -105,20 +108,35 @@ def _ngrams(facts: Facts) -> list[Finding]:
     }[name]
     advice = f"Use the baseline, or {alternative}. {_REFIT}"
     if gain_is_shown(gain):
-        return [_finding("ngrams", f"The n-gram baseline is better than the {name}.",
-                         f"The n-gram baseline, without teacher or network, is better than the {name} ({values}, "
-                         f"{p_value(gain['p_value'])}).",
-                         advice)]  # fmt: skip
+        return [
+            _finding(
+                "ngrams",
+                f"The n-gram baseline is better than the {name}.",
+                f"The n-gram baseline, without teacher or network, is better than the {name} ({values}, {p_value(gain['p_value'])}).",
+                advice,
+            )
+        ]
     values = _against(facts, who, "ngrams")
     if _has_no_lead(facts, "ngrams", gain):
-        return [_finding("ngrams", f"The {name} is hardly better than the n-gram baseline, if at all.",
-                         f"The {name} is at most {size_of(max(gain['ci95'][1], 0), metric)} better than the n-gram baseline, without "
-                         f"teacher or network ({values}; {points(gain, metric)}, {p_value(gain['p_value'])}).", advice)]  # fmt: skip
-    return [_finding("ngrams", f"The test rows do not show whether the {name} is better than the n-gram baseline.",
-                     f"The test rows cannot tell the {name} from the n-gram baseline, without teacher or network ({values}; "
-                     f"{points(gain, metric)}, {p_value(gain['p_value'])}).{_limit(facts, gain)}",
-                     f"Measure on more test rows (--test). Until then, use the baseline where it is good enough"
-                     f"{_costs(facts, ships(facts) or who)}. {_REFIT}")]  # fmt: skip
+        return [
+            _finding(
+                "ngrams",
+                f"The {name} is hardly better than the n-gram baseline, if at all.",
+                f"The {name} is at most {size_of(max(gain['ci95'][1], 0), metric)} better than the n-gram baseline, without "
+                f"teacher or network ({values}; {points(gain, metric)}, {p_value(gain['p_value'])}).",
+                advice,
+            )
+        ]
+    return [
+        _finding(
+            "ngrams",
+            f"The test rows do not show whether the {name} is better than the n-gram baseline.",
+            f"The test rows cannot tell the {name} from the n-gram baseline, without teacher or network ({values}; "
+            f"{points(gain, metric)}, {p_value(gain['p_value'])}).{_limit(facts, gain)}",
+            f"Measure on more test rows (--test). Until then, use the baseline where it is good enough"
+            f"{_costs(facts, ships(facts) or who)}. {_REFIT}",
+        )
+    ]
 
 
 def _weak_teacher(facts: Facts) -> list[Finding]:
@@ -136,23 +154,24 @@ def _weak_teacher(facts: Facts) -> list[Finding]:
         longer = f"fine-tune it longer ({_longer(facts, 'teacher')}) or at a higher rate (--learning-rate), or take a better one"
         values = _against(facts, "teacher", control)
         if gain_is_shown(gain):
-            return [_finding(
-                "weak_teacher", "Fine-tune the teacher longer first.",
-                f"The teacher is worse than {words} ({values}; {p_value(gain['p_value'])}).",
-                f"{longer[0].upper()}{longer[1:]}, then distil again.",
-            )]  # fmt: skip
-        if (
-            control == "student_alone"
-            and not helped
-            and _has_no_lead(facts, control, gain)
-            and not _is_tied(facts, control, gain)
-        ):
-            return [_finding(
-                "weak_teacher", "The teacher is not better than the student alone.",
-                f"The teacher is not better than {words} ({values}; not significant, {p_value(gain['p_value'])}): there is little that it "
-                "could teach.",
-                f"Before distilling again, {longer}.",
-            )]  # fmt: skip
+            return [
+                _finding(
+                    "weak_teacher",
+                    "Fine-tune the teacher longer first.",
+                    f"The teacher is worse than {words} ({values}; {p_value(gain['p_value'])}).",
+                    f"{longer[0].upper()}{longer[1:]}, then distil again.",
+                )
+            ]
+        if control == "student_alone" and not helped and _has_no_lead(facts, control, gain) and not _is_tied(facts, control, gain):
+            return [
+                _finding(
+                    "weak_teacher",
+                    "The teacher is not better than the student alone.",
+                    f"The teacher is not better than {words} ({values}; not significant, {p_value(gain['p_value'])}): there is little that "
+                    "it could teach.",
+                    f"Before distilling again, {longer}.",
+                )
+            ]
     return []
 
 
@@ -160,22 +179,28 @@ def _below_control(facts: Facts) -> list[Finding]:
     gain = facts.get("gain_over_alone")
     if gain is None or gain["value"] >= 0 or not gain_is_shown(gain):
         return []
-    return [_finding(
-        "below_control", "Ship the student alone: it is better than the distilled one.",
-        f"The distilled student is {size_of(gain['value'], metric_of(facts))} worse than the same student without a teacher "
-        f"({_against(facts, 'student', 'student_alone')}, {p_value(gain['p_value'])}).",
-        f"Ship student_alone/, or distil with recipe hinton or for longer ({_longer(facts, 'student')}).",
-    )]  # fmt: skip
+    return [
+        _finding(
+            "below_control",
+            "Ship the student alone: it is better than the distilled one.",
+            f"The distilled student is {size_of(gain['value'], metric_of(facts))} worse than the same student without a teacher "
+            f"({_against(facts, 'student', 'student_alone')}, {p_value(gain['p_value'])}).",
+            f"Ship student_alone/, or distil with recipe hinton or for longer ({_longer(facts, 'student')}).",
+        )
+    ]
 
 
 def _still_rising(facts: Facts) -> list[Finding]:
     return [
         _finding(
-            "still_rising", f"Train the {called(facts, name)} longer: it still improved at the end.", _rise(facts, name, stage),
+            "still_rising",
+            f"Train the {called(facts, name)} longer: it still improved at the end.",
+            _rise(facts, name, stage),
             f"Train longer: {_longer(facts, name, stage)}.",
         )
-        for name, stage in _rising(facts) if name not in _CONTROLS
-    ]  # fmt: skip
+        for name, stage in _rising(facts)
+        if name not in _CONTROLS
+    ]
 
 
 def _control_rising(facts: Facts) -> list[Finding]:
@@ -183,12 +208,15 @@ def _control_rising(facts: Facts) -> list[Finding]:
     rising = _rising(facts)
     return [
         _finding(
-            "control_rising", f"The gain over the {called(facts, name)} may be smaller after a longer training.", _rise(facts, name, stage),
-            f"The student's gain over it may be smaller after a longer training of both ({_longer(facts, name, stage)}).", good=True,
+            "control_rising",
+            f"The gain over the {called(facts, name)} may be smaller after a longer training.",
+            _rise(facts, name, stage),
+            f"The student's gain over it may be smaller after a longer training of both ({_longer(facts, name, stage)}).",
+            good=True,
         )
         for name, stage in rising
         if name in _CONTROLS and "student" not in dict(rising) and _helped(facts, _CONTROLS[name])
-    ]  # fmt: skip
+    ]
 
 
 def _rising(facts: Facts) -> list[tuple[str, str]]:
@@ -219,29 +247,37 @@ def _unlearned_classes(facts: Facts) -> list[Finding]:
     classes = (models.get(who) or {}).get("per_class") or []
     never = [
         f"{entry['label']} ({entry['support']} test row{'s' if entry['support'] != 1 else ''})"
-        for entry in classes if entry["support"] and entry["f1"] == 0
-    ]  # fmt: skip
+        for entry in classes
+        if entry["support"] and entry["f1"] == 0
+    ]
     if not never:
         return []
     stage = next(reversed((facts.get("trainings") or {}).get(who) or {}), None)
-    return [_finding(
-        "unlearned_classes", f"The {called(facts, who)} never predicts {len(never)} of {len(classes)} classes correctly.",
-        f"F1 of the {called(facts, who)} is 0 for {len(never)} of {len(classes)} classes: {listed(never, 5)}.",
-        f"Give more rows of them, train longer, or draw classes equally often: --set {_place(who, stage)}balanced_sampling=true.",
-    )]  # fmt: skip
+    return [
+        _finding(
+            "unlearned_classes",
+            f"The {called(facts, who)} never predicts {len(never)} of {len(classes)} classes correctly.",
+            f"F1 of the {called(facts, who)} is 0 for {len(never)} of {len(classes)} classes: {listed(never, 5)}.",
+            f"Give more rows of them, train longer, or draw classes equally often: --set {_place(who, stage)}balanced_sampling=true.",
+        )
+    ]
 
 
 def _no_gain(facts: Facts) -> list[Finding]:
     gain = facts.get("gain_over_alone")
     if gain is None or gain_is_shown(gain) or _is_tied(facts, "student_alone", gain):
         return []
-    return [_finding(
-        "no_gain", "No significant gain from the teacher.",
-        f"The student is not significantly better than the same student without a teacher ({points(gain, metric_of(facts))}, "
-        f"{p_value(gain['p_value'])}).{_limit(facts, gain)}",
-        "Both cost the same to run, and student_alone/ needs no teacher when it is trained again; what helps most often is more text for "
-        "the teacher to label (--transfer).", good=True,
-    )]  # fmt: skip
+    return [
+        _finding(
+            "no_gain",
+            "No significant gain from the teacher.",
+            f"The student is not significantly better than the same student without a teacher ({points(gain, metric_of(facts))}, "
+            f"{p_value(gain['p_value'])}).{_limit(facts, gain)}",
+            "Both cost the same to run, and student_alone/ needs no teacher when it is trained again; what helps most often is more text "
+            "for the teacher to label (--transfer).",
+            good=True,
+        )
+    ]
 
 
 def _worse_calibration(facts: Facts) -> list[Finding]:
@@ -252,11 +288,15 @@ def _worse_calibration(facts: Facts) -> list[Finding]:
             worse.append(f"{called(facts, name)}: {calibration['nll']:.3f} to {calibration['nll_scaled']:.3f}")
     if not worse:
         return []
-    return [_finding(
-        "worse_calibration", "The fitted temperature does not help.",
-        f"The temperature fitted on validation rows makes the negative log-likelihood of test rows worse ({'; '.join(worse)}).",
-        "Give more validation rows, and export without --calibrate.", good=True,
-    )]  # fmt: skip
+    return [
+        _finding(
+            "worse_calibration",
+            "The fitted temperature does not help.",
+            f"The temperature fitted on validation rows makes the negative log-likelihood of test rows worse ({'; '.join(worse)}).",
+            "Give more validation rows, and export without --calibrate.",
+            good=True,
+        )
+    ]
 
 
 def _ship(facts: Facts) -> list[Finding]:

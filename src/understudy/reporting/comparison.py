@@ -14,15 +14,7 @@ from understudy.evaluation.summary import metric_of, metric_value
 from understudy.reporting.advice import ships
 from understudy.reporting.page import COSTS, cost_of, read_environment, read_facts, read_recipe, read_teacher, write
 from understudy.reporting.plots import Choice, pareto_front, trade_off
-from understudy.reporting.table import (
-    figure_name,
-    gain_is_shown,
-    model_name,
-    p_value,
-    short_count,
-    signed_points,
-    size_of,
-)
+from understudy.reporting.table import figure_name, gain_is_shown, model_name, p_value, short_count, signed_points, size_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,22 +71,16 @@ def read_runs(folders: Sequence[Path]) -> list[Compared]:
         settings = flattened(read_recipe(folder))
         place = folder.resolve()
         by_folder.setdefault(
-            place,
-            Compared(
-                os.path.relpath(place, common), facts, settings, read_environment(folder), form, read_teacher(folder)
-            ),
+            place, Compared(os.path.relpath(place, common), facts, settings, read_environment(folder), form, read_teacher(folder))
         )
     runs = list(by_folder.values())
     first = runs[0]
     for run in runs[1:]:
         measured = [
-            f"{figure_name(compared.facts, compared.facts['primary_metric'])} of {compared.facts.get('task')}"
-            for compared in (first, run)
+            f"{figure_name(compared.facts, compared.facts['primary_metric'])} of {compared.facts.get('task')}" for compared in (first, run)
         ]
         if measured[0] != measured[1]:
-            raise RunFolderError(
-                f"{first.name} measures {measured[0]}, {run.name} {measured[1]}; compare runs of one task with one metric"
-            )
+            raise RunFolderError(f"{first.name} measures {measured[0]}, {run.name} {measured[1]}; compare runs of one task with one metric")
     return sorted(runs, key=lambda run: (-metric_of(run.facts).signed(run.value), run.name))
 
 
@@ -110,19 +96,23 @@ def write_comparison(runs: Sequence[Compared], page: Path) -> Path:
     """
     metric = metric_of(runs[0].facts)
     different = differences(runs)
-    write(page, "runs.html", {
-        "title": f"{len(runs)} runs · {runs[0].facts.get('task')}",
-        "verdict": verdict(runs),
-        "metric": figure_name(runs[0].facts, metric.name),
-        "upwards": metric.better == "higher",
-        "in_points": metric.unit == "fraction",
-        "table": table_cells(runs),
-        "trade_offs": list(filter(None, (trade_off(title, choices(runs, cost), metric) for cost, title in COSTS.items()))),
-        "names": [run.name for run in runs],
-        "differences": different,
-        "notes": notes(runs),
-        "commands": [(run.name, run.facts.get("command")) for run in runs],
-    })  # fmt: skip
+    write(
+        page,
+        "runs.html",
+        {
+            "title": f"{len(runs)} runs · {runs[0].facts.get('task')}",
+            "verdict": verdict(runs),
+            "metric": figure_name(runs[0].facts, metric.name),
+            "upwards": metric.better == "higher",
+            "in_points": metric.unit == "fraction",
+            "table": table_cells(runs),
+            "trade_offs": list(filter(None, (trade_off(title, choices(runs, cost), metric) for cost, title in COSTS.items()))),
+            "names": [run.name for run in runs],
+            "differences": different,
+            "notes": notes(runs),
+            "commands": [(run.name, run.facts.get("command")) for run in runs],
+        },
+    )
     return page
 
 
@@ -131,10 +121,17 @@ def facts(runs: Sequence[Compared], page: Path) -> dict[str, Any]:
     metric = runs[0].facts["primary_metric"]
     fronts = {cost: [run.name for run in front_by(runs, cost)] for cost in COSTS}
     return {
-        "page": str(page), "primary_metric": metric,
+        "page": str(page),
+        "primary_metric": metric,
         "runs": [
-            {"run": run.name, "recipe": run.facts.get("recipe"), "seed": run.facts.get("seed"), "ships": run.form, **run.shipped,
-             **{key: run.facts.get(key) for key in ("kept_fraction", "gain_over_alone", "agreement_with_teacher")}}
+            {
+                "run": run.name,
+                "recipe": run.facts.get("recipe"),
+                "seed": run.facts.get("seed"),
+                "ships": run.form,
+                **run.shipped,
+                **{key: run.facts.get(key) for key in ("kept_fraction", "gain_over_alone", "agreement_with_teacher")},
+            }
             for run in runs
         ],
         "pareto_front": fronts,
@@ -143,15 +140,13 @@ def facts(runs: Sequence[Compared], page: Path) -> dict[str, Any]:
             for difference in differences(runs)
         ],
         "notes": notes(runs),
-    }  # fmt: skip
+    }
 
 
 def verdict(runs: Sequence[Compared]) -> str:
     """Which run is best, and which a reader may prefer to it because it is cheaper."""
     best, name = runs[0], figure_name(runs[0].facts, runs[0].facts["primary_metric"])
-    sentence = (
-        f"The best of {len(runs)} runs is {best.name}: {name} {best.value:.3f} as it ships ({model_name(best.form)})."
-    )
+    sentence = f"The best of {len(runs)} runs is {best.name}: {name} {best.value:.3f} as it ships ({model_name(best.form)})."
     others, latency = [run for run in front_by(runs, "latency") if run is not best], cost_of(best.shipped, "latency")
     if others and latency is not None:
         fastest = others[0]
@@ -159,9 +154,7 @@ def verdict(runs: Sequence[Compared]) -> str:
             f" The fastest on the Pareto front is {fastest.name}: {fastest.value:.3f}, "
             f"{cost_of(fastest.shipped, 'latency'):.2f} ms per row against {latency:.2f}."
         )
-    worse = [
-        run for run in runs if (gain := run.facts.get("gain_over_alone")) and gain["value"] < 0 and gain_is_shown(gain)
-    ]
+    worse = [run for run in runs if (gain := run.facts.get("gain_over_alone")) and gain["value"] < 0 and gain_is_shown(gain)]
     for run in worse:
         lost = size_of(run.facts["gain_over_alone"]["value"], metric_of(run.facts))
         sentence += f" {run.name} is {lost} worse than its own student without a teacher: ship that one instead."
@@ -195,9 +188,7 @@ def teacher_of(run: Compared) -> str:
     """What identifies a run's teacher: its hash; of a run without one its settings, and its value of the metric on the test rows."""
     if run.teacher:
         return run.teacher
-    settings = {
-        key: value for key, value in run.settings.items() if key.startswith(("teacher.models", "teacher.combine"))
-    }
+    settings = {key: value for key, value in run.settings.items() if key.startswith(("teacher.models", "teacher.combine"))}
     value = metric_value(run.facts["models"].get("teacher"), run.facts["primary_metric"])
     return json.dumps([settings if value is None else None, value])
 
@@ -205,9 +196,7 @@ def teacher_of(run: Compared) -> str:
 def front_by(runs: Sequence[Compared], cost: str) -> list[Compared]:
     """The runs on the Pareto front among what runs ship, from cheap to dear."""
     known = {str(number): run for number, run in enumerate(runs) if cost_of(run.shipped, cost) is not None}
-    ranked = [
-        Choice(mark, run.name, run.form, cost_of(run.shipped, cost) or 0.0, run.value) for mark, run in known.items()
-    ]
+    ranked = [Choice(mark, run.name, run.form, cost_of(run.shipped, cost) or 0.0, run.value) for mark, run in known.items()]
     return [known[choice.mark] for choice in pareto_front(ranked, metric_of(runs[0].facts))]
 
 
@@ -216,24 +205,42 @@ def table_cells(runs: Sequence[Compared]) -> list[list[str]]:
     described = metric_of(runs[0].facts)
     metric = described.name
     fronts = [front_by(runs, cost) for cost in COSTS]
-    cells = [[
-        "run", "ships", figure_name(runs[0].facts, metric), "95 % interval", "of the teacher", "gain over alone", "p", "params", "MiB",
-        "ms (p50)", "rows/s", "on a front",
-    ]]  # fmt: skip
+    cells = [
+        [
+            "run",
+            "ships",
+            figure_name(runs[0].facts, metric),
+            "95 % interval",
+            "of the teacher",
+            "gain over alone",
+            "p",
+            "params",
+            "MiB",
+            "ms (p50)",
+            "rows/s",
+            "on a front",
+        ]
+    ]
     for run in runs:
         interval = run.shipped["quality"][metric].get("ci95")
         teacher = metric_value(run.facts["models"].get("teacher"), metric)
         gain = run.facts.get("gain_over_alone")
-        cells.append([
-            run.name, model_name(run.form), f"{run.value:.3f}".replace("-", "−"),
-            "–".join(f"{end:.3f}" for end in interval) if interval else _UNKNOWN,
-            f"{100 * run.value / teacher:.0f} %" if teacher and teacher > 0 and described.better == "higher" else _UNKNOWN,
-            signed_points(gain["value"], described) if gain else _UNKNOWN,
-            p_value(gain["p_value"]).removeprefix("p ").removeprefix("= ") if gain else _UNKNOWN,
-            short_count(run.shipped.get("parameters")), _number(run.shipped.get("size_mib"), 1),
-            _number(cost_of(run.shipped, "latency"), 2), _number(run.shipped.get("rows_per_second"), 0),
-            ", ".join(cost for cost, front in zip(COSTS, fronts, strict=True) if run in front),
-        ])  # fmt: skip
+        cells.append(
+            [
+                run.name,
+                model_name(run.form),
+                f"{run.value:.3f}".replace("-", "−"),
+                "–".join(f"{end:.3f}" for end in interval) if interval else _UNKNOWN,
+                f"{100 * run.value / teacher:.0f} %" if teacher and teacher > 0 and described.better == "higher" else _UNKNOWN,
+                signed_points(gain["value"], described) if gain else _UNKNOWN,
+                p_value(gain["p_value"]).removeprefix("p ").removeprefix("= ") if gain else _UNKNOWN,
+                short_count(run.shipped.get("parameters")),
+                _number(run.shipped.get("size_mib"), 1),
+                _number(cost_of(run.shipped, "latency"), 2),
+                _number(run.shipped.get("rows_per_second"), 0),
+                ", ".join(cost for cost, front in zip(COSTS, fronts, strict=True) if run in front),
+            ]
+        )
     return cells
 
 
@@ -261,10 +268,7 @@ def differences(runs: Sequence[Compared]) -> list[dict[str, Any]]:
     keys = list(dict.fromkeys(key for run in runs for key in run.settings))
     different = []
     for key in keys:
-        values = [
-            _UNKNOWN if run.settings.get(key) is None else json.dumps(run.settings[key], ensure_ascii=False)
-            for run in runs
-        ]
+        values = [_UNKNOWN if run.settings.get(key) is None else json.dumps(run.settings[key], ensure_ascii=False) for run in runs]
         if len(set(values)) > 1:
             different.append({"key": key, "values": [value.strip('"') for value in values]})
     return different
@@ -277,8 +281,7 @@ def notes(runs: Sequence[Compared]) -> list[str]:
     if len(teachers) > 1:
         metric = figure_name(runs[0].facts, runs[0].facts["primary_metric"])
         values = [
-            (run.name, metric_value(run.facts["models"].get("teacher"), runs[0].facts["primary_metric"]))
-            for run in teachers.values()
+            (run.name, metric_value(run.facts["models"].get("teacher"), runs[0].facts["primary_metric"])) for run in teachers.values()
         ]
         listed = ", ".join(f"of {name} {'unknown' if value is None else f'{value:.3f}'}" for name, value in values)
         remarks.append(
@@ -287,13 +290,9 @@ def notes(runs: Sequence[Compared]) -> list[str]:
     tests = {json.dumps(((run.facts.get("data") or {}).get("test") or {}).get("sha256")) for run in runs}
     if len(tests) > 1:
         remarks.append("These runs were measured on different test rows: their quality cannot be compared.")
-    machines = {
-        json.dumps([run.environment.get(key) for key in ("processor", "cores", "threads", "device")]) for run in runs
-    }
+    machines = {json.dumps([run.environment.get(key) for key in ("processor", "cores", "threads", "device")]) for run in runs}
     if len(machines) > 1:
-        remarks.append(
-            "These runs were measured on different machines, or with other threads: their speed cannot be compared."
-        )
+        remarks.append("These runs were measured on different machines, or with other threads: their speed cannot be compared.")
     if any((run.facts.get("data") or {}).get("test_is_validation") for run in runs):
         remarks.append("The test rows of a run here are its validation rows, which also chose its checkpoints.")
     return remarks
@@ -313,9 +312,7 @@ def flattened(settings: Any, at: str = "") -> dict[str, Any]:
     if not inside:
         return {at: settings} if at else {}
     return {
-        key: value
-        for name, setting in inside.items()
-        for key, value in flattened(setting, f"{at}.{name}" if at else str(name)).items()
+        key: value for name, setting in inside.items() for key, value in flattened(setting, f"{at}.{name}" if at else str(name)).items()
     }
 
 

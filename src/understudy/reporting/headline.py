@@ -18,11 +18,7 @@ def headline(facts: Facts) -> str:
     if by_teacher(facts):
         value = metric_value((facts.get("models") or {}).get("student"), facts["primary_metric"])
         name = figure_name(facts, facts["primary_metric"])
-        return (
-            "Nothing was measured."
-            if value is None
-            else f"{name[0].upper()}{name[1:]}: {value:.3f}. Quality is unknown."
-        )
+        return "Nothing was measured." if value is None else f"{name[0].upper()}{name[1:]}: {value:.3f}. Quality is unknown."
     advised = findings(facts)
     if advised:
         return advised[0]["headline"]
@@ -62,8 +58,4 @@ def figures(facts: Facts) -> list[dict[str, str]]:
 def lines(facts: Facts) -> list[str]:
     """Headline, figures and findings as lines of text."""
     shown = " · ".join(f"{figure['value']} {figure['label']}" for figure in figures(facts))
-    return [
-        headline(facts),
-        *filter(None, [shown]),
-        *(f"- {finding['text']} {finding['advice']}".rstrip() for finding in findings(facts)),
-    ]
+    return [headline(facts), *filter(None, [shown]), *(f"- {finding['text']} {finding['advice']}".rstrip() for finding in findings(facts))]

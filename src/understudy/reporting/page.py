@@ -68,9 +68,7 @@ def write_page(folder: str | Path, out: str | Path | None = None) -> Path:
         else:
             content, template = page_content(facts, metrics, predictions), "run.html"
     except (KeyError, TypeError, AttributeError) as error:
-        raise RunFolderError(
-            f"{folder / 'facts.json'}: not the facts of a run ({error!r}); measure it again"
-        ) from error
+        raise RunFolderError(f"{folder / 'facts.json'}: not the facts of a run ({error!r}); measure it again") from error
     write(page, template, {"facts": facts, "recipe": recipe, "environment": environment, **content})
     return page
 
@@ -105,16 +103,22 @@ def page_content(
         "table": table_cells(facts, spread=True),
         "bulk": ", ".join(
             f"{called(facts, name)} {entry['rows_per_second_bulk']:,.0f} rows/s"
-            for name, entry in models.items() if entry.get("rows_per_second_bulk")
+            for name, entry in models.items()
+            if entry.get("rows_per_second_bulk")
         ),
         "busy": busy(facts),
         "metric": figure_name(facts, metric.name),
         "upwards": metric.better == "higher",
-        "trade_offs": list(filter(None, (
-            trade_off(title, model_choices(models, metric.name, cost), metric) for cost, title in COSTS.items()
-        ))),
-        "charts": _charts(metrics, metric.name, "agreement with the teacher on validation rows"
-                          if "validation" in data.get("labelled_by_teacher", ()) else f"{metric.title} on validation rows"),
+        "trade_offs": list(
+            filter(None, (trade_off(title, model_choices(models, metric.name, cost), metric) for cost, title in COSTS.items()))
+        ),
+        "charts": _charts(
+            metrics,
+            metric.name,
+            "agreement with the teacher on validation rows"
+            if "validation" in data.get("labelled_by_teacher", ())
+            else f"{metric.title} on validation rows",
+        ),
         "classes": rows.class_table(models, title),
         "confusion": rows.confusion_differences(predictions),
         "calibration": rows.calibration_table(models, title),
@@ -124,8 +128,12 @@ def page_content(
         "by_teacher": by_teacher(facts),
         "predictions": PREDICTIONS,
         "gains": [
-            {"over": control_title, "text": f"{points(gain, metric)}, {p_value(gain['p_value'])}", "test": gain.get("test"),
-             "shown": gain_is_shown(gain)}
+            {
+                "over": control_title,
+                "text": f"{points(gain, metric)}, {p_value(gain['p_value'])}",
+                "test": gain.get("test"),
+                "shown": gain_is_shown(gain),
+            }
             for fact, control_title in (
                 ("gain_over_alone", "the student alone"),
                 ("gain_over_pseudo_labels", "the student on the teacher's labels"),
@@ -134,23 +142,23 @@ def page_content(
             if (gain := facts.get(fact))
         ],
         "controls": [
-            {"name": model_name(f"student_{control}"), "has": ", ".join([
-                *control_entry["kept"], *([f"the start from the {control_entry['start']}"] if control_entry.get("start") else []),
-            ]) or "nothing but labels"}
+            {
+                "name": model_name(f"student_{control}"),
+                "has": ", ".join(
+                    [*control_entry["kept"], *([f"the start from the {control_entry['start']}"] if control_entry.get("start") else [])]
+                )
+                or "nothing but labels",
+            }
             for control, control_entry in (facts.get("controls") or {}).items()
         ],
         "agreement": facts.get("agreement_with_teacher"),
         "test_is_validation": data.get("test_is_validation"),
-        "data": [
-            {"split": split} | data[split] for split in ("train", "validation", "test", "transfer", "raw") if data.get(split)
-        ],
+        "data": [{"split": split} | data[split] for split in ("train", "validation", "test", "transfer", "raw") if data.get(split)],
         "notes": data.get("notes") or [],
-    }  # fmt: skip
+    }
 
 
-def tasks_content(
-    facts: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], links: Mapping[str, str]
-) -> dict[str, Any]:
+def tasks_content(facts: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], links: Mapping[str, str]) -> dict[str, Any]:
     """What the template shows of a run of several tasks."""
     charts = []
     for task, task_facts in facts["tasks"].items():
@@ -174,9 +182,7 @@ def model_choices(models: Mapping[str, Any], metric: str, cost: str) -> list[Cho
     for number, (name, entry) in enumerate(models.items(), start=1):
         quality, spent = (entry.get("quality") or {}).get(metric), cost_of(entry, cost)
         if quality and spent:
-            choices.append(
-                Choice(str(number), model_name(name), name, spent, quality["value"], quality.get("ci95") or ())
-            )
+            choices.append(Choice(str(number), model_name(name), name, spent, quality["value"], quality.get("ci95") or ()))
     return choices
 
 
@@ -188,10 +194,7 @@ def cost_of(entry: Mapping[str, Any], cost: str) -> float | None:
 def _charts(metrics: Sequence[Mapping[str, Any]], metric: str, title: str) -> list[dict[str, Any]]:
     """Validation first, then every term of the loss; the whole loss only where no terms were logged."""
     terms = sorted({key for line in metrics for key in line if key.startswith("loss/")}) or ["loss"]
-    titles = {
-        f"validation/{metric}": title,
-        "validation/masked_accuracy": "share of hidden words found in held-out text",
-    }
+    titles = {f"validation/{metric}": title, "validation/masked_accuracy": "share of hidden words found in held-out text"}
     titles |= {term: term.replace("/", ": ").replace("_", " ") for term in terms}
     charts = [_chart(title, metrics, key) for key, title in titles.items()]
     return [chart for chart in charts if chart]
@@ -238,9 +241,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     if facts is None and not folder.exists():
         raise RunFolderError(f"{folder}: no such run folder{near_folder(folder)}")
     if facts is None:
-        raise RunFolderError(
-            f"{folder}: no facts.json in it: not a run folder, or a run that is not finished (continue it with --resume)"
-        )
+        raise RunFolderError(f"{folder}: no facts.json in it: not a run folder, or a run that is not finished (continue it with --resume)")
     return facts
 
 

@@ -53,9 +53,7 @@ def pareto_front(choices: Sequence[Choice], metric: Metric) -> list[Choice]:
 
 def trade_off(title: str, choices: Sequence[Choice], metric: Metric) -> dict[str, Any] | None:
     """Quality over cost on a logarithmic axis, with intervals and the Pareto front; None where fewer than two can be drawn."""
-    choices = [
-        choice for choice in choices if choice.cost > 0 and math.isfinite(choice.cost) and math.isfinite(choice.value)
-    ]
+    choices = [choice for choice in choices if choice.cost > 0 and math.isfinite(choice.cost) and math.isfinite(choice.value)]
     if len(choices) < 2:
         return None
     ends = [number for choice in choices for number in (choice.value, *choice.ci95)]
@@ -71,22 +69,35 @@ def trade_off(title: str, choices: Sequence[Choice], metric: Metric) -> dict[str
         x, y = place(choice.cost), scale(choice.value, up, bottom, _TOP)
         while any(math.dist((x, y), (drawn["x"], drawn["y"])) < _MARK for drawn in marks):
             x += 6  # beside the other, with its interval
-        marks.append({
-            "mark": choice.mark, "order": choices.index(choice), "name": choice.name, "kind": choice.kind,
-            "x": round(x, 1), "y": y, "front": choice in front,
-            "ends": [scale(end, up, bottom, _TOP) for end in choice.ci95],
-            "description": f"{choice.name}: {choice.value:.3f} at {choice.cost:.3g}",
-        })  # fmt: skip
+        marks.append(
+            {
+                "mark": choice.mark,
+                "order": choices.index(choice),
+                "name": choice.name,
+                "kind": choice.kind,
+                "x": round(x, 1),
+                "y": y,
+                "front": choice in front,
+                "ends": [scale(end, up, bottom, _TOP) for end in choice.ci95],
+                "description": f"{choice.name}: {choice.value:.3f} at {choice.cost:.3g}",
+            }
+        )
     steps = [(mark["x"], mark["y"]) for mark in marks if mark["front"]]
     # Between two choices on the front, the dearer one is not affordable yet: a step over, then to its value.
     corners = [point for (_, low), (x, y) in pairwise(steps) for point in ((x, low), (x, y))]
     line = [steps[0], *corners, (right, steps[-1][1])]
     return {
-        "title": title, "width": _WIDTH, "height": _TALL, "left": _LEFT, "right": right, "bottom": bottom,
+        "title": title,
+        "width": _WIDTH,
+        "height": _TALL,
+        "left": _LEFT,
+        "right": right,
+        "bottom": bottom,
         "across": [{"at": place(tick), "text": f"{tick:g}"} for tick in across],
         "up": [{"at": scale(tick, up, bottom, _TOP), "text": f"{tick:g}"} for tick in up],
-        "front": " ".join(f"{x:.1f},{y:.1f}" for x, y in line), "marks": marks,
-    }  # fmt: skip
+        "front": " ".join(f"{x:.1f},{y:.1f}" for x, y in line),
+        "marks": marks,
+    }
 
 
 def line_chart(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Any] | None:
@@ -122,9 +133,7 @@ def line_chart(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) 
     }
 
 
-def square(
-    title: str, kind: str, ticks: Sequence[float], series: Sequence[tuple[str, Sequence[tuple[float, ...]]]]
-) -> dict[str, Any]:
+def square(title: str, kind: str, ticks: Sequence[float], series: Sequence[tuple[str, Sequence[tuple[float, ...]]]]) -> dict[str, Any]:
     """Points in a square whose diagonal is perfection.
 
     Args:
@@ -135,18 +144,20 @@ def square(
     start, end, bottom = 36.0, _SQUARE - 10.0, _SQUARE - 26.0
 
     def dot(x: float, y: float, weight: float = 0.0) -> dict[str, float]:
-        return {
-            "x": scale(x, ticks, start, end),
-            "y": scale(y, ticks, bottom, _TOP),
-            "r": round(2 + 4 * math.sqrt(weight), 1),
-        }
+        return {"x": scale(x, ticks, start, end), "y": scale(y, ticks, bottom, _TOP), "r": round(2 + 4 * math.sqrt(weight), 1)}
 
     return {
-        "title": title, "kind": kind, "size": _SQUARE, "start": start, "end": end, "bottom": bottom, "top": float(_TOP),
+        "title": title,
+        "kind": kind,
+        "size": _SQUARE,
+        "start": start,
+        "end": end,
+        "bottom": bottom,
+        "top": float(_TOP),
         "across": [{"at": scale(tick, ticks, start, end), "text": f"{tick:g}"} for tick in ticks],
         "up": [{"at": scale(tick, ticks, bottom, _TOP), "text": f"{tick:g}"} for tick in ticks],
         "series": [{"name": name, "dots": [dot(*point) for point in points]} for name, points in series],
-    }  # fmt: skip
+    }
 
 
 def nice_ticks(low: float, high: float) -> list[float]:

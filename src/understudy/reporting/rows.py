@@ -40,13 +40,9 @@ def flipped(lines: Sequence[Line]) -> dict[str, Any] | None:
         "lost": len(lost),
         "won": len(won),
         "most": MOST_ROWS,
-        "shown": [
-            {**_shown(line), "lost": rows is lost}
-            for rows in (lost, won)
-            for line in rows[:MOST_ROWS]
-        ],
+        "shown": [{**_shown(line), "lost": rows is lost} for rows in (lost, won) for line in rows[:MOST_ROWS]],
         "pair": any("text_pair" in line for line in lines),
-    }  # fmt: skip
+    }
 
 
 def confusion_differences(lines: Sequence[Line]) -> dict[str, Any] | None:
@@ -57,10 +53,7 @@ def confusion_differences(lines: Sequence[Line]) -> dict[str, Any] | None:
         where nothing is known, or nothing differs.
     """
     lines = [line for line in lines if "label" in (line["models"].get("teacher") or {}) and "student" in line["models"]]
-    counts = {
-        name: Counter((line["label"], line["models"][name]["label"]) for line in lines)
-        for name in ("teacher", "student")
-    }
+    counts = {name: Counter((line["label"], line["models"][name]["label"]) for line in lines) for name in ("teacher", "student")}
     different = {
         pair: counts["student"][pair] - counts["teacher"][pair]
         for pair in sorted(counts["student"] | counts["teacher"])
@@ -84,11 +77,16 @@ def confusion_differences(lines: Sequence[Line]) -> dict[str, Any] | None:
             {"label": label, "row": [_heat(different.get((label, predicted), 0), most) for predicted in classes]} for label in classes
         ],
         "pairs": [
-            {"label": label, "prediction": predicted, "teacher": counts["teacher"][label, predicted],
-             "student": counts["student"][label, predicted], "difference": difference}
+            {
+                "label": label,
+                "prediction": predicted,
+                "teacher": counts["teacher"][label, predicted],
+                "student": counts["student"][label, predicted],
+                "difference": difference,
+            }
             for (label, predicted), difference in largest
         ],
-    }  # fmt: skip
+    }
 
 
 def class_table(models: Mapping[str, Any], title: Title = model_name) -> dict[str, Any] | None:
@@ -105,12 +103,14 @@ def class_table(models: Mapping[str, Any], title: Title = model_name) -> dict[st
     for entry in first:
         label, measurable = entry["label"], entry["support"] > 0
         student, teacher = ((by_label.get(name) or {}).get(label) for name in ("student", "teacher"))
-        rows.append({
-            "label": label,
-            "support": entry["support"],
-            "difference": student["f1"] - teacher["f1"] if measurable and student and teacher else None,
-            "models": [by_label[name].get(label) if measurable else None for name in measured],
-        })  # fmt: skip
+        rows.append(
+            {
+                "label": label,
+                "support": entry["support"],
+                "difference": student["f1"] - teacher["f1"] if measurable and student and teacher else None,
+                "models": [by_label[name].get(label) if measurable else None for name in measured],
+            }
+        )
     rows.sort(key=lambda row: (-abs(row["difference"] or 0), -row["support"]))
     return {
         "models": list(map(title, measured)),
@@ -133,9 +133,7 @@ def reliability_plots(lines: Sequence[Line], title: Title = model_name) -> list[
     """Accuracy over confidence of the teacher, the student, alone and taught, and its smallest export, before and after scaling."""
     plots = []
     for name in _PLOTTED:
-        answered = [
-            (line["models"][name], line["label"]) for line in lines if "probability" in line["models"].get(name, {})
-        ]
+        answered = [(line["models"][name], line["label"]) for line in lines if "probability" in line["models"].get(name, {})]
         if not answered:
             continue
         right = np.array([answer["label"] == label for answer, label in answered])
@@ -143,11 +141,7 @@ def reliability_plots(lines: Sequence[Line], title: Title = model_name) -> list[
         for key, form in (("probability", "unscaled"), ("scaled_probability", "with its temperature")):
             if not all(key in answer for answer, _ in answered):
                 continue
-            bins = [
-                bin_
-                for bin_ in reliability(np.array([answer[key] for answer, _ in answered]), right)
-                if bin_["rows"] >= LEAST_ROWS
-            ]
+            bins = [bin_ for bin_ in reliability(np.array([answer[key] for answer, _ in answered]), right) if bin_["rows"] >= LEAST_ROWS]
             if not bins:
                 continue
             most = max(bin_["rows"] for bin_ in bins)
@@ -162,7 +156,7 @@ def number_plots(lines: Sequence[Line], title: Title = model_name) -> list[dict[
     known = {
         name: [(line["label"], line["models"][name]["value"]) for line in lines if "value" in line["models"].get(name, {})]
         for name in _PLOTTED
-    }  # fmt: skip
+    }
     numbers = [number for points in known.values() for point in points for number in point]
     if not numbers:
         return []
@@ -195,9 +189,11 @@ def _farther(line: Line) -> float:
 
 def _shown(line: Line) -> dict[str, Any]:
     shown: dict[str, Any] = {
-        "text": _shortened(line["text"]), "pair": _shortened(line.get("text_pair")), "label": _listed(line["label"]),
+        "text": _shortened(line["text"]),
+        "pair": _shortened(line.get("text_pair")),
+        "label": _listed(line["label"]),
         **{name: {**line["models"][name], "prediction": _listed(_prediction(line, name))} for name in ("teacher", "student")},
-    }  # fmt: skip
+    }
     if isinstance(shown["student"]["prediction"], float):
         shown["farther"] = _farther(line)
     return shown

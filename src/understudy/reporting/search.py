@@ -67,10 +67,7 @@ def words_of(tried: Mapping[str, Any]) -> tuple[str, str]:
 def ranked(facts: Facts) -> list[Mapping[str, Any]]:
     """All trials, the best first; those without a value come last."""
     metric = metric_of(facts)
-    return sorted(
-        facts["trials"],
-        key=lambda trial: (trial["value"] is None, -metric.signed(trial["value"] or 0.0), trial["number"]),
-    )
+    return sorted(facts["trials"], key=lambda trial: (trial["value"] is None, -metric.signed(trial["value"] or 0.0), trial["number"]))
 
 
 def verdict(facts: Facts) -> str:
@@ -86,9 +83,7 @@ def verdict(facts: Facts) -> str:
         f"{amount(best['latency_ms'], 2)} ms per row and {amount(best['size_mib'], 1)} MiB ({FORMS[best['form']]}): {within}."
     )
     if facts["data"]["test_is_validation"]:
-        sentences += (
-            " No test rows were given: these are the validation rows, which also chose it, so the figure is too good."
-        )
+        sentences += " No test rows were given: these are the validation rows, which also chose it, so the figure is too good."
     return sentences
 
 
@@ -101,14 +96,27 @@ def write_page(folder: Path, out: Path | None = None) -> Path:
     """Write the page of a search from its folder: `report.html` there, unless `out` names another place."""
     facts, page = read_facts(folder), out or folder / PAGE
     kinds = list(dict.fromkeys(student["kind"] for student in facts["students"]))
-    write(page, "search.html", {
-        "title": "search", "facts": facts, "recipe": None, "environment": read_environment(folder), "verdict": verdict(facts),
-        "budget": budget(facts), "metric": figure_name(facts, facts["primary_metric"]), "kinds": kinds,
-        "best_page": os.path.relpath(folder / facts["best"]["folder"] / PAGE, page.parent),
-        "plots": [plot for measure in _AXES if (plot := scatter(facts, measure, kinds)) is not None],
-        "trials": cells(facts, ranked(facts)), "best": str(facts["best"]["trial"]), "front": [str(number) for number in facts["front"]],
-        "beyond": [student for student in facts["students"] if not student["within_budget"]], "forms": FORMS,
-    })  # fmt: skip
+    write(
+        page,
+        "search.html",
+        {
+            "title": "search",
+            "facts": facts,
+            "recipe": None,
+            "environment": read_environment(folder),
+            "verdict": verdict(facts),
+            "budget": budget(facts),
+            "metric": figure_name(facts, facts["primary_metric"]),
+            "kinds": kinds,
+            "best_page": os.path.relpath(folder / facts["best"]["folder"] / PAGE, page.parent),
+            "plots": [plot for measure in _AXES if (plot := scatter(facts, measure, kinds)) is not None],
+            "trials": cells(facts, ranked(facts)),
+            "best": str(facts["best"]["trial"]),
+            "front": [str(number) for number in facts["front"]],
+            "beyond": [student for student in facts["students"] if not student["within_budget"]],
+            "forms": FORMS,
+        },
+    )
     return page
 
 
@@ -137,21 +145,29 @@ def scatter(facts: Facts, measure: str, kinds: Sequence[str]) -> dict[str, Any] 
             reached = trial["value"]
     stairs.append((_WIDTH - _RIGHT, y(reached)))
     return {
-        "title": f"{figure_name(facts, facts['primary_metric'])} over {_AXES[measure]}", "width": _WIDTH, "height": _HEIGHT,
-        "left": _LEFT, "right": _WIDTH - _RIGHT, "top": _TOP, "bottom": _HEIGHT - _BOTTOM,
+        "title": f"{figure_name(facts, facts['primary_metric'])} over {_AXES[measure]}",
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "left": _LEFT,
+        "right": _WIDTH - _RIGHT,
+        "top": _TOP,
+        "bottom": _HEIGHT - _BOTTOM,
         "up": [{"at": y(value), "text": f"{value:g}"} for value in up],
         "across": [{"at": x(cost), "text": f"{cost:g}"} for cost in across],
         "limit": x(limit) if limit and across[0] <= limit <= across[-1] else None,
         "line": " ".join(f"{a:.1f},{b:.1f}" for a, b in stairs[1:]),
         "dots": [
             {
-                "x": x(trial[measure]), "y": y(trial["value"]), "kind": kinds.index(trial["tried"]["student"]),
-                "front": trial["number"] in facts["front"], "best": trial["number"] == facts["best"]["trial"],
+                "x": x(trial[measure]),
+                "y": y(trial["value"]),
+                "kind": kinds.index(trial["tried"]["student"]),
+                "front": trial["number"] in facts["front"],
+                "best": trial["number"] == facts["best"]["trial"],
                 "description": f"trial {trial['number']}: {', '.join(words_of(trial['tried']))}: {trial['value']:.3f}",
             }
             for trial in sorted(done, key=lambda trial: trial["number"] in facts["front"])  # the front is drawn over the others
         ],
-    }  # fmt: skip
+    }
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -96,8 +96,7 @@ def table_cells(facts: Facts, *, spread: bool = False) -> list[list[str]]:
                 *(_number(metric_value(entry, metric), 3) for metric in second),
                 short_count(entry.get("parameters")),
                 _number(entry.get("size_mib"), 1),
-                _number((entry.get("latency_ms") or {}).get("p50"), 2)
-                + _spread(entry, "latency_p50_range_ms", 2, spread),
+                _number((entry.get("latency_ms") or {}).get("p50"), 2) + _spread(entry, "latency_p50_range_ms", 2, spread),
                 _number(entry.get("rows_per_second"), 0) + _spread(entry, "rows_per_second_range", 0, spread),
                 _number(entry.get("seconds"), 0),
             ]
@@ -170,11 +169,7 @@ def called(facts: Facts, name: str) -> str:
     >>> called({"recipe": "finetune"}, "teacher"), called({"recipe": "finetune", "student": "bilstm"}, "teacher")
     ('teacher', 'model')
     """
-    return (
-        "model"
-        if name == "teacher" and facts.get("recipe") == "finetune" and facts.get("student")
-        else model_name(name)
-    )
+    return "model" if name == "teacher" and facts.get("recipe") == "finetune" and facts.get("student") else model_name(name)
 
 
 def figure_name(facts: Facts, metric: str, *, short: bool = False) -> str:
@@ -262,10 +257,7 @@ def _teacher_alone(facts: Facts, metric: str) -> str:
     low, high = (_number(end, 3) for end in figure["ci95"])
     value = _number(figure["value"], 3)
     more = " No student was trained." if called(facts, "teacher") == "teacher" else ""
-    return (
-        f"The {called(facts, 'teacher')} reaches {metric_of(facts).title} {value} (95 % interval {low} to {high})."
-        + more
-    )
+    return f"The {called(facts, 'teacher')} reaches {metric_of(facts).title} {value} (95 % interval {low} to {high})." + more
 
 
 def _quality(facts: Facts, metric: str, value: float) -> str:
@@ -294,9 +286,7 @@ def _cost(facts: Facts) -> str:
     comparisons = []  # (is it cheaper, how it reads)
     if smaller := facts.get("times_smaller"):
         same = max(smaller, 1 / smaller) < 1.05
-        comparisons.append(
-            (smaller >= 1.05, "as large as the teacher" if same else times(smaller, "smaller", "larger"))
-        )
+        comparisons.append((smaller >= 1.05, "as large as the teacher" if same else times(smaller, "smaller", "larger")))
     if ratio := facts.get("times_faster"):
         same = f"as fast as the teacher{devices(facts, 'times_faster')}{between(facts, 'times_faster')}"
         comparisons.append((ratio >= 1.05, same if max(ratio, 1 / ratio) < 1.05 else faster(facts, "times_faster")))
@@ -340,11 +330,7 @@ def _over_ngrams(facts: Facts, metric: str) -> str | None:
     if gain is None or value is None:
         return None
     sign = "better" if gain["value"] > 0 else "worse"
-    shown = (
-        f"the student is {size_of(gain['value'], metric_of(facts))} {sign}"
-        if gain_is_shown(gain)
-        else "no significant difference"
-    )
+    shown = f"the student is {size_of(gain['value'], metric_of(facts))} {sign}" if gain_is_shown(gain) else "no significant difference"
     return f"the n-gram baseline without a teacher reaches {_number(value, 3)} ({shown}, {p_value(gain['p_value'])})"
 
 

@@ -35,10 +35,15 @@ def table_cells(facts: Mapping[str, Any]) -> list[list[str]]:
     cells = [["", "", *map(model_name, models), "gain over alone", "p"]]
     for task, task_facts in facts["tasks"].items():
         gain = task_facts["gain_over_alone"]
-        cells.append([
-            task, metric_of(task_facts).title, *(_number(task_facts["value"].get(model)) for model in models),
-            _gain(gain and gain["value"]), p_value(gain["p_value"]).removeprefix("p ").removeprefix("= ") if gain else _UNKNOWN,
-        ])  # fmt: skip
+        cells.append(
+            [
+                task,
+                metric_of(task_facts).title,
+                *(_number(task_facts["value"].get(model)) for model in models),
+                _gain(gain and gain["value"]),
+                p_value(gain["p_value"]).removeprefix("p ").removeprefix("= ") if gain else _UNKNOWN,
+            ]
+        )
     mean = facts["mean"]
     cells.append(["mean", "", *(_number(mean.get(model)) for model in models), _gain(facts["gain_over_alone"]), ""])
     return cells
@@ -66,9 +71,7 @@ def verdict(facts: Mapping[str, Any]) -> str:
     parts = [f"{word} on {', '.join(which)}" for word, which in (("better", better), ("worse", worse)) if which]
     control = "than the same student on the labels alone"
     if not parts:
-        return (
-            f"{sentence}; no statistically significant gain over the same student on the labels alone on any of them."
-        )
+        return f"{sentence}; no statistically significant gain over the same student on the labels alone on any of them."
     return f"{sentence}; it is {' and '.join(parts)} {control}."
 
 

@@ -98,9 +98,7 @@ def _check_internals(plan: TaskPlan, part: Part) -> None:
         return
     if len(plan.teacher.models) != 1:
         many = f"{len(plan.teacher.models)} teachers" if plan.teacher.models else "a file of outputs"
-        raise RecipeError(
-            f"stage {stage.name} uses hidden states, attention or mixup, which need one teacher model; given are {many}"
-        )
+        raise RecipeError(f"stage {stage.name} uses hidden states, attention or mixup, which need one teacher model; given are {many}")
     teacher = plan.teacher.models[0]
     for objective in objectives:
         for layer in objective.needs.attention:
@@ -157,11 +155,7 @@ def warn_of_few_updates(recipe: Recipe, updates: Sequence[int], say: Say, *, tas
     least = least_updates(recipe, tasks=tasks)
     totals: dict[str, tuple[StudentPart, int, str]] = {}
     for stage, count in zip(recipe.stages, updates, strict=True):
-        who, part = (
-            ("the student", recipe.student)
-            if stage.student is None
-            else (f"the assistant of stage {stage.name}", stage.student)
-        )
+        who, part = ("the student", recipe.student) if stage.student is None else (f"the assistant of stage {stage.name}", stage.student)
         totals[who] = part, totals.get(who, (part, 0, ""))[1] + count, stage.name
     for who, (part, count, last) in totals.items():
         few_updates(count, least[last], f"{who} ({part.kind})", f"stages.{last}.train", say)
@@ -169,14 +163,13 @@ def warn_of_few_updates(recipe: Recipe, updates: Sequence[int], say: Say, *, tas
 
 def least_updates(recipe: Recipe, *, tasks: int = 1) -> dict[str, int]:
     """Stage → the fewest updates that its kind of student, or assistant, needs over all its stages; 0 where the kind sets none."""
-    return {
-        stage.name: ((stage.student or recipe.student).make().defaults().get("min_updates") or 0) * tasks
-        for stage in recipe.stages
-    }
+    return {stage.name: ((stage.student or recipe.student).make().defaults().get("min_updates") or 0) * tasks for stage in recipe.stages}
 
 
 def few_updates(updates: int, least: int | None, who: str, place: str, say: Say) -> None:
     """Warn where a training makes fewer than half of the updates that its model needs."""
     if least and updates < least / 2:
-        say(f"Warning: {updates:,} updates are few for {who}; about {least:,} are needed. Leave {place}.epochs and max_steps "
-            f"out, or give {place}.min_updates={least}")  # fmt: skip
+        say(
+            f"Warning: {updates:,} updates are few for {who}; about {least:,} are needed. Leave {place}.epochs and max_steps "
+            f"out, or give {place}.min_updates={least}"
+        )

@@ -75,18 +75,20 @@ def key(control: str, plan: Plan, stages: Sequence[StagePlan], device: str) -> s
     import transformers
 
     described = {
-        "control": control, "processes": process_count(), "device": device, "seed": plan.recipe.seed,
+        "control": control,
+        "processes": process_count(),
+        "device": device,
+        "seed": plan.recipe.seed,
         "versions": [__version__, torch.__version__, transformers.__version__],
         "student": [plan.recipe.student.model_dump(mode="json"), contents([plan.recipe.student])],
         "shares": [dict(stage.shares) for stage in stages],
         "tasks": {
             task: _described(
-                control, task_plan,
-                [part for stage in stages for name, part in stage.parts.items() if plan.of(name) is task_plan],
+                control, task_plan, [part for stage in stages for name, part in stage.parts.items() if plan.of(name) is task_plan]
             )
             for task, task_plan in plan.tasks.items()
         },
-    }  # fmt: skip
+    }
     return f"{control}-{hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
@@ -95,14 +97,17 @@ def _described(control: str, plan: TaskPlan, parts: Sequence[Part]) -> dict[str,
     stages, language = [part.stage for part in parts], any(part.stage.masked_lm for part in parts)
     return {
         "task": [plan.recipe.task, code_of(plan.recipe.task)],
-        "metric": plan.recipe.selection_metric, "student": [plan.student.fingerprint, plan.autocast],
-        "stages": [stage.model_dump(mode="json") for stage in stages], "files": contents(stages),
-        "rows": [facts_of(part.rows) for part in parts], "validation": facts_of(plan.rows.validation),
+        "metric": plan.recipe.selection_metric,
+        "student": [plan.student.fingerprint, plan.autocast],
+        "stages": [stage.model_dump(mode="json") for stage in stages],
+        "files": contents(stages),
+        "rows": [facts_of(part.rows) for part in parts],
+        "validation": facts_of(plan.rows.validation),
         "held_out": [facts_of(plan.texts[stage.name][1]) for stage in stages if stage.masked_lm],
         "assistants": [plan.assistants[stage.name].fingerprint for stage in stages if stage.student],
         "pretrained": plan.pretrained.fingerprint if plan.pretrained and language else None,
         "teacher": None if control == "alone" else plan.teacher.fingerprint,
-    }  # fmt: skip
+    }
 
 
 def alone(stage: Stage, recipe: Recipe, updates: int) -> Stage:
@@ -120,9 +125,7 @@ def alone(stage: Stage, recipe: Recipe, updates: int) -> Stage:
         update={
             "rows": stage.rows if language else ("train",),
             "augment": stage.augment.model_copy(update={"steps": steps}) if stage.augment and steps else None,
-            "mixup": stage.mixup.model_copy(update={"objectives": _scaled(mixed, total)})
-            if stage.mixup and mixed
-            else None,
+            "mixup": stage.mixup.model_copy(update={"objectives": _scaled(mixed, total)}) if stage.mixup and mixed else None,
             "masked_lm": stage.masked_lm if language else None,
             "teacher": "given",
             "self_average": None,
@@ -144,8 +147,7 @@ def pseudo_labelled(stage: Stage, recipe: Recipe, updates: int) -> Stage:
         "mixup": stage.mixup.model_copy(update={"objectives": mixed}) if stage.mixup and mixed else None,
     }
     if stage.masked_lm is not None and not terms:
-        changes |= {"masked_lm": None, "rows": recipe.stages[-1].rows,
-                    "train": stage.train.model_copy(update={"max_steps": updates})}  # fmt: skip
+        changes |= {"masked_lm": None, "rows": recipe.stages[-1].rows, "train": stage.train.model_copy(update={"max_steps": updates})}
     return stage.model_copy(update=changes)
 
 
@@ -223,9 +225,7 @@ def _hardened(terms: Terms) -> Terms:
 
 def _label_settings(recipe: Recipe) -> dict[str, Any]:
     """The settings of the recipe's last term on labels; the defaults where it has none."""
-    terms = [
-        term for stage in recipe.stages if stage.masked_lm is None for term in stage.objectives if term.kind == "labels"
-    ]
+    terms = [term for stage in recipe.stages if stage.masked_lm is None for term in stage.objectives if term.kind == "labels"]
     return {**(terms[-1].settings if terms else {}), "target": "gold"}
 
 

@@ -23,31 +23,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import RunFolderError
-from understudy.files import (
-    ENVIRONMENT,
-    FACTS,
-    INPUTS,
-    METRICS,
-    RECIPE,
-    append_json_line,
-    json_lines,
-    read_json,
-    write_json,
-    write_text,
-)
+from understudy.files import ENVIRONMENT, FACTS, INPUTS, METRICS, RECIPE, append_json_line, json_lines, read_json, write_json, write_text
 from understudy.machine import environment
 from understudy.training.curves import trainings
 
 if TYPE_CHECKING:
     from understudy.tasks import Metric
 
-MEASURING = (
-    "control",
-    "export",
-    "calibrate",
-    "baseline",
-    "report_to",
-)  # settings that the student's training does not depend on
+MEASURING = ("control", "export", "calibrate", "baseline", "report_to")  # settings that the student's training does not depend on
 Inputs = Mapping[str, Mapping[str, Any]]  # split or model → its file, its hash and, of a split, its number of rows
 Say = Callable[[str], None]  # takes a line for the user
 
@@ -65,9 +48,15 @@ class Run:
 
     @classmethod
     def start(
-        cls, folder: Path, recipe: str, *, inputs: Inputs = MappingProxyType({}), resume: bool = False, overwrite: bool = False,
+        cls,
+        folder: Path,
+        recipe: str,
+        *,
+        inputs: Inputs = MappingProxyType({}),
+        resume: bool = False,
+        overwrite: bool = False,
         device: str = "cpu",
-    ) -> Run:  # fmt: skip
+    ) -> Run:
         """Make the folder, or resume the run in it, which may be finished.
 
         Args:
@@ -128,9 +117,7 @@ class Run:
         try:
             return read_json(self.folder / FACTS)
         except ValueError as error:
-            raise RunFolderError(
-                f"{self.folder / FACTS}: damaged ({error}); delete it, then resume with --resume"
-            ) from error
+            raise RunFolderError(f"{self.folder / FACTS}: damaged ({error}); delete it, then resume with --resume") from error
 
     def discard(self) -> None:
         """Delete the folder if this process made it; for inputs that turn out unusable."""
@@ -179,9 +166,7 @@ def check(folder: Path, recipe: str, *, inputs: Inputs | None = None, resume: bo
             )
         return None
     if not resume:
-        raise RunFolderError(
-            f"{folder}: not empty. Resume it with --resume, replace it with --overwrite, or give another --out"
-        )
+        raise RunFolderError(f"{folder}: not empty. Resume it with --resume, replace it with --overwrite, or give another --out")
     if not ours:
         raise RunFolderError(f"{folder}: nothing to resume: it has no {RECIPE}")
     import yaml
@@ -193,12 +178,11 @@ def check(folder: Path, recipe: str, *, inputs: Inputs | None = None, resume: bo
     finished, missing = (folder / FACTS).is_file(), ""
     if isinstance(before, dict) and isinstance(now, dict):
         missing = _not_measured(folder, before, now) if finished else ""
-        before, now = (
-            {key: value for key, value in settings.items() if key not in MEASURING} for settings in (before, now)
-        )
+        before, now = ({key: value for key, value in settings.items() if key not in MEASURING} for settings in (before, now))
     if before != now:
-        raise RunFolderError(f"{folder}: holds a run with other settings: {', '.join(_differences(before, now))}. "
-                             "Give the same settings, or another --out")  # fmt: skip
+        raise RunFolderError(
+            f"{folder}: holds a run with other settings: {', '.join(_differences(before, now))}. Give the same settings, or another --out"
+        )
     if inputs is not None:
         _check_inputs(folder, inputs)
     if missing:
@@ -268,13 +252,7 @@ def _changed(name: str, before: Mapping[str, Any] | None, now: Mapping[str, Any]
     elif rows_now is not None:
         how = f"{rows_now} rows then and now, but different ones"
     else:
-        how = (
-            "changed since"
-            if before and now
-            else "not recorded then (a run of an older version?)"
-            if now
-            else "not there now"
-        )
+        how = "changed since" if before and now else "not recorded then (a run of an older version?)" if now else "not there now"
     return f"{name} ({(now or before or {}).get('file')}): {how}"
 
 
@@ -282,16 +260,10 @@ def _differences(before: Any, now: Any, at: str = "") -> list[str]:
     """Dotted keys whose values differ."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [*before, *(key for key in now if key not in before)]
-        return [
-            difference
-            for key in keys
-            for difference in _differences(before.get(key), now.get(key), f"{at}.{key}" if at else str(key))
-        ]
+        return [difference for key in keys for difference in _differences(before.get(key), now.get(key), f"{at}.{key}" if at else str(key))]
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         return [
-            difference
-            for index, pair in enumerate(zip(before, now, strict=True))
-            for difference in _differences(*pair, f"{at}.{index}")
+            difference for index, pair in enumerate(zip(before, now, strict=True)) for difference in _differences(*pair, f"{at}.{index}")
         ]
     return [] if before == now else [f"{at} ({before!r} there, {now!r} now)"]
 

@@ -21,13 +21,24 @@ if TYPE_CHECKING:
 
 # Text settings that do not name files, or whose files are identified otherwise. All others are checked, also those of a user's own part.
 NO_FILES = {
-    "name", "stages.N.name", "metric", "report_to", "data.columns", "data.label_names", "data.group_column",
+    "name",
+    "stages.N.name",
+    "metric",
+    "report_to",
+    "data.columns",
+    "data.label_names",
+    "data.group_column",
     "teacher.store",  # written by the run; it records its teacher
-}  # fmt: skip
+}
 KNOWN_OTHERWISE = {
-    "data.train", "data.validation", "data.test", "data.transfer", "data.raw",  # by their rows
-    "teacher.models", "model",  # by their fingerprint
-}  # fmt: skip
+    "data.train",
+    "data.validation",
+    "data.test",
+    "data.transfer",
+    "data.raw",  # by their rows
+    "teacher.models",
+    "model",  # by their fingerprint
+}
 _RECORDS = ("facts.json", "environment.json", "inputs.json")  # which `finetune` leaves beside a model
 
 

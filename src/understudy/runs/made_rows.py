@@ -47,10 +47,15 @@ def augmented_rows(plan: TaskPlan, stage: Stage, rows: Dataset, *, keep_labels: 
     """
     assert stage.augment is not None
     return augmented(
-        rows, [step.make() for step in stage.augment.steps], copies=stage.augment.copies, seed=plan.recipe.seed,
-        teacher=plan.teacher.model, words=stage.augment.words, keep_labels=keep_labels,
+        rows,
+        [step.make() for step in stage.augment.steps],
+        copies=stage.augment.copies,
+        seed=plan.recipe.seed,
+        teacher=plan.teacher.model,
+        words=stage.augment.words,
+        keep_labels=keep_labels,
         leave_out={*plan.rows.validation["identity"], *plan.rows.test["identity"]},
-    )  # fmt: skip
+    )
 
 
 def keep_made_rows(plan: TaskPlan, run_folder: Path) -> None:
@@ -69,7 +74,14 @@ def _made_rows_file(run_folder: Path, key: str) -> Path:
 def _made_rows_key(plan: TaskPlan, stage: Stage) -> str:
     """A name for all that a stage's augmented rows depend on."""
     assert stage.augment is not None
-    described = [__version__, plan.recipe.seed, plan.teacher.fingerprint, stage.augment.model_dump(mode="json"),
-                 contents([stage.augment]), facts_of(plan.stage_rows(stage)), facts_of(plan.rows.validation),
-                 facts_of(plan.rows.test)]  # fmt: skip
+    described = [
+        __version__,
+        plan.recipe.seed,
+        plan.teacher.fingerprint,
+        stage.augment.model_dump(mode="json"),
+        contents([stage.augment]),
+        facts_of(plan.stage_rows(stage)),
+        facts_of(plan.rows.validation),
+        facts_of(plan.rows.test),
+    ]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]

@@ -96,19 +96,13 @@ class TaskPlan:
             named["transfer"] = self.rows.train  # unlabelled: the teacher labels them
         if stage.masked_lm is not None:
             named = {
-                name: single_texts(rows, self.held_out if name == "transfer" else ())
-                for name, rows in named.items()
-                if rows is not None
+                name: single_texts(rows, self.held_out if name == "transfer" else ()) for name, rows in named.items() if rows is not None
             }
         selected = [rows for name in stage.rows if (rows := named.get(name)) is not None]
         if not selected:
             missing = " or ".join(f"--{name}" for name in stage.rows)
-            raise RecipeError(
-                f"stage {stage.name} learns from {' and '.join(stage.rows)} rows only; give a file with {missing}"
-            )
-        rows = concatenate_datasets(
-            [*selected, *([self.augmented[stage.name]] if stage.name in self.augmented else [])]
-        )
+            raise RecipeError(f"stage {stage.name} learns from {' and '.join(stage.rows)} rows only; give a file with {missing}")
+        rows = concatenate_datasets([*selected, *([self.augmented[stage.name]] if stage.name in self.augmented else [])])
         untaught = isinstance(self.teacher, NoTeacher) and stage.teacher == "given" and stage.masked_lm is None
         return labelled(rows) if untaught else rows
 
@@ -142,10 +136,11 @@ class TaskPlan:
         """All rows whose teacher outputs the run uses."""
         measured = [labelled(self.rows.validation), labelled(self.rows.test)]
         taught = [
-            stage for stage in self.recipe.stages
+            stage
+            for stage in self.recipe.stages
             if stage.masked_lm is None
             and ("pseudo_labels" in self.recipe.control or (stage.teacher == "given" and self.part(stage).keeps_logits))
-        ]  # fmt: skip
+        ]
         return [*map(self.stage_rows, taught), *filter(self.teacher_covers, measured)]
 
     def store(self, folder: Path) -> Store:
@@ -236,9 +231,7 @@ class Part:
         """Objective → the pairs (student layer, teacher layer) that it matches; on blended rows with the prefix `mixed_`."""
         layers = {}
         for prefix, objectives in (("", self.objectives), ("mixed_", self.mixed)):
-            for name, (_, objective) in zip(
-                names_of(objective for _, objective in objectives), objectives, strict=True
-            ):
+            for name, (_, objective) in zip(names_of(objective for _, objective in objectives), objectives, strict=True):
                 if isinstance(objective, LayerObjective):
                     layers[prefix + name] = objective.pairs
         return layers
@@ -290,11 +283,7 @@ class Plan:
     @property
     def inputs(self) -> dict[str, dict[str, Any]]:
         """Hashes of all that the run depends on beside its settings: rows, teachers and every file that a setting names."""
-        of_tasks = {
-            f"{task}, {name}" if task else name: entry
-            for task, plan in self.tasks.items()
-            for name, entry in plan.inputs.items()
-        }
+        of_tasks = {f"{task}, {name}" if task else name: entry for task, plan in self.tasks.items() for name, entry in plan.inputs.items()}
         return of_tasks | files_of(self.recipe)
 
     @property
@@ -307,14 +296,14 @@ class Plan:
     def stages(self) -> list[StagePlan]:
         """The training of each stage; objectives are prepared once, so that those checked are those trained."""
         numbers = range(len(self.recipe.stages))
-        return [
-            self.staged({task: plan.recipe.stages[number] for task, plan in self.tasks.items()}) for number in numbers
-        ]
+        return [self.staged({task: plan.recipe.stages[number] for task, plan in self.tasks.items()}) for number in numbers]
 
     def staged(
-        self, stages: Mapping[str, Stage], rows_of: Callable[[TaskPlan, Stage], Dataset] = TaskPlan.stage_rows,
+        self,
+        stages: Mapping[str, Stage],
+        rows_of: Callable[[TaskPlan, Stage], Dataset] = TaskPlan.stage_rows,
         shares: Mapping[str, int] | None = None,
-    ) -> StagePlan:  # fmt: skip
+    ) -> StagePlan:
         """The training of a stage, from its settings for each task.
 
         Args:
@@ -324,10 +313,7 @@ class Plan:
         stage = next(iter(stages.values()))
         if stage.masked_lm is not None:
             stages = {ALONE: stage}
-        parts = {
-            task: self.of(task).part(task_stage, rows_of(self.of(task), task_stage))
-            for task, task_stage in stages.items()
-        }
+        parts = {task: self.of(task).part(task_stage, rows_of(self.of(task), task_stage)) for task, task_stage in stages.items()}
         if shares is None or shares.keys() != parts.keys():
             needed = [updates_in_epoch(len(part.rows), stage.train) for part in parts.values()]
             counts = shared_out(sum(needed), [float(updates**stage.sampling_power) for updates in needed])

@@ -59,14 +59,10 @@ def resolve(recipe: Recipe) -> Recipe:
         _check_tasks(recipe)
         return filled_in(recipe)
     if not recipe.teacher.models:
-        raise RecipeError(
-            f"{recipe.name}: teacher.models is missing; give --teacher FOLDER (fine-tuned), or a file with logits"
-        )
+        raise RecipeError(f"{recipe.name}: teacher.models is missing; give --teacher FOLDER (fine-tuned), or a file with logits")
     if recipe.data.train is None:
         if recipe.data.transfer is None:
-            raise RecipeError(
-                f"{recipe.name}: data.train is missing; give --train FILE, or only --transfer FILE where no row has a label"
-            )
+            raise RecipeError(f"{recipe.name}: data.train is missing; give --train FILE, or only --transfer FILE where no row has a label")
         # Only the teacher labels these rows: a control without it cannot be trained, nor a temperature fitted.
         control = tuple(control for control in recipe.control if control != "alone")
         recipe = recipe.model_copy(update={"control": control, "calibrate": False})
@@ -82,11 +78,7 @@ def _check_tasks(recipe: Recipe) -> None:
         )
     mistakes = [
         f"task {task.name} has no training rows; give --train {task.name}=FILE"
-        + (
-            " (without any labels, distil it alone: a recipe with one task takes --transfer without --train)"
-            if task.data.transfer
-            else ""
-        )
+        + (" (without any labels, distil it alone: a recipe with one task takes --transfer without --train)" if task.data.transfer else "")
         for task in recipe.tasks
         if task.data.train is None
     ]
@@ -195,9 +187,7 @@ def _labelled_by(teacher: Teacher, rows: Rows, task: Task, device: str) -> Rows:
     return replace(rows, **splits, notes=(*rows.notes, note))
 
 
-def prepare(
-    recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu", run_folder: Path | None = None
-) -> Plan:
+def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu", run_folder: Path | None = None) -> Plan:
     """Read and check everything that a resolved recipe needs: data, teachers, student, objectives. Writes nothing.
 
     The teachers are run on the validation rows, so that one that was not trained for its task is refused here.
@@ -244,13 +234,15 @@ def recipes_of(recipe: Recipe) -> dict[str, Recipe]:
     return {
         task.name: recipe.model_copy(
             update={
-                "tasks": None, "task": task.task, "metric": task.metric,
+                "tasks": None,
+                "task": task.task,
+                "metric": task.metric,
                 "data": task.data.model_copy(update={"raw": None if number else recipe.data.raw}),  # read once, for all tasks
                 "teacher": task.teacher.model_copy(update={"pretrained": recipe.teacher.pretrained}),
             }
         )
         for number, task in enumerate(recipe.tasks)
-    }  # fmt: skip
+    }
 
 
 def _for_task(recipe: Recipe, task: Task, teacher: Teacher) -> Recipe:
@@ -265,8 +257,7 @@ def _for_task(recipe: Recipe, task: Task, teacher: Teacher) -> Recipe:
     def fitting(objectives: Sequence[ObjectivePart], *, taught: bool) -> tuple[ObjectivePart, ...]:
         if task.answer().kind == "number":
             objectives = [
-                ObjectivePart(kind="logit_regression", weight=part.weight) if part.kind == "soft_targets" else part
-                for part in objectives
+                ObjectivePart(kind="logit_regression", weight=part.weight) if part.kind == "soft_targets" else part for part in objectives
             ]
         if taught:
             return tuple(objectives)
@@ -279,15 +270,9 @@ def _for_task(recipe: Recipe, task: Task, teacher: Teacher) -> Recipe:
         if stage.masked_lm is not None:  # independent of the task
             return stage
         taught = not isinstance(teacher, NoTeacher) or stage.teacher != "given"
-        mixup = stage.mixup and stage.mixup.model_copy(
-            update={"objectives": fitting(stage.mixup.objectives, taught=taught)}
-        )
+        mixup = stage.mixup and stage.mixup.model_copy(update={"objectives": fitting(stage.mixup.objectives, taught=taught)})
         return stage.model_copy(
-            update={
-                "objectives": fitting(stage.objectives, taught=taught),
-                "mixup": mixup,
-                "augment": stage.augment if taught else None,
-            }
+            update={"objectives": fitting(stage.objectives, taught=taught), "mixup": mixup, "augment": stage.augment if taught else None}
         )
 
     return recipe.model_copy(update={"stages": tuple(map(fitted, recipe.stages))})
@@ -299,13 +284,13 @@ def _note_left_out(plan: TaskPlan, say: Say) -> None:
     if rows.pair and rows.transfer is not None and reads:
         texts, left = (len(single_texts(rows.transfer, held_out)) for held_out in ((), plan.held_out))
         if left < texts:
-            say(f"Note: {texts - left:,} of {texts:,} texts of transfer pairs are also texts of validation or test pairs; masked language "
-                "modelling leaves them out.")  # fmt: skip
+            say(
+                f"Note: {texts - left:,} of {texts:,} texts of transfer pairs are also texts of validation or test pairs; masked language "
+                "modelling leaves them out."
+            )
 
 
-def _planned(
-    recipe: Recipe, data: Mapping[str, TaskData], pretrained: ModelTeacher | None, augmented: Augmented = NOT_AUGMENTED
-) -> Plan:
+def _planned(recipe: Recipe, data: Mapping[str, TaskData], pretrained: ModelTeacher | None, augmented: Augmented = NOT_AUGMENTED) -> Plan:
     """The plan with its untrained students; their vocabularies are also made from the augmented rows."""
     build = partial(
         untrained_students,
@@ -318,11 +303,18 @@ def _planned(
     autocast = recipe.student.make().autocast
     tasks = {
         name: TaskPlan(
-            task_data.recipe, task_data.task, task_data.rows, task_data.teacher, students[name], autocast, augmented.get(name, {}),
-            {stage: students_of_stage[name] for stage, students_of_stage in assistants.items()}, pretrained,
+            task_data.recipe,
+            task_data.task,
+            task_data.rows,
+            task_data.teacher,
+            students[name],
+            autocast,
+            augmented.get(name, {}),
+            {stage: students_of_stage[name] for stage, students_of_stage in assistants.items()},
+            pretrained,
         )
         for name, task_data in data.items()
-    }  # fmt: skip
+    }
     texts = {stage.name: held_out_texts(_texts(stage, tasks)) for stage in recipe.stages if stage.masked_lm}
     return Plan(recipe, {name: replace(plan, texts=texts) for name, plan in tasks.items()})
 

@@ -32,9 +32,17 @@ if TYPE_CHECKING:
 
 
 def prove(
-    run: Run, plan: TaskPlan, models: Mapping[str, ModelResult], store: Store | None, shipped: Shipped, *, device: str, command: str,
-    tasks: int, say: Say,
-) -> None:  # fmt: skip
+    run: Run,
+    plan: TaskPlan,
+    models: Mapping[str, ModelResult],
+    store: Store | None,
+    shipped: Shipped,
+    *,
+    device: str,
+    command: str,
+    tasks: int,
+    say: Say,
+) -> None:
     """Measure all models on the test rows and write the results: predictions, facts, model cards and page.
 
     Args:
@@ -52,26 +60,39 @@ def prove(
         teacher = ModelResult(plan.teacher.models, plan.teacher_folders, _seconds_of(plan.teacher_folders), *logits)
         models = {"teacher": teacher, **models}
     models = {**models, **ngram_baseline(plan.rows, plan.task, recipe, say)}
-    models = {
-        name: result.answered(test, validation, device, plan.task)
-        for name, result in {**models, **shipped.models}.items()
-    }
+    models = {name: result.answered(test, validation, device, plan.task) for name, result in {**models, **shipped.models}.items()}
     by_teacher = plan.rows.labelled_by_teacher
-    compared = compare(models, test, plan.task, metric=recipe.selection_metric, device=device, seed=recipe.seed,
-                       validation=None if "validation" in by_teacher else validation)  # fmt: skip
+    compared = compare(
+        models,
+        test,
+        plan.task,
+        metric=recipe.selection_metric,
+        device=device,
+        seed=recipe.seed,
+        validation=None if "validation" in by_teacher else validation,
+    )
     if "test" in by_teacher:
         compared = as_agreement(compared)
     write_predictions(run.folder / PREDICTIONS, predictions(test, models, plan.task, compared["models"]))
     facts = {
-        "understudy": __version__, "task": recipe.task, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind,
-        "command": command, "label_names": names, "data": plan.rows.facts(),
+        "understudy": __version__,
+        "task": recipe.task,
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "student": recipe.student.kind,
+        "command": command,
+        "label_names": names,
+        "data": plan.rows.facts(),
         "layer_maps": {stage.name: layers for stage in recipe.stages if (layers := plan.part(stage).layer_maps())},
-        **compared, "trainings": _trainings(run, plan, models, tasks), "exports": shipped.parity,
+        **compared,
+        "trainings": _trainings(run, plan, models, tasks),
+        "exports": shipped.parity,
         "controls": {
             name: {"kept": controls.kept(name, recipe), "start": controls.start(plan)}
-            for name in controls.MAKE if f"student_{name}" in models
+            for name in controls.MAKE
+            if f"student_{name}" in models
         },
-    }  # fmt: skip
+    }
     run.record({**facts, "findings": findings(facts)})
     shipped.update_card(run.facts)
     for name, (model, *_) in ((name, measured.models) for name, measured in models.items() if measured.models):
@@ -84,9 +105,7 @@ def _trainings(run: Run, plan: TaskPlan, models: Container[str], tasks: int) -> 
     """Model → stage → the course of its training; the teacher's is included where a single one was made by `understudy finetune`."""
     rows, least = len(labelled(plan.rows.validation)), least_updates(plan.recipe, tasks=tasks)
     recorded = run.trainings(plan.task.metric(plan.recipe.selection_metric), rows=rows, least=least)
-    kept = {
-        model: stages for model, stages in recorded.items() if model in models
-    }  # a control may have been left out since
+    kept = {model: stages for model, stages in recorded.items() if model in models}  # a control may have been left out since
     facts = list(map(_facts_of, plan.teacher_folders))
     if len(facts) == 1:
         kept |= facts[0].get("trainings") or {}
@@ -96,10 +115,17 @@ def _trainings(run: Run, plan: TaskPlan, models: Container[str], tasks: int) -> 
 def summarise(run: Run, plan: Plan, runs: Mapping[str, Run], command: str) -> None:
     """Write the facts and the page of a run of several tasks, from the facts of each."""
     recipe = plan.recipe
-    run.record({
-        "understudy": __version__, "recipe": recipe.name, "seed": recipe.seed, "student": recipe.student.kind, "command": command,
-        "parameters": plan.parameters, **summarise_tasks({task: task_run.facts for task, task_run in runs.items()}),
-    })  # fmt: skip
+    run.record(
+        {
+            "understudy": __version__,
+            "recipe": recipe.name,
+            "seed": recipe.seed,
+            "student": recipe.student.kind,
+            "command": command,
+            "parameters": plan.parameters,
+            **summarise_tasks({task: task_run.facts for task, task_run in runs.items()}),
+        }
+    )
     write_page(run.folder)
 
 

@@ -51,9 +51,7 @@ class Shipped:
             write_card(folder, replace(origin, facts=facts))
 
 
-def ship(
-    plan: TaskPlan, student: ModelResult, run: Path, cache: Path, *, device: str = "cpu", say: Say = lambda line: None
-) -> Shipped:
+def ship(plan: TaskPlan, student: ModelResult, run: Path, cache: Path, *, device: str = "cpu", say: Say = lambda line: None) -> Shipped:
     """Export the student of a run in the forms that its recipe names, and its teacher in 8 bits. Failures are reported, not raised.
 
     An export of the student whose outputs differ from the student's is left out. That of the teacher is kept in any case, as a reference
@@ -78,10 +76,16 @@ def ship(
     shipped = Shipped()
     try:
         exported = write_export(
-            model, run / FOLDER, expected(model, labelled(plan.rows.validation), device=device), plan.task,
-            precisions=[_PRECISIONS[form] for form in forms], origin=origin, drop=True, overwrite=True,
+            model,
+            run / FOLDER,
+            expected(model, labelled(plan.rows.validation), device=device),
+            plan.task,
+            precisions=[_PRECISIONS[form] for form in forms],
+            origin=origin,
+            drop=True,
+            overwrite=True,
             calibrate=plan.recipe.calibrate and plan.task.calibrated,
-        )  # fmt: skip
+        )
         shipped = _measured(exported, "student")
         if exported.folder is not None:
             shipped = replace(shipped, student=(exported.folder, origin))
@@ -116,17 +120,24 @@ def _cached_teacher(plan: TaskPlan, cache: Path, device: str) -> Exported:
     """The teacher in 8 bits, exported now or by an earlier run."""
     teacher, rows = plan.teacher.models[0], labelled(plan.rows.validation)
     decides = {
-        "teacher": plan.teacher.fingerprint, "rows": plan.rows.facts()["validation"], "device": device,
+        "teacher": plan.teacher.fingerprint,
+        "rows": plan.rows.facts()["validation"],
+        "device": device,
         "task": [plan.recipe.task, code_of(plan.recipe.task)],
         "versions": [__version__, *(version(name) for name in ("torch", "transformers", "tokenizers", "onnxruntime"))],
-    }  # fmt: skip
+    }
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache / f"teacher-int8-{key}"
     if not is_export(folder):
         name = plan.recipe.teacher.models[0]
         return write_export(
-            teacher, folder, expected(teacher, rows, device=device), plan.task, precisions=["int8"],
-            origin=Origin.find(name), allow_loss=True,
-        )  # fmt: skip
+            teacher,
+            folder,
+            expected(teacher, rows, device=device),
+            plan.task,
+            precisions=["int8"],
+            origin=Origin.find(name),
+            allow_loss=True,
+        )
     figures = read_description(folder)["parity"]
     return Exported(folder, figures)

@@ -100,9 +100,15 @@ class Trainings:
             if not trained.is_file():
                 self._announce(name, stage, students)
                 outcome = train_stage(
-                    stage, plans, students, self._kept(stage, plans, checkpoints), checkpoints, name, self.device,
+                    stage,
+                    plans,
+                    students,
+                    self._kept(stage, plans, checkpoints),
+                    checkpoints,
+                    name,
+                    self.device,
                     write=self._writer(name, stage.stage.name),
-                )  # fmt: skip
+                )
                 if is_helper():
                     continue
                 save_weights(students, done)
@@ -115,19 +121,17 @@ class Trainings:
     def _announce(self, name: str, plan: StagePlan, students: Students) -> None:
         stage = plan.stage
         who = f"assistant of stage {stage.name}" if stage.student else name.replace("_", " ")
-        parameters = sum(
-            weight.numel() for weight in joined({task: weight.model for task, weight in students.items()}).parameters()
+        parameters = sum(weight.numel() for weight in joined({task: weight.model for task, weight in students.items()}).parameters())
+        rows = ", ".join(f"{len(part.rows):,} rows" + (f" of {task}" if task else "") for task, part in plan.parts.items())
+        self.say(
+            f"Training the {who} ({(stage.student or self.plan.recipe.student).kind}, {parameters:,} parameters): {rows}, {plan.length}"
         )
-        rows = ", ".join(
-            f"{len(part.rows):,} rows" + (f" of {task}" if task else "") for task, part in plan.parts.items()
-        )
-        self.say(f"Training the {who} ({(stage.student or self.plan.recipe.student).kind}, {parameters:,} parameters): "
-                 f"{rows}, {plan.length}")  # fmt: skip
         for task, part in plan.parts.items():
             for kind, pairs in part.layer_maps().items():
                 matched = ", ".join(f"{student_layer} ← {teacher_layer}" for student_layer, teacher_layer in pairs)
-                self.say(f"  {task}{': ' if task else ''}{kind} matches layers {matched} (the student's ← the teacher's; "
-                         "0 is the embeddings)")  # fmt: skip
+                self.say(
+                    f"  {task}{': ' if task else ''}{kind} matches layers {matched} (the student's ← the teacher's; 0 is the embeddings)"
+                )
 
     def _kept(self, stage: StagePlan, plans: Mapping[str, TaskPlan], checkpoints: Path) -> dict[str, np.ndarray]:
         """Task → its teacher's logits, (rows, outputs), where the stage uses them; if the previous student teaches, computed now."""
@@ -172,9 +176,16 @@ class Trainings:
 
 
 def train_stage(
-    stage: StagePlan, plans: Mapping[str, TaskPlan], students: Students, kept: Mapping[str, np.ndarray], folder: Path, name: str,
-    device: str, *, write: Callable[[dict[str, Any]], None],
-) -> Trained:  # fmt: skip
+    stage: StagePlan,
+    plans: Mapping[str, TaskPlan],
+    students: Students,
+    kept: Mapping[str, np.ndarray],
+    folder: Path,
+    name: str,
+    device: str,
+    *,
+    write: Callable[[dict[str, Any]], None],
+) -> Trained:
     """Train `students` in place on the rows of one stage; validation rows select the weights.
 
     Args:
@@ -190,10 +201,13 @@ def train_stage(
         plan, student = plans.get(task, first), students.get(task, next(iter(students.values())))
         make = _language_lesson if settings.masked_lm is not None else _lesson
         lessons[task] = make(part, plan, student, kept.get(task), stage.shares[task])
-    return train(lessons, settings.train, Training(
-        folder, first.recipe.seed, name.replace("_", " "), write, device, first.autocast,
-        settings.self_average, first.recipe.report_to,
-    ))  # fmt: skip
+    return train(
+        lessons,
+        settings.train,
+        Training(
+            folder, first.recipe.seed, name.replace("_", " "), write, device, first.autocast, settings.self_average, first.recipe.report_to
+        ),
+    )
 
 
 def _lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.ndarray | None, share: int) -> Lesson:
@@ -201,11 +215,17 @@ def _lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.ndarray | N
     stage, metric = part.stage, plan.recipe.selection_metric
     live = plan.teacher.model if part.runs_teacher else None
     return Lesson(
-        plan.task, student, examples_of(student, part.rows, kept, teacher=live, balanced=stage.train.balanced_sampling),
-        by_length(student, labelled(plan.rows.validation)), copy.deepcopy(part.objectives), metric,
-        validation_name(plan.rows.labelled_by_teacher, plan.task.metric(metric), metric), live,
-        Mixup(stage.mixup.alpha, copy.deepcopy(part.mixed)) if stage.mixup else None, share,
-    )  # fmt: skip
+        plan.task,
+        student,
+        examples_of(student, part.rows, kept, teacher=live, balanced=stage.train.balanced_sampling),
+        by_length(student, labelled(plan.rows.validation)),
+        copy.deepcopy(part.objectives),
+        metric,
+        validation_name(plan.rows.labelled_by_teacher, plan.task.metric(metric), metric),
+        live,
+        Mixup(stage.mixup.alpha, copy.deepcopy(part.mixed)) if stage.mixup else None,
+        share,
+    )
 
 
 def _language_lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.ndarray | None, share: int) -> Lesson:
@@ -220,15 +240,19 @@ def _language_lesson(part: Part, plan: TaskPlan, student: TextModel, kept: np.nd
         MaskedRows(learner, texts, fraction=part.stage.masked_lm.fraction, seed=seed, teacher=teacher)
         for texts, teacher in ((part.rows, live), (plan.texts[part.stage.name][1], None))
     )
-    return Lesson(
-        MaskedLMScores(), learner, learned, held_out, copy.deepcopy(part.objectives), METRIC, None, live, None, share
-    )
+    return Lesson(MaskedLMScores(), learner, learned, held_out, copy.deepcopy(part.objectives), METRIC, None, live, None, share)
 
 
 def train_alone(
-    lesson: Callable[[], Lesson], settings: FinetuneSettings | PretrainSettings, run: Run, stage: str, device: str, *,
-    autocast: bool = True, validation: Dataset | None = None,
-) -> Trained:  # fmt: skip
+    lesson: Callable[[], Lesson],
+    settings: FinetuneSettings | PretrainSettings,
+    run: Run,
+    stage: str,
+    device: str,
+    *,
+    autocast: bool = True,
+    validation: Dataset | None = None,
+) -> Trained:
     """Train a model without a teacher, for `finetune` or `pretrain`, and save it into its run's folder.
 
     Args:
@@ -237,9 +261,13 @@ def train_alone(
         validation: rows that its answers are decided by; None: they are not.
     """
     learned, name = lesson(), {"finetune": "fine-tuning", "pretrain": "pretraining"}[stage]
-    trained = train({ALONE: learned}, settings.train, Training(
-        run.checkpoints / stage, settings.seed, name, run.writer("teacher", stage), device, autocast, report_to=settings.report_to
-    ))  # fmt: skip
+    trained = train(
+        {ALONE: learned},
+        settings.train,
+        Training(
+            run.checkpoints / stage, settings.seed, name, run.writer("teacher", stage), device, autocast, report_to=settings.report_to
+        ),
+    )
     if not is_helper():
         if validation is not None and isinstance(learned.task, Task):
             fit_decisions(learned.model, learned.task, validation, device)
@@ -294,9 +322,7 @@ def line_of(task: str, line: Mapping[str, Any], tasks: Sequence[str] | Mapping[s
         return dict(line)
     if "validation" in line:
         prefix = f"{task}/"
-        values = {
-            key.removeprefix(prefix): value for key, value in line["validation"].items() if key.startswith(prefix)
-        }
+        values = {key.removeprefix(prefix): value for key, value in line["validation"].items() if key.startswith(prefix)}
         return {**line, "validation": values}
     terms = {key.replace(f"/{task}/", "/", 1): value for key, value in line.items() if key.startswith(f"loss/{task}/")}
     shared = {key: value for key, value in line.items() if not key.startswith(("loss", "grad_norm"))}

@@ -8,10 +8,7 @@ from collections.abc import Mapping
 from understudy.errors import RecipeError, did_you_mean
 from understudy.reporting.search import amount
 
-MEASURES = {
-    "latency_ms": "median milliseconds of one row, from text to logits",
-    "size_mib": "MiB on disk, tokenizer included",
-}
+MEASURES = {"latency_ms": "median milliseconds of one row, from text to logits", "size_mib": "MiB on disk, tokenizer included"}
 Budget = Mapping[str, float]  # measure → limit
 Costs = Mapping[str, float]  # measure → value, of a student in one form
 

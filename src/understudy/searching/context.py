@@ -54,9 +54,7 @@ class SearchContext:
     inputs: dict[str, dict[str, Any]]
 
     @classmethod
-    def prepare(
-        cls, settings: Mapping[str, Any], budget: Budget, space: Space, out: Path, device: str, say: Say
-    ) -> SearchContext:
+    def prepare(cls, settings: Mapping[str, Any], budget: Budget, space: Space, out: Path, device: str, say: Say) -> SearchContext:
         """Read and check everything. Writes nothing.
 
         Raises:
@@ -65,9 +63,7 @@ class SearchContext:
         overrides = {"teacher.store": str(out / "teacher_outputs"), **settings}
         named = next((key for key in overrides if key.partition(".")[0] == "student"), None)
         if named is not None:
-            raise RecipeError(
-                f"--set {named}: the students come from the search space; give your own with --space FILE"
-            )
+            raise RecipeError(f"--set {named}: the students come from the search space; give your own with --space FILE")
         recipes = {}
         for name in space.recipes:
             recipe = load_recipe(name, overrides)
@@ -82,18 +78,22 @@ class SearchContext:
             for shape, part in student.shapes.items():
                 files |= files_of(part, f"student {student.kind}, {shape}: ")
         return cls(
-            budget, space, recipes, overrides, task, replace(rows, test=rows.validation), teacher, device, rows.facts(),
+            budget,
+            space,
+            recipes,
+            overrides,
+            task,
+            replace(rows, test=rows.validation),
+            teacher,
+            device,
+            rows.facts(),
             rows.inputs() | teacher_input(first, teacher) | files,
-        )  # fmt: skip
+        )
 
     @property
     def user_settings(self) -> dict[str, Any]:
         """Settings of the user for all trials, by dotted keys, without data and teacher, which the facts give elsewhere."""
-        return {
-            key: value
-            for key, value in self.overrides.items()
-            if key.partition(".")[0] not in ("data", "teacher", "tasks")
-        }
+        return {key: value for key, value in self.overrides.items() if key.partition(".")[0] not in ("data", "teacher", "tasks")}
 
     @property
     def first(self) -> Recipe:
@@ -120,11 +120,17 @@ class SearchContext:
         recipes = {name: recipe.model_dump(mode="json", exclude=paths) for name, recipe in self.recipes.items()}
         return {
             "search": {
-                "understudy": __version__, "task": self.first.task, "metric": self.metric, "seed": self.seed, "budget": dict(self.budget),
-                "export": list(self.first.export), "max_length": self.first.data.max_length,
+                "understudy": __version__,
+                "task": self.first.task,
+                "metric": self.metric,
+                "seed": self.seed,
+                "budget": dict(self.budget),
+                "export": list(self.first.export),
+                "max_length": self.first.data.max_length,
             },
-            "space": self.space.model_dump(mode="json"), "recipes": recipes,
-        }  # fmt: skip
+            "space": self.space.model_dump(mode="json"),
+            "recipes": recipes,
+        }
 
     @property
     def name(self) -> str:
@@ -193,9 +199,7 @@ class SearchContext:
                 check_teacher(plan, self.device)
             forms = measure(plan, self.budget, self.device)
             candidate = Candidate(kind, shape, plan.student.parameters, forms, [])
-            candidates.append(
-                replace(candidate, recipes=self._fitting(candidate)) if candidate.within(self.budget) else candidate
-            )
+            candidates.append(replace(candidate, recipes=self._fitting(candidate)) if candidate.within(self.budget) else candidate)
             if not candidate.within(self.budget):
                 say(f"Over budget: {kind}, {shape}: {shown(least(candidate, self.budget))}")
         for kind, reason in refused.items():
@@ -247,7 +251,4 @@ def tried_of(kind: str, shape: str, recipe: str) -> dict[str, Any]:
 
 def least(candidate: Candidate, budget: Budget) -> dict[str, float]:
     """The costs of a candidate's form that is nearest to the budget."""
-    return min(
-        candidate.forms.values(),
-        key=lambda costs: excess(costs, {name: budget[name] for name in budget if name in costs}),
-    )
+    return min(candidate.forms.values(), key=lambda costs: excess(costs, {name: budget[name] for name in budget if name in costs}))

@@ -102,9 +102,14 @@ def shippable(
         return {"torch": student}
     try:
         exported = write_export(
-            student, folder / "export", expected(student, rows, device=device), plan.task, precisions=list(precisions.values()),
-            drop=trained, allow_loss=not trained,
-        )  # fmt: skip
+            student,
+            folder / "export",
+            expected(student, rows, device=device),
+            plan.task,
+            precisions=list(precisions.values()),
+            drop=trained,
+            allow_loss=not trained,
+        )
     except (ExportError, ModelError):
         return {"torch": student}
     return {

@@ -90,9 +90,7 @@ class StudentSpace(BaseModel):
     @property
     def shapes(self) -> dict[str, StudentPart]:
         """Name → settings, for every combination; the name lists the settings that vary."""
-        alternatives = {
-            name: value if isinstance(value, list) else [value] for name, value in (self.model_extra or {}).items()
-        }
+        alternatives = {name: value if isinstance(value, list) else [value] for name, value in (self.model_extra or {}).items()}
         shapes = {}
         for values in itertools.product(*alternatives.values()):
             settings = dict(zip(alternatives, values, strict=True))

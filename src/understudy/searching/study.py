@@ -56,11 +56,14 @@ def open_storage(url: str) -> RDBStorage:
     def connect() -> RDBStorage:
         with _quietly():
             return optuna.storages.RDBStorage(
-                _with_driver(url), engine_kwargs=waits, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=DEAD_AFTER_SECONDS,
+                _with_driver(url),
+                engine_kwargs=waits,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=DEAD_AFTER_SECONDS,
                 heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(
                     max_retry=_RETRIES, inherit_intermediate_values=True
                 ),
-            )  # fmt: skip
+            )
 
     try:
         try:
@@ -152,9 +155,8 @@ class SharedStudy:
         try:
             with _quietly():
                 study = optuna.create_study(
-                    study_name=self.name, storage=self.storage,
-                    direction="maximize" if self.metric.better == "higher" else "minimize",
-                )  # fmt: skip
+                    study_name=self.name, storage=self.storage, direction="maximize" if self.metric.better == "higher" else "minimize"
+                )
                 study.set_user_attr(_DESCRIPTION, described)
         except optuna.exceptions.DuplicatedStudyError:
             pass
@@ -226,26 +228,18 @@ class SharedStudy:
 
         if step not in self._trial(trial.number).intermediate_values:  # a repeated trial keeps its values from before
             trial.report(value, step)
-        if unpromising(
-            self._trial(trial.number),
-            (finished for finished in self.trials if finished.state.name == "COMPLETE"),
-            self.metric,
-        ):
+        if unpromising(self._trial(trial.number), (finished for finished in self.trials if finished.state.name == "COMPLETE"), self.metric):
             raise optuna.TrialPruned("below the median of trials with students of this kind and at most this size")
 
     def _taken_over(self, number: int) -> bool:
         """Whether other workers took this trial for killed (its machine was suspended, say), and repeat it."""
-        return any(
-            number in trial.system_attrs.get("retry_history", ()) for trial in self.study.get_trials(deepcopy=False)
-        )
+        return any(number in trial.system_attrs.get("retry_history", ()) for trial in self.study.get_trials(deepcopy=False))
 
     def _again(self, number: int) -> None:
         import optuna
 
         with _quietly():
-            optuna.storages.RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(
-                self.study, self._trial(number)
-            )
+            optuna.storages.RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)(self.study, self._trial(number))
 
     def _trial(self, number: int) -> FrozenTrial:
         return next(trial for trial in self.study.get_trials() if trial.number == number)
@@ -285,9 +279,7 @@ def unpromising(trial: FrozenTrial, others: Iterable[FrozenTrial], metric: Metri
     peers = [
         best(peer)
         for peer in others
-        if peer.user_attrs["kind"] == kind
-        and peer.user_attrs["parameters"] <= parameters
-        and step in peer.intermediate_values
+        if peer.user_attrs["kind"] == kind and peer.user_attrs["parameters"] <= parameters and step in peer.intermediate_values
     ]
     return len(peers) >= _PEERS and best(trial) < statistics.median(peers)
 

@@ -62,9 +62,7 @@ class TrialRunner:
             while time.monotonic() < ends:
                 self.study.revive()
                 bar.n = self.study.count("COMPLETE", "PRUNED")
-                bar.set_postfix_str(
-                    "" if self.study.best is None else f"best {self.context.metric} {self.study.best:.4f}"
-                )
+                bar.set_postfix_str("" if self.study.best is None else f"best {self.context.metric} {self.study.best:.4f}")
                 if self.study.count("WAITING") or len(self.study.trials) < total:
                     self.study.run_trial(total, self._try)
                     continue
@@ -81,9 +79,7 @@ class TrialRunner:
         from optuna import TrialPruned
 
         context, started = self.context, time.perf_counter()
-        tried = context.used(
-            context.space.draw(trial, teachable(self.candidates), have_temperature=context.have_temperature)
-        )
+        tried = context.used(context.space.draw(trial, teachable(self.candidates), have_temperature=context.have_temperature))
         candidate = self._candidate(tried)
         trial.set_user_attr("tried", tried)
         trial.set_user_attr("kind", candidate.kind)
@@ -125,9 +121,7 @@ class TrialRunner:
 
         students = copies({ALONE: task_plan.student})
         kept = {ALONE: self.store.logits(part.rows)} if part.keeps_logits else {}
-        train_stage(
-            stage, {ALONE: task_plan.at(stage.stage)}, students, kept, folder, f"trial {trial.number}", context.device, write=noted
-        )  # fmt: skip
+        train_stage(stage, {ALONE: task_plan.at(stage.stage)}, students, kept, folder, f"trial {trial.number}", context.device, write=noted)
         validation = labelled(task_plan.rows.validation)
         with tempfile.TemporaryDirectory() as exports:
             students[ALONE].save(Path(exports) / "student")
@@ -143,11 +137,7 @@ class TrialRunner:
         self.say(f"Trial {trial.number}: {self.label(trial)}: {state}: {why}")
 
     def _candidate(self, tried: Mapping[str, Any]) -> Candidate:
-        return next(
-            candidate
-            for candidate in self.candidates
-            if (candidate.kind, candidate.shape) == (tried["student"], tried["shape"])
-        )
+        return next(candidate for candidate in self.candidates if (candidate.kind, candidate.shape) == (tried["student"], tried["shape"]))
 
     def label(self, trial: Trial | FrozenTrial) -> str:
         """The choices of a trial, in words."""
@@ -166,11 +156,4 @@ class TrialRunner:
                 "--trials, or raise the budget"
             )
         signed = self.study.metric.signed
-        return max(
-            done,
-            key=lambda trial: (
-                signed(trial.value),
-                *(-cost for cost in trial.user_attrs["costs"].values()),
-                -trial.number,
-            ),
-        )
+        return max(done, key=lambda trial: (signed(trial.value), *(-cost for cost in trial.user_attrs["costs"].values()), -trial.number))

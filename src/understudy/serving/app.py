@@ -43,9 +43,7 @@ def create_app(export: Predictor, limits: Limits) -> FastAPI:
     metrics = Metrics()
     batcher = Batcher(lambda rows: ask(export, rows), PROBE, limits, metrics)
     # No page at /docs: it would load scripts from a third party into the reader's browser.
-    app = FastAPI(
-        title="understudy", version=__version__, description="Predictions of an exported model.", docs_url=None, redoc_url=None
-    )  # fmt: skip
+    app = FastAPI(title="understudy", version=__version__, description="Predictions of an exported model.", docs_url=None, redoc_url=None)
     app.state.batcher = batcher
 
     @app.post(
@@ -53,7 +51,7 @@ def create_app(export: Predictor, limits: Limits) -> FastAPI:
         summary="Predict one row, or a list of rows; the response has the same shape.",
         openapi_extra={"requestBody": {"required": True, "content": _json(request_schema(export, limits))}},
         responses={200: {"description": "A prediction for each row, in order.", "content": _json(answer_schema(export))}, **_refusals()},
-    )  # fmt: skip
+    )
     async def predict(request: Request) -> Response:
         try:
             body = await _read_body(request, limits.max_body_bytes)
@@ -79,7 +77,7 @@ def create_app(export: Predictor, limits: Limits) -> FastAPI:
         return JSONResponse(
             {"status": "ready" if ready else "unavailable", "task": export.about["task"], "precision": export.precision},
             200 if ready else 503,
-        )  # fmt: skip
+        )
 
     @app.get(
         "/metrics",
@@ -162,29 +160,18 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _refusals() -> dict[int | str, dict[str, Any]]:
     """Responses of the errors, by status, as OpenAPI describes them."""
-    schema = {
-        "type": "object",
-        "properties": {"detail": {"type": "string"}},
-        "required": ["detail"],
-        "additionalProperties": False,
-    }
+    schema = {"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"], "additionalProperties": False}
     responses: dict[int | str, dict[str, Any]] = {
         status: {"description": description, "content": _json(schema)} for status, description in _REFUSALS.items()
     }
-    responses[429]["headers"] = {
-        "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer"}}
-    }
+    responses[429]["headers"] = {"Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer"}}}
     return responses
 
 
 def _health_schema(status: str) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": {
-            "status": {"const": status},
-            "task": {"type": "string"},
-            "precision": {"enum": ["float32", "int8"]},
-        },
+        "properties": {"status": {"const": status}, "task": {"type": "string"}, "precision": {"enum": ["float32", "int8"]}},
         "required": ["status", "task", "precision"],
         "additionalProperties": False,
     }

@@ -59,9 +59,7 @@ class Batcher:
         metrics: count every batch and every dropped row.
     """
 
-    def __init__(
-        self, predict: Callable[[Sequence[Row]], list[Answer]], probe: Row, limits: Limits, metrics: Metrics
-    ) -> None:
+    def __init__(self, predict: Callable[[Sequence[Row]], list[Answer]], probe: Row, limits: Limits, metrics: Metrics) -> None:
         self.waiting_rows = 0
         self._predict, self._probe_row, self._limits, self._metrics = predict, probe, limits, metrics
         self._waiting: deque[_Request] = deque()

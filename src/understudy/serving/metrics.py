@@ -25,18 +25,19 @@ class Metrics:
         ProcessCollector(registry=registry)
         self.requests = Counter("understudy_requests", "Requests completed.", ["path", "status"], registry=registry)
         self.request_seconds = Histogram(
-            "understudy_request_seconds", "Request duration in seconds, from its header to the end of the response.", ["path"],
-            buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
+            "understudy_request_seconds",
+            "Request duration in seconds, from its header to the end of the response.",
+            ["path"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.rows = Counter("understudy_rows", "Rows predicted.", registry=registry)
         self.dropped_rows = Counter(
             "understudy_dropped_rows", "Rows dropped from the queue because the client disconnected.", registry=registry
         )
         self.queue_rows = Gauge("understudy_queue_rows", "Rows waiting in the queue.", registry=registry)
         self.batch_rows = Histogram("understudy_batch_rows", "Rows per batch.", buckets=_ROWS, registry=registry)
-        self.batch_seconds = Histogram(
-            "understudy_batch_seconds", "Model time per batch in seconds.", buckets=_SECONDS, registry=registry
-        )
+        self.batch_seconds = Histogram("understudy_batch_seconds", "Model time per batch in seconds.", buckets=_SECONDS, registry=registry)
 
     def batch(self, rows: int, seconds: float) -> None:
         """Count a batch that was predicted in so many seconds."""

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 _STOP_S = 60  # at a stop, connections whose responses are not received by then are closed
-_IDLE_S = (
-    75  # longer than proxies keep a connection; a proxy could else send a request on one that is just being closed
-)
+_IDLE_S = 75  # longer than proxies keep a connection; a proxy could else send a request on one that is just being closed
 _LAST_REQUESTS_S = 0.1  # at a stop, requests that arrive within this time are still read
 
 
@@ -69,9 +67,18 @@ def create_server(export: Predictor, limits: Limits, listening: Callable[[], Non
     app = create_app(export, limits)
     # The tests run with the parser h11; other parsers, which may be installed, treat malformed requests differently.
     settings = uvicorn.Config(
-        program, http="h11", ws="none", lifespan="off", log_config=None, log_level="error", access_log=False,
-        proxy_headers=False, server_header=False, timeout_keep_alive=_IDLE_S, timeout_graceful_shutdown=_STOP_S,
-    )  # fmt: skip
+        program,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_IDLE_S,
+        timeout_graceful_shutdown=_STOP_S,
+    )
     return Server(settings)
 
 
@@ -86,9 +93,7 @@ def bound(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError, OverflowError) as error:
         raise RecipeError(f"{where}: no such address ({error})") from None
-    listener = socket.socket(
-        family, kind, protocol
-    )  # asyncio turns off Nagle's delay only where the protocol is set to TCP
+    listener = socket.socket(family, kind, protocol)  # asyncio turns off Nagle's delay only where the protocol is set to TCP
     try:
         if os.name == "posix":  # the address of a server that was just stopped can be used again
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

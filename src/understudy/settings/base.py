@@ -5,13 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from understudy import parts
 from understudy.errors import RecipeError
@@ -93,9 +87,7 @@ def dump_yaml(model: BaseModel) -> str:
 
 def plain(values: Any) -> Any:
     """A copy of settings as a dictionary, which may be changed; other values as they are."""
-    return (
-        values.model_dump() if isinstance(values, BaseModel) else dict(values) if isinstance(values, dict) else values
-    )
+    return values.model_dump() if isinstance(values, BaseModel) else dict(values) if isinstance(values, dict) else values
 
 
 def is_default(model: type[BaseModel], name: str, value: Any) -> bool:

@@ -16,12 +16,26 @@ Source = Any  # a file, folder or hub data set by name; or a DataFrame, a datase
 
 
 def recipe_of(
-    recipe: str | Path | Recipe, *, teacher: Any = None, student: str | Mapping[str, Any] | None = None, train: Source = None,
-    validation: Source = None, test: Source = None, transfer: Source = None, text: str | None = None, text_pair: str | None = None,
-    label: str | None = None, task: str | None = None, epochs: float | None = None, learning_rate: float | None = None,
-    batch_size: int | None = None, max_length: int | None = None, temperature: float | None = None, seed: int | None = None,
+    recipe: str | Path | Recipe,
+    *,
+    teacher: Any = None,
+    student: str | Mapping[str, Any] | None = None,
+    train: Source = None,
+    validation: Source = None,
+    test: Source = None,
+    transfer: Source = None,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    task: str | None = None,
+    epochs: float | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    max_length: int | None = None,
+    temperature: float | None = None,
+    seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> Recipe:  # fmt: skip
+) -> Recipe:
     """A recipe with the arguments of `understudy.distill` set over it.
 
     Raises:
@@ -29,8 +43,10 @@ def recipe_of(
     """
     values = recipe.model_dump() if isinstance(recipe, Recipe) else read_recipe(recipe)
     teachers = [teacher] if isinstance(teacher, str | Path) else teacher
-    short = short_forms(values, {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
-                                 "max_length": max_length, "temperature": temperature})  # fmt: skip
+    short = short_forms(
+        values,
+        {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length, "temperature": temperature},
+    )
     changes = {
         **short,
         **_rows(train, validation, test, transfer, text, text_pair, label),
@@ -46,21 +62,28 @@ def recipe_of(
 
 
 def finetune_settings(
-    model: str | Path | FinetuneSettings, *, train: Source = None, validation: Source = None, test: Source = None, text: str | None = None,
-    text_pair: str | None = None, label: str | None = None, task: str | None = None, epochs: float | None = None,
-    learning_rate: float | None = None, batch_size: int | None = None, max_length: int | None = None, seed: int | None = None,
+    model: str | Path | FinetuneSettings,
+    *,
+    train: Source = None,
+    validation: Source = None,
+    test: Source = None,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    task: str | None = None,
+    epochs: float | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    max_length: int | None = None,
+    seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> FinetuneSettings:  # fmt: skip
+) -> FinetuneSettings:
     """Settings of a fine-tuning with the arguments of `understudy.finetune` set over them.
 
     Raises:
         RecipeError: all invalid arguments, in one message.
     """
-    values = (
-        model.model_dump()
-        if isinstance(model, FinetuneSettings)
-        else {"model": str(model), "objective": {"kind": "labels"}}
-    )
+    values = model.model_dump() if isinstance(model, FinetuneSettings) else {"model": str(model), "objective": {"kind": "labels"}}
     short = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length}
     changes = {
         **short_forms({}, short),
@@ -76,9 +99,12 @@ def finetune_settings(
 
 
 def pretrain_settings(
-    model: str | Path | PretrainSettings, *, raw: str | Path | None = None, seed: int | None = None,
+    model: str | Path | PretrainSettings,
+    *,
+    raw: str | Path | None = None,
+    seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> PretrainSettings:  # fmt: skip
+) -> PretrainSettings:
     """Settings of a pretraining with the arguments of `understudy.pretrain` set over them.
 
     Raises:
@@ -114,7 +140,7 @@ def silent(line: str) -> None:
 
 def _rows(
     train: Source, validation: Source, test: Source, transfer: Source, text: str | None, text_pair: str | None, label: str | None
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Sources and columns of the rows, by dotted key."""
     rows = {"train": train, "validation": validation, "test": test, "transfer": transfer}
     columns = named_columns(text, text_pair, label)

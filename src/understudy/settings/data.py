@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import (
-    Field,
-    InstanceOf,
-    field_serializer,
-    field_validator,
-)
+from pydantic import Field, InstanceOf, field_serializer, field_validator
 
 from understudy.data.in_memory import InMemory, source_of
 from understudy.settings.base import Frozen
@@ -25,34 +20,20 @@ class DataSettings(Frozen):
     train: str | InstanceOf[InMemory] | None = None
     validation: str | InstanceOf[InMemory] | None = None
     test: str | InstanceOf[InMemory] | None = None
-    transfer: str | InstanceOf[InMemory] | None = Field(
-        default=None, description="rows without labels, for the teacher to label"
-    )
+    transfer: str | InstanceOf[InMemory] | None = Field(default=None, description="rows without labels, for the teacher to label")
     raw: str | None = Field(
         default=None, description="plain text for stages with masked_lm: .txt, a paragraph a line, or a table with text"
     )
     columns: dict[str, str] = Field(default={}, description="our name → the file's name, as in text: review")
-    label_names: tuple[str, ...] | None = Field(
-        default=None, description="names of the labels 0, 1, … where the file has numbers"
-    )
-    validation_fraction: float = Field(
-        default=0.1, gt=0, lt=1, description="of train, when no validation file is given"
-    )
-    test_fraction: float = Field(
-        default=0.1, gt=0, lt=1, description="of train, when neither validation nor test is given"
-    )
+    label_names: tuple[str, ...] | None = Field(default=None, description="names of the labels 0, 1, … where the file has numbers")
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="of train, when no validation file is given")
+    test_fraction: float = Field(default=0.1, gt=0, lt=1, description="of train, when neither validation nor test is given")
     group_column: str | None = Field(default=None, description="rows with the same value stay in one split")
     split_seed: int = Field(
-        default=0,
-        ge=0,
-        description="of splits made here; not the run's seed, so that all seeds and the teacher share them",
+        default=0, ge=0, description="of splits made here; not the run's seed, so that all seeds and the teacher share them"
     )
-    train_rows: int | None = Field(
-        default=None, gt=0, description="keep this many labelled rows (stratified, drawn by split_seed)"
-    )
-    max_length: int | None = Field(
-        default=None, ge=4, description="tokens kept of a row; null: the model's own, at most 512"
-    )
+    train_rows: int | None = Field(default=None, gt=0, description="keep this many labelled rows (stratified, drawn by split_seed)")
+    max_length: int | None = Field(default=None, ge=4, description="tokens kept of a row; null: the model's own, at most 512")
 
     @field_validator("train", "validation", "test", "transfer", mode="before")
     @classmethod
@@ -69,7 +50,5 @@ class DataSettings(Frozen):
         if not isinstance(names, list | tuple):
             return names
         if any(isinstance(name, bool) for name in names):
-            raise ValueError(
-                "YAML reads yes, no, on, off, true and false as truth values; put quotes around such names: ['yes', 'no']"
-            )
+            raise ValueError("YAML reads yes, no, on, off, true and false as truth values; put quotes around such names: ['yes', 'no']")
         return [str(name) if isinstance(name, int) else name for name in names]

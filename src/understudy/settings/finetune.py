@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from understudy import parts
 from understudy.settings.base import Frozen, ObjectivePart, StudentPart, dump_yaml, plain
@@ -29,9 +26,7 @@ class FinetuneSettings(Frozen):
     metric: str | None = None
     seed: int = Field(default=0, ge=0)
     data: DataSettings = DataSettings()
-    student: StudentPart | None = Field(
-        default=None, description="train this kind on the labels instead of a pretrained encoder"
-    )
+    student: StudentPart | None = Field(default=None, description="train this kind on the labels instead of a pretrained encoder")
     train: TrainSettings = TrainSettings()
     # A factory, since the objective imports torch.
     objective: ObjectivePart = Field(default_factory=lambda: ObjectivePart(kind="labels"))

@@ -17,13 +17,32 @@ from understudy.errors import RecipeError
 
 # Names of settings in other tools → names here.
 _ALIASES = {
-    "lr": "learning_rate", "rate": "learning_rate", "epoch": "epochs", "num_epochs": "epochs", "num_train_epochs": "epochs",
-    "batch": "batch_size", "bs": "batch_size", "train_batch_size": "batch_size", "per_device_train_batch_size": "batch_size",
-    "max_len": "max_length", "max_seq_length": "max_length", "seq_length": "max_length", "steps": "max_steps", "wd": "weight_decay",
-    "warmup": "warmup_fraction", "warmup_ratio": "warmup_fraction", "t": "temperature", "temp": "temperature",
-    "early_stopping": "patience", "early_stopping_patience": "patience", "gradient_accumulation_steps": "accumulation",
-    "max_grad_norm": "clip_norm", "lr_scheduler_type": "schedule", "fp16": "precision", "bf16": "precision",
-}  # fmt: skip
+    "lr": "learning_rate",
+    "rate": "learning_rate",
+    "epoch": "epochs",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "train_batch_size": "batch_size",
+    "per_device_train_batch_size": "batch_size",
+    "max_len": "max_length",
+    "max_seq_length": "max_length",
+    "seq_length": "max_length",
+    "steps": "max_steps",
+    "wd": "weight_decay",
+    "warmup": "warmup_fraction",
+    "warmup_ratio": "warmup_fraction",
+    "t": "temperature",
+    "temp": "temperature",
+    "early_stopping": "patience",
+    "early_stopping_patience": "patience",
+    "gradient_accumulation_steps": "accumulation",
+    "max_grad_norm": "clip_norm",
+    "lr_scheduler_type": "schedule",
+    "fp16": "precision",
+    "bf16": "precision",
+}
 
 
 @dataclass(frozen=True)
@@ -132,9 +151,10 @@ def short_forms(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
             settings |= {f"{place}.{name}": given[name] for place in places}
     if "epochs" in given:  # a number of updates would override it
         settings |= {
-            f"{place}.max_steps": None for place, stage in zip(places, stages or [values], strict=True)
+            f"{place}.max_steps": None
+            for place, stage in zip(places, stages or [values], strict=True)
             if isinstance(stage, Mapping) and (stage.get("train") or {}).get("max_steps")
-        }  # fmt: skip
+        }
     if "max_length" in given:
         settings["data.max_length"] = given["max_length"]
     if "temperature" in given:
@@ -246,8 +266,7 @@ def page() -> str:
             "| --- | --- | --- | --- |",
         ]
         lines += [
-            f"| `{setting.key}` | {setting.type.replace('|', 'or')} | {shown(setting.default)} | "
-            f"{setting.description.replace('|', '/')} |"
+            f"| `{setting.key}` | {setting.type.replace('|', 'or')} | {shown(setting.default)} | {setting.description.replace('|', '/')} |"
             for setting in settings
         ]
     return "\n".join(lines) + "\n"

@@ -21,9 +21,7 @@ _LEFT_OUT = object()  # stands for a member of a list that an override removes
 
 def packaged() -> dict[str, str]:
     """Names of the packaged recipes, each with the first comment line of its file."""
-    return {
-        path.stem: path.read_text("utf-8").partition("\n")[0].lstrip("# ") for path in sorted(RECIPES.glob("*.yaml"))
-    }
+    return {path.stem: path.read_text("utf-8").partition("\n")[0].lstrip("# ") for path in sorted(RECIPES.glob("*.yaml"))}
 
 
 def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -150,9 +148,7 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
 def _refuse_rows(where: str, split: str, source: Any) -> None:
     """Refuse a list of rows as a source: only Python programs give rows themselves, YAML names a file."""
     if split in ("train", "validation", "test", "transfer") and isinstance(source, list):
-        raise RecipeError(
-            f"{where}: the name of a file, folder or hub data set is needed, got a list; write rows into a file"
-        )
+        raise RecipeError(f"{where}: the name of a file, folder or hub data set is needed, got a list; write rows into a file")
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:

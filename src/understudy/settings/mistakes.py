@@ -50,9 +50,7 @@ def _joined(items: Iterable[Any]) -> list[Any]:
     return joined
 
 
-def _mistake(
-    cls: type[BaseModel], item: Any, known: Iterable[str] = (), values: Mapping[str, Any] | None = None
-) -> str:
+def _mistake(cls: type[BaseModel], item: Any, known: Iterable[str] = (), values: Mapping[str, Any] | None = None) -> str:
     """The message for one error of pydantic's: the key as the user wrote it, and what is allowed."""
     key = ".".join(str(step) for step in item["loc"])
     if item["type"] == "extra_forbidden":

@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, Self
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from understudy import parts
 from understudy.errors import RecipeError, did_you_mean
@@ -49,20 +46,15 @@ class Recipe(Frozen):
     data: DataSettings = DataSettings()
     teacher: TeacherSettings = TeacherSettings()
     tasks: tuple[TaskSettings, ...] | None = Field(
-        default=None,
-        description="one student for several tasks, each with its data and teacher; null: one task, with the settings above",
+        default=None, description="one student for several tasks, each with its data and teacher; null: one task, with the settings above"
     )
     student: StudentPart
     stages: tuple[Stage, ...] = Field(min_length=1)
     control: tuple[Literal["alone", "pseudo_labels"], ...] = ("alone",)
     export: tuple[Literal["onnx", "onnx_int8"], ...] = Field(
-        default=("onnx", "onnx_int8"),
-        description="forms of the student that are written and measured beside it; [] for none",
+        default=("onnx", "onnx_int8"), description="forms of the student that are written and measured beside it; [] for none"
     )
-    calibrate: bool = Field(
-        default=False,
-        description="scale the probabilities of exports by a temperature fitted on the validation rows",
-    )
+    calibrate: bool = Field(default=False, description="scale the probabilities of exports by a temperature fitted on the validation rows")
     baseline: bool = Field(
         default=True,
         description="fit a linear model of n-grams on the labelled rows, without teacher or network, and measure it beside the others",
@@ -92,9 +84,7 @@ class Recipe(Frozen):
             for task in tasks:
                 if isinstance(task, dict) and isinstance(task.get(place) or {}, dict):
                     of_task = (task.get(place) or {}).items()
-                    task[place] = shared | {
-                        name: value for name, value in of_task if not is_default(model, name, value)
-                    }
+                    task[place] = shared | {name: value for name, value in of_task if not is_default(model, name, value)}
         return {**values, **moved, "tasks": tasks}
 
     @model_validator(mode="after")
@@ -107,9 +97,7 @@ class Recipe(Frozen):
         for task in self.tasks:
             for key, value in (("data.raw", task.data.raw), ("teacher.pretrained", task.teacher.pretrained)):
                 if value is not None:
-                    raise ValueError(
-                        f"task {task.name}: {key} is for all tasks of a recipe; give it beside them, as {key}"
-                    )
+                    raise ValueError(f"task {task.name}: {key} is for all tasks of a recipe; give it beside them, as {key}")
         return self
 
     @model_validator(mode="after")
@@ -121,9 +109,7 @@ class Recipe(Frozen):
         if self.stages[0].teacher == "previous":
             raise ValueError(f"stages.0.teacher is 'previous', but no stage comes before {names[0]}")
         if self.stages[-1].student is not None:
-            raise ValueError(
-                f"stages.{len(names) - 1}.student: the last stage trains the recipe's student; remove it there"
-            )
+            raise ValueError(f"stages.{len(names) - 1}.student: the last stage trains the recipe's student; remove it there")
         if self.stages[-1].masked_lm is not None:
             raise ValueError(f"stages.{len(names) - 1}.masked_lm: the last stage trains the task; remove it there")
         return self

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from understudy.settings.base import AugmenterPart, Frozen, ObjectivePart, StudentPart
 
@@ -33,9 +30,7 @@ class MixupSettings(Frozen):
 class MaskedLMSettings(Frozen):
     """Train the student's encoder on text without labels, with a masked-language-model head that is dropped afterwards."""
 
-    fraction: float = Field(
-        default=0.15, ge=0, lt=1, description="of tokens to predict: 80 % masked, 10 % another token, 10 % as they are"
-    )
+    fraction: float = Field(default=0.15, ge=0, lt=1, description="of tokens to predict: 80 % masked, 10 % another token, 10 % as they are")
 
 
 class SelfAverage(Frozen):
@@ -83,19 +78,14 @@ class Stage(Frozen):
     )
     augment: Augmentation | None = None
     student: StudentPart | None = Field(
-        default=None,
-        description="a teacher assistant, trained from scratch; null: the recipe's student, continued from the previous stage",
+        default=None, description="a teacher assistant, trained from scratch; null: the recipe's student, continued from the previous stage"
     )
     teacher: Literal["given", "previous", "self"] = Field(
-        default="given",
-        description="`previous`: the student of the previous stage; `self`: the mean of the student's own recent weights",
+        default="given", description="`previous`: the student of the previous stage; `self`: the mean of the student's own recent weights"
     )
     self_average: SelfAverage | None = Field(default=None, description="of teacher `self`")
     sampling_power: float = Field(
-        default=1.0,
-        ge=0,
-        le=1,
-        description="of a recipe with tasks: a task's share of the batches is its number of batches to this power",
+        default=1.0, ge=0, le=1, description="of a recipe with tasks: a task's share of the batches is its number of batches to this power"
     )
     masked_lm: MaskedLMSettings | None = None
     objectives: tuple[ObjectivePart, ...] = Field(min_length=1)
@@ -112,29 +102,21 @@ class Stage(Frozen):
     @classmethod
     def _default_average(cls, values: Any) -> Any:
         """`teacher: self` alone takes the defaults of its average."""
-        return (
-            {"self_average": {}, **values} if isinstance(values, dict) and values.get("teacher") == "self" else values
-        )
+        return {"self_average": {}, **values} if isinstance(values, dict) and values.get("teacher") == "self" else values
 
     @model_validator(mode="after")
     def _fits_together(self) -> Stage:
         if (self.self_average is None) == (self.teacher == "self"):
-            raise ValueError(
-                f"self_average needs teacher 'self', but teacher is '{self.teacher}'; leave one of them out"
-            )
+            raise ValueError(f"self_average needs teacher 'self', but teacher is '{self.teacher}'; leave one of them out")
         if self.masked_lm is None:
             if "raw" in self.rows:
-                raise ValueError(
-                    "rows has 'raw', which has no labels and no pairs; only a stage with masked_lm can use it"
-                )
+                raise ValueError("rows has 'raw', which has no labels and no pairs; only a stage with masked_lm can use it")
             return self
         for name, setting in (("augment", self.augment), ("mixup", self.mixup), ("student", self.student)):
             if setting is not None:
                 raise ValueError(f"{name} and masked_lm exclude each other; put them into stages of their own")
         if self.teacher != "given":
-            raise ValueError(
-                f"teacher is {self.teacher!r}, but a masked_lm stage always uses teacher.pretrained; remove it"
-            )
+            raise ValueError(f"teacher is {self.teacher!r}, but a masked_lm stage always uses teacher.pretrained; remove it")
         return self
 
 
@@ -146,9 +128,7 @@ def with_defaults(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> d
     """
     has_length = any(settings.get(name) is not None for name in LENGTHS)
     filled_in = {
-        name: value
-        for name, value in defaults.items()
-        if settings.get(name) is None and not (name == "min_updates" and has_length)
+        name: value for name, value in defaults.items() if settings.get(name) is None and not (name == "min_updates" and has_length)
     }
     return {**settings, **filled_in}
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from understudy.settings.base import Frozen
 
@@ -24,9 +21,7 @@ class TeacherSettings(Frozen):
     weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         default=None, description="of the models in the mean, in their order; null: equal"
     )
-    store: str | None = Field(
-        default=None, description="folder of cached outputs, shared by runs; null: inside the run folder"
-    )
+    store: str | None = Field(default=None, description="folder of cached outputs, shared by runs; null: inside the run folder")
     dtype: Literal["float16", "float32"] = Field(default="float32", description="of cached outputs")
     confidence_scale: float | None = Field(
         default=None,
@@ -38,14 +33,10 @@ class TeacherSettings(Frozen):
     @classmethod
     def _by_name(cls, value: Any) -> Any:
         """`teacher: runs/teacher`, or a list of folders, sets its models."""
-        return (
-            {"models": [value] if isinstance(value, str) else value} if isinstance(value, str | list | tuple) else value
-        )
+        return {"models": [value] if isinstance(value, str) else value} if isinstance(value, str | list | tuple) else value
 
     @model_validator(mode="after")
     def _a_weight_a_model(self) -> Self:
         if self.models and self.weights is not None and len(self.weights) != len(self.models):
-            raise ValueError(
-                f"weights has {len(self.weights)} numbers for {len(self.models)} models; give one per model, or leave it out"
-            )
+            raise ValueError(f"weights has {len(self.weights)} numbers for {len(self.models)} models; give one per model, or leave it out")
         return self

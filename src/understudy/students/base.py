@@ -52,8 +52,10 @@ class Blueprint:
             ModelError: the teacher is known by its outputs only.
         """
         if self.teacher is None:
-            raise ModelError(f"student {kind} is made from the teacher's weights, but only outputs of the teacher are given; "
-                             "give a model folder as the first --teacher, or pick another student")  # fmt: skip
+            raise ModelError(
+                f"student {kind} is made from the teacher's weights, but only outputs of the teacher are given; "
+                "give a model folder as the first --teacher, or pick another student"
+            )
         return self.teacher
 
 

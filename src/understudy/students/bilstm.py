@@ -60,11 +60,7 @@ class BiLSTM(Student):
         max_words: int = 50_000,
         vectors: str | None = None,
     ) -> None:
-        for name, size in {
-            "hidden": hidden,
-            "embedding": 1 if embedding is None else embedding,
-            "feature": feature,
-        }.items():
+        for name, size in {"hidden": hidden, "embedding": 1 if embedding is None else embedding, "feature": feature}.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}: at least 1 is needed")
         if not 0 <= dropout < 1:
@@ -77,9 +73,7 @@ class BiLSTM(Student):
         return self.table.copied
 
     def build(self, blueprint: Blueprint) -> TextModel:
-        table = self.table.table(
-            blueprint, student="bilstm", setting="embedding", width=self.embedding, otherwise=_EMBEDDING
-        )
+        table = self.table.table(blueprint, student="bilstm", setting="embedding", width=self.embedding, otherwise=_EMBEDDING)
         tokenizer = table.tokenizer
         config = BiLSTMConfig(
             vocab_size=len(tokenizer),
@@ -144,9 +138,7 @@ class BiLSTMForSequenceClassification(PreTrainedModel):
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 initialization.zeros_(module.weight[module.padding_idx])
 
-    def encode(
-        self, input_ids: Int[Tensor, "texts length"], lengths: Int[Tensor, " texts"]
-    ) -> Float[Tensor, "texts width"]:
+    def encode(self, input_ids: Int[Tensor, "texts length"], lengths: Int[Tensor, " texts"]) -> Float[Tensor, "texts width"]:
         """The last step of each direction, side by side. An empty text is read as one token of padding."""
         embedded = self.dropout(self.embedding(input_ids))
         last = lengths.clamp(min=1)[:, None] - 1
@@ -154,8 +146,7 @@ class BiLSTMForSequenceClassification(PreTrainedModel):
         turned = embedded.gather(1, backwards[:, :, None].expand(-1, -1, embedded.shape[2]))
         at_last = last[:, :, None].expand(-1, -1, self.config.hidden_size)
         ends = [
-            lstm(inputs)[0].gather(1, at_last).squeeze(1)
-            for lstm, inputs in ((self.forward_lstm, embedded), (self.backward_lstm, turned))
+            lstm(inputs)[0].gather(1, at_last).squeeze(1) for lstm, inputs in ((self.forward_lstm, embedded), (self.backward_lstm, turned))
         ]
         return torch.cat(ends, dim=-1)
 

@@ -63,9 +63,7 @@ class Narrow(Student):
             allowed = ", ".join(str(number) for number in range(1, min(width, 64) + 1) if width % number == 0)
             raise ValueError(f"width is {width} and heads {heads}: heads must divide the width; {allowed} do")
         if initialize in ("teacher", "projection") and vocabulary in ("words", "characters"):
-            raise ValueError(
-                f"initialize is '{initialize}', but vocabulary '{vocabulary}' has none of the teacher's tokens"
-            )
+            raise ValueError(f"initialize is '{initialize}', but vocabulary '{vocabulary}' has none of the teacher's tokens")
         self.layers, self.width, self.heads, self.intermediate = layers, width, heads, intermediate
         self.vocabulary, self.initialize = vocabulary, initialize
 

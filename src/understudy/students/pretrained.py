@@ -40,10 +40,7 @@ class Pretrained(Student):
     def build(self, blueprint: Blueprint) -> TextModel:
         with seeded(blueprint.seed):
             loaded = TextModel.load(
-                self.model,
-                max_length=blueprint.max_length,
-                label_names=blueprint.label_names,
-                problem_type=blueprint.head,
+                self.model, max_length=blueprint.max_length, label_names=blueprint.label_names, problem_type=blueprint.head
             )
         tokenizer = copy_tokenizer(loaded.tokenizer)
         if self.vocabulary == "data":

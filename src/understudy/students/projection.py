@@ -103,30 +103,19 @@ def project(student: PreTrainedModel, teacher: TextModel, rows: Sequence[int], t
             f"student.initialize is 'projection', but {type(whole).__name__} has embeddings narrower than its layers; take 'teacher', "
             "which copies the word embeddings only"
         )
-    blocks = [
-        (encoder.block(student, number), encoder.block(whole, number * available // count))
-        for number in range(1, count + 1)
-    ]
+    blocks = [(encoder.block(student, number), encoder.block(whole, number * available // count)) for number in range(1, count + 1)]
     directions = Directions(_moment(teacher, texts), width)
     groups = _groups(student.config.num_attention_heads, whole.config.num_attention_heads)
     _embeddings(student, whole, rows, directions)
     for student_block, teacher_block in blocks:
         _attention(student_block, teacher_block, groups, directions)
         _norm(student_block.attention_norm, teacher_block.attention_norm, directions)
-        _neurons(
-            student_block.up,
-            student_block.down,
-            teacher_block.up,
-            directions.writing(teacher_block.down.weight),
-            directions,
-        )
+        _neurons(student_block.up, student_block.down, teacher_block.up, directions.writing(teacher_block.down.weight), directions)
         student_block.down.bias.copy_(directions.states(teacher_block.down.bias))
         _norm(student_block.norm, teacher_block.norm, directions)
     teacher_bias, student_bias = encoder.distance_bias(whole), encoder.distance_bias(student)
     if teacher_bias is not None and student_bias is not None:
-        student_bias.weight.copy_(
-            torch.stack([teacher_bias.weight[:, members].mean(1) for members, _ in groups], dim=1)
-        )
+        student_bias.weight.copy_(torch.stack([teacher_bias.weight[:, members].mean(1) for members, _ in groups], dim=1))
     _head(student, whole, directions)
 
 
@@ -152,24 +141,17 @@ def _groups(heads: int, teacher_heads: int) -> list[tuple[list[int], int]]:
     ([([0, 1], 0), ([2, 3], 0)], [([0], 0), ([0], 1), ([1], 0), ([1], 1)])
     """
     if heads <= teacher_heads:
-        return [
-            ([head for head in range(teacher_heads) if head * heads // teacher_heads == number], 0)
-            for number in range(heads)
-        ]
+        return [([head for head in range(teacher_heads) if head * heads // teacher_heads == number], 0) for number in range(heads)]
     stands_for = [number * teacher_heads // heads for number in range(heads)]
     return [([head], stands_for[:number].count(head)) for number, head in enumerate(stands_for)]
 
 
-def _embeddings(
-    student: PreTrainedModel, teacher: PreTrainedModel, rows: Sequence[int], directions: Directions
-) -> None:
+def _embeddings(student: PreTrainedModel, teacher: PreTrainedModel, rows: Sequence[int], directions: Directions) -> None:
     words = encoder.word_embeddings(teacher)
     student_modules: dict[str, Any] = dict(encoder.embeddings(student).named_modules())
     for name, module in encoder.embeddings(teacher).named_modules():
         if isinstance(module, nn.Embedding):
-            student_modules[name].weight.copy_(
-                directions.states(module.weight[list(rows)] if module is words else module.weight)
-            )
+            student_modules[name].weight.copy_(directions.states(module.weight[list(rows)] if module is words else module.weight))
         elif isinstance(module, nn.LayerNorm):
             _norm(student_modules[name], module, directions)
 
@@ -180,31 +162,19 @@ def _norm(student_norm: nn.LayerNorm, teacher_norm: nn.LayerNorm, directions: Di
 
 
 def _attention(
-    student_block: encoder.Block,
-    teacher_block: encoder.Block,
-    groups: list[tuple[list[int], int]],
-    directions: Directions,
+    student_block: encoder.Block, teacher_block: encoder.Block, groups: list[tuple[list[int], int]], directions: Directions
 ) -> None:
     maps: list[Any] = [student_block.attention.query, student_block.attention.key, student_block.attention.value]
     query, key, value = maps
-    teacher_maps: list[Any] = [
-        teacher_block.attention.query,
-        teacher_block.attention.key,
-        teacher_block.attention.value,
-    ]
+    teacher_maps: list[Any] = [teacher_block.attention.query, teacher_block.attention.key, teacher_block.attention.value]
     # A bias is one more column: the product of queries and keys is then whole.
     queries, keys = (
-        torch.cat([directions.reading(linear.weight), linear.bias.double()[:, None]], dim=1).chunk(
-            teacher_block.attention.heads
-        )
+        torch.cat([directions.reading(linear.weight), linear.bias.double()[:, None]], dim=1).chunk(teacher_block.attention.heads)
         for linear in teacher_maps[:2]
     )
     values = directions.reading(teacher_maps[2].weight).chunk(teacher_block.attention.heads)
     outputs = directions.writing(teacher_block.output.weight).chunk(teacher_block.attention.heads, dim=1)
-    size, whole = (
-        query.out_features // student_block.attention.heads,
-        teacher_maps[0].out_features // teacher_block.attention.heads,
-    )
+    size, whole = (query.out_features // student_block.attention.heads, teacher_maps[0].out_features // teacher_block.attention.heads)
     for number, (members, place) in enumerate(groups):
         here = slice(number * size, (number + 1) * size)
         # Scores are divided by the root of a head's width, which is another one now.
@@ -218,9 +188,7 @@ def _attention(
         student_block.output.weight[:, here], value.weight[here] = left.float(), right.float()
     # A row's attention sums to 1, so that the values' bias is always added in full.
     value.bias.zero_()
-    student_block.output.bias.copy_(
-        directions.states(teacher_block.output.bias + teacher_block.output.weight @ teacher_maps[2].bias)
-    )
+    student_block.output.bias.copy_(directions.states(teacher_block.output.bias + teacher_block.output.weight @ teacher_maps[2].bias))
 
 
 def factors(product: Tensor, rank: int, *, first: int = 0, drawn: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,12 +221,7 @@ def _neurons(student_up: Any, student_down: Any, teacher_up: Any, writing: Tenso
 def _head(student: PreTrainedModel, teacher: PreTrainedModel, directions: Directions) -> None:
     """The dense layer and the logits; as drawn where the classes are others."""
     (student_dense, student_out), (teacher_dense, teacher_out) = (
-        [
-            linear
-            for module in encoder.head_modules(model).values()
-            for linear in module.modules()
-            if isinstance(linear, nn.Linear)
-        ]
+        [linear for module in encoder.head_modules(model).values() for linear in module.modules() if isinstance(linear, nn.Linear)]
         for model in (student, teacher)
     )
     if student_out.out_features == teacher_out.out_features:

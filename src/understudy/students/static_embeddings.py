@@ -72,9 +72,7 @@ class StaticEmbeddings(Student):
         return self.table.copied
 
     def build(self, blueprint: Blueprint) -> TextModel:
-        table = self.table.table(
-            blueprint, student="static_embeddings", setting="width", width=self.width, otherwise=_WIDTH
-        )
+        table = self.table.table(blueprint, student="static_embeddings", setting="width", width=self.width, otherwise=_WIDTH)
         tokenizer = table.tokenizer
         config = StaticEmbeddingsConfig(
             vocab_size=len(tokenizer),
@@ -133,9 +131,7 @@ class StaticEmbeddingsForSequenceClassification(PreTrainedModel):
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 initialization.zeros_(module.weight[module.padding_idx])
 
-    def encode(
-        self, input_ids: Int[Tensor, "texts length"], lengths: Int[Tensor, " texts"]
-    ) -> Float[Tensor, "texts width"]:
+    def encode(self, input_ids: Int[Tensor, "texts length"], lengths: Int[Tensor, " texts"]) -> Float[Tensor, "texts width"]:
         """The mean over each text's own tokens; zeros for an empty text."""
         # A gather and a masked mean: EmbeddingBag would do both, but exports to something many times slower.
         counted = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]

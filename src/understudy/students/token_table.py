@@ -69,18 +69,14 @@ class TableSettings:
             if size < 1:
                 raise ValueError(f"{name} is {size}: at least 1 is needed")
         if self.vectors is not None and self.vocabulary in ("teacher", "data"):
-            raise ValueError(
-                f"vectors are of words, but vocabulary is '{self.vocabulary}'; allowed are 'words' and 'characters'"
-            )
+            raise ValueError(f"vectors are of words, but vocabulary is '{self.vocabulary}'; allowed are 'words' and 'characters'")
 
     @property
     def copied(self) -> str:
         """What the vectors start from of a teacher model; empty: nothing."""
         return "" if self.vectors or self.vocabulary in ("words", "characters") else "word embeddings"
 
-    def table(
-        self, blueprint: Blueprint, *, student: str, setting: str, width: int | None, otherwise: int
-    ) -> TokenTable:
+    def table(self, blueprint: Blueprint, *, student: str, setting: str, width: int | None, otherwise: int) -> TokenTable:
         """The table for this data.
 
         Args:
@@ -99,7 +95,5 @@ class TableSettings:
         vectors = read_vectors(self.vectors, tokenizer.get_vocab(), setting="student.vectors") if self.vectors else {}
         actual = next((len(vector) for vector in vectors.values()), width or otherwise)
         if width not in (None, actual):
-            raise ModelError(
-                f"student.{setting} is {width}, but {self.vectors} has vectors of width {actual}; leave it out"
-            )
+            raise ModelError(f"student.{setting} is {width}, but {self.vectors} has vectors of width {actual}; leave it out")
         return TokenTable(tokenizer, actual, chosen.teacher_rows, vectors)

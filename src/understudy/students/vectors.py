@@ -30,9 +30,7 @@ def read_vectors(path: str | Path, words: Iterable[str] | None, *, setting: str)
     path = Path(path)
     where = f"{setting}: {path}"
     if not path.is_file():
-        raise DataError(
-            f"{where}: no such file; give GloVe or word2vec text, or .npz with the arrays words and vectors"
-        )
+        raise DataError(f"{where}: no such file; give GloVe or word2vec text, or .npz with the arrays words and vectors")
     entries = _npz(path, where) if path.suffix == ".npz" else _text(path, where)
     if (first := next(entries, None)) is None:
         raise DataError(f"{where}: holds no vectors")
@@ -51,17 +49,13 @@ def read_vectors(path: str | Path, words: Iterable[str] | None, *, setting: str)
             raise DataError(f"{where}: has none of the {len(wanted)} words of the data; is it for another language?")
     for word, vector in vectors.items():
         if not np.isfinite(vector).all():
-            raise DataError(
-                f"{where}: the vector of '{word}' has a number that is not finite; fix it, or remove that word"
-            )
+            raise DataError(f"{where}: the vector of '{word}' has a number that is not finite; fix it, or remove that word")
     return vectors
 
 
 def _npz(path: Path, where: str) -> Iterator[tuple[str, np.ndarray]]:
     if not zipfile.is_zipfile(path):
-        raise DataError(
-            f"{where}: not an .npz archive, or truncated; copy it again, or write it with np.savez(file, words=…, vectors=…)"
-        )
+        raise DataError(f"{where}: not an .npz archive, or truncated; copy it again, or write it with np.savez(file, words=…, vectors=…)")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             words, vectors = np.asarray(arrays["words"]), np.asarray(arrays["vectors"])

@@ -46,9 +46,7 @@ class ChosenTokens:
     teacher_rows: list[int] | None
 
 
-def choose(
-    blueprint: Blueprint, kind: VocabularyKind | None, *, student: str, min_count: int = 2, max_words: int = 50_000
-) -> ChosenTokens:
+def choose(blueprint: Blueprint, kind: VocabularyKind | None, *, student: str, min_count: int = 2, max_words: int = 50_000) -> ChosenTokens:
     """The vocabulary of a student.
 
     Args:
@@ -64,9 +62,7 @@ def choose(
     if kind is None:
         kind = "data" if blueprint.teacher is not None else "characters" if mostly_cjk(blueprint.texts) else "words"
     if kind in ("words", "characters"):
-        tokenizer = word_tokenizer(
-            blueprint.texts, characters=kind == "characters", min_count=min_count, max_words=max_words
-        )
+        tokenizer = word_tokenizer(blueprint.texts, characters=kind == "characters", min_count=min_count, max_words=max_words)
         return ChosenTokens(tokenizer, None)
     teacher = blueprint.need_teacher(f"{student} with vocabulary '{kind}'")
     if kind == "data":
@@ -80,9 +76,7 @@ def mostly_cjk(texts: Iterable[str]) -> bool:
     >>> mostly_cjk(["我喜欢 iPhone 手机和电脑"]), mostly_cjk(["I like 北京"])
     (True, False)
     """
-    letters = [
-        character for _, text in zip(range(1000), texts, strict=False) for character in text if character.isalpha()
-    ]
+    letters = [character for _, text in zip(range(1000), texts, strict=False) for character in text if character.isalpha()]
     return 2 * sum(1 for character in letters if _CJK.match(character)) > len(letters)
 
 
@@ -108,10 +102,7 @@ def word_tokenizer(
     tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=False, lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\S" if characters else _WORD), "removed", invert=True)
     trainer = trainers.WordLevelTrainer(
-        vocab_size=max_words + len(SPECIAL_TOKENS),
-        min_frequency=min_count,
-        special_tokens=list(SPECIAL_TOKENS),
-        show_progress=False,
+        vocab_size=max_words + len(SPECIAL_TOKENS), min_frequency=min_count, special_tokens=list(SPECIAL_TOKENS), show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() == len(SPECIAL_TOKENS):
@@ -152,9 +143,7 @@ def without_ends(tokenizer: PreTrainedTokenizerFast, *, pair: bool) -> PreTraine
     )
 
 
-def reduce_vocabulary(
-    tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]
-) -> tuple[PreTrainedTokenizerFast, list[int]]:
+def reduce_vocabulary(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> tuple[PreTrainedTokenizerFast, list[int]]:
     """A tokenizer with only the tokens that the texts use, and the old id of each new one (ascending).
 
     Each of these texts is tokenized as before. Special tokens stay, and so do single characters that are
@@ -261,9 +250,7 @@ def principal_components(table: Tensor, width: int, *, scale: float) -> Tensor:
     return torch.cat([projected, rest], dim=1).float()
 
 
-def start_from_teacher(
-    embedding: nn.Embedding, blueprint: Blueprint, teacher_rows: Sequence[int], *, scale: float
-) -> None:
+def start_from_teacher(embedding: nn.Embedding, blueprint: Blueprint, teacher_rows: Sequence[int], *, scale: float) -> None:
     """Fill a student's table from the principal components of the teacher's; the padding row is zero."""
     table = word_embeddings(blueprint.need_teacher("with the teacher's vectors").model).weight[list(teacher_rows)]
     with torch.no_grad():
@@ -297,11 +284,7 @@ def _always(model: dict[str, Any], ids: dict[str, int], used: set[int], tokens: 
         return token.removesuffix(suffix) if len(token) > len(suffix) else token
 
     alphabet = {character for index in used for character in tokens.get(index, "")}
-    kept = {
-        token
-        for token in ids
-        if len(spelling(token)) == 1 and (spelling(token) in alphabet or ord(spelling(token)) < 0x250)
-    }
+    kept = {token for token in ids if len(spelling(token)) == 1 and (spelling(token) in alphabet or ord(spelling(token)) < 0x250)}
     if model["type"] == "WordLevel":
         kept = set()  # a word never falls apart into characters
     if model.get("byte_fallback"):

@@ -11,9 +11,21 @@ from understudy.errors import ModelError
 from understudy.tasks.base import NOTHING, TEXTS, Answer, Column, Fitted, Metric, Task, schema_of
 
 __all__ = [
-    "NOTHING", "TEXTS", "Answer", "Column", "Fitted", "Metric", "Task", "check_head", "column_names", "main_metrics", "metric_named",
-    "own_task", "schema_of", "task_of",
-]  # fmt: skip
+    "NOTHING",
+    "TEXTS",
+    "Answer",
+    "Column",
+    "Fitted",
+    "Metric",
+    "Task",
+    "check_head",
+    "column_names",
+    "main_metrics",
+    "metric_named",
+    "own_task",
+    "schema_of",
+    "task_of",
+]
 
 _HEADS = {
     "regression": "regression",

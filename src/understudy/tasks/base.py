@@ -251,9 +251,7 @@ class Task(ABC):
 
 def schema_of(properties: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON schema of an object that has all of these and nothing else."""
-    return {
-        "type": "object", "properties": dict(properties), "required": list(properties), "additionalProperties": False
-    }  # fmt: skip
+    return {"type": "object", "properties": dict(properties), "required": list(properties), "additionalProperties": False}
 
 
 def equal(predictions: np.ndarray, others: np.ndarray) -> np.ndarray:

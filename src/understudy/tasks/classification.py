@@ -55,11 +55,7 @@ class Classification(Task):
         """Accuracy, macro and weighted precision, recall and F1, Matthews; `f1` of class 1 where no other than 0 and 1 occurs."""
         support, predicted, hits = np.split(totals, 3, axis=1)
         rows, right = support.sum(axis=1), hits.sum(axis=1)
-        scores = {
-            "precision": ratio(hits, predicted),
-            "recall": ratio(hits, support),
-            "f1": ratio(2 * hits, support + predicted),
-        }
+        scores = {"precision": ratio(hits, predicted), "recall": ratio(hits, support), "f1": ratio(2 * hits, support + predicted)}
         # A class that the labels lack has no hits, so it adds nothing to the sum and must not count in the mean.
         found = {"accuracy": right / rows}
         found |= {f"macro_{name}": one.sum(axis=1) / (support > 0).sum(axis=1) for name, one in scores.items()}
@@ -88,8 +84,7 @@ class Classification(Task):
         best = self.predictions(outputs)
         sure = np.take_along_axis(probabilities, best[:, None], axis=1)[:, 0]
         answers: list[Answer] = [
-            {"label": self.names[top], "probability": probability}
-            for top, probability in zip(best.tolist(), sure.tolist(), strict=True)
+            {"label": self.names[top], "probability": probability} for top, probability in zip(best.tolist(), sure.tolist(), strict=True)
         ]
         if not brief:
             for answer, row in zip(answers, probabilities.tolist(), strict=True):

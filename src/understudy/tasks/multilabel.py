@@ -98,9 +98,7 @@ class Multilabel(Task):
         return f"Finds which of {len(self.names)} labels hold for {reads}, any number of them: {names}{more}."
 
     def doubt(self, outputs: np.ndarray, targets: np.ndarray) -> str | None:
-        areas = [
-            _area(*label) for label in zip(outputs.T, targets.T == 1, strict=True) if 0 < label[1].sum() < len(outputs)
-        ]
+        areas = [_area(*label) for label in zip(outputs.T, targets.T == 1, strict=True) if 0 < label[1].sum() < len(outputs)]
         if not areas or np.mean(areas) >= _CHANCE:
             return None
         return (

@@ -31,8 +31,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     check_rows(labels, logits)
     found = minimize_scalar(
         lambda log_temperature: negative_log_likelihood(logits, labels, float(np.exp(log_temperature))),
-        bounds=tuple(np.log(TEMPERATURES)), method="bounded", options={"xatol": 1e-6},
-    )  # fmt: skip
+        bounds=tuple(np.log(TEMPERATURES)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
     return float(np.exp(found.x))
 
 

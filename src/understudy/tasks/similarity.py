@@ -22,11 +22,7 @@ class Similarity(Task):
         Metric("pearson", "Pearson correlation", least=-1.0, hub="pearsonr"),
         Metric("spearman", "Spearman correlation", least=-1.0, hub="spearmanr"),
     )
-    example: ClassVar[dict[str, Any]] = {
-        "text": "A man is playing a guitar.",
-        "text_pair": "A man plays the guitar.",
-        "label": 4.8,
-    }
+    example: ClassVar[dict[str, Any]] = {"text": "A man is playing a guitar.", "text_pair": "A man plays the guitar.", "label": 4.8}
 
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
         return outputs[:, 0]
@@ -78,9 +74,8 @@ def _moments(left: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
 
 
 def _correlation(
-    rows: np.ndarray, left: np.ndarray, right: np.ndarray, left_squares: np.ndarray, right_squares: np.ndarray,
-    products: np.ndarray,
-) -> np.ndarray:  # fmt: skip
+    rows: np.ndarray, left: np.ndarray, right: np.ndarray, left_squares: np.ndarray, right_squares: np.ndarray, products: np.ndarray
+) -> np.ndarray:
     """Pearson's, of sums over rows; 0 where a side is constant, which leaves rounding dust instead of zero."""
     left_spread, right_spread = left_squares - left**2 / rows, right_squares - right**2 / rows
     varies = (left_spread > 1e-12 * left_squares) & (right_spread > 1e-12 * right_squares)

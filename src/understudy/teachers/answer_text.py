@@ -84,9 +84,7 @@ def label_of(answer: Mapping[str, Any], classes: frozenset[str]) -> Any:
     keys = [name for name in answer if name.casefold() in LABEL_KEYS and name not in classes]
     values = [answer[name] for name in keys]
     values = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in values]
-    labels = [
-        value for value in values if isinstance(value, str | int) and literal(str(value).strip()) not in (None, "")
-    ]
+    labels = [value for value in values if isinstance(value, str | int) and literal(str(value).strip()) not in (None, "")]
     return labels[0] if len(set(map(str, labels))) == 1 and len(labels) == len(keys) else None
 
 

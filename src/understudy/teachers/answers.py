@@ -156,9 +156,7 @@ class Reader:
             values[place] = confidence = self._number(answer.confidence)
             if confidence > 1 or confidence <= 1 / len(self.names) or self._off_scale(answer.confidence):
                 on = "" if self.scale == 1 or is_percent(answer.confidence) else f" on a scale of 0 to {self.scale:g}"
-                raise ValueError(
-                    f"a confidence of {answer.confidence}{on} is impossible for the likeliest of {len(self.names)} classes"
-                )
+                raise ValueError(f"a confidence of {answer.confidence}{on} is impossible for the likeliest of {len(self.names)} classes")
         return shared(values)
 
     def _off_scale(self, likeliest: Any) -> bool:
@@ -186,9 +184,7 @@ def renamed(table: datasets.Dataset, columns: Mapping[str, str], path: str) -> d
         if theirs not in existing or ours == theirs:
             continue
         if ours in existing:
-            raise DataError(
-                f"{path}: has a column '{ours}' and, as --column says, '{theirs}' for {ours}; remove one of them"
-            )
+            raise DataError(f"{path}: has a column '{ours}' and, as --column says, '{theirs}' for {ours}; remove one of them")
         table = table.rename_column(theirs, ours)
     if "text" not in table.column_names:
         possible = [name for name in existing if name not in ("label", "probabilities", "logits", *CONFIDENCE)]
@@ -200,9 +196,7 @@ def renamed(table: datasets.Dataset, columns: Mapping[str, str], path: str) -> d
     return table
 
 
-def answers_in(
-    table: datasets.Dataset, path: str, label_names: Sequence[str] | None, number: bool
-) -> tuple[str, list[Any]]:
+def answers_in(table: datasets.Dataset, path: str, label_names: Sequence[str] | None, number: bool) -> tuple[str, list[Any]]:
     """The kind of the answers in a table, and the answer of every row as far as it can be parsed.
 
     An answer is a list, a mapping of names to numbers, a number, or for labels a `Labelled`.
@@ -217,9 +211,7 @@ def answers_in(
     if number:
         column = next((name for name in ("logits", "label") if name in existing), None)
         if column is None:
-            raise DataError(
-                f"{path}: a teacher's file needs a number in the column label; it has {', '.join(existing)}"
-            )
+            raise DataError(f"{path}: a teacher's file needs a number in the column label; it has {', '.join(existing)}")
         return "number", [_parsed(value) for value in table[column][:]]
     classes = frozenset(label_names or ())
     for kind in ("logits", "probabilities"):
@@ -230,9 +222,7 @@ def answers_in(
         columns = {name: table[column][:] for name, column in by_class.items()}
         rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
         blank = (None, "")
-        return "probabilities", [
-            {name: value for name, value in row.items() if value not in blank} or None for row in rows
-        ]
+        return "probabilities", [{name: value for name, value in row.items() if value not in blank} or None for row in rows]
     if "label" in existing:
         column = next((name for name in CONFIDENCE if name in existing), None)
         confidences = table[column][:] if column else [None] * len(table)
@@ -266,12 +256,12 @@ def _class_columns(existing: Sequence[str], label_names: Sequence[str] | None, p
         if unknown:
             name = min(unknown)
             near = get_close_matches(name, label_names, n=1)
-            raise DataError(
-                f"{path}: column {prefix}{name}: {unknown_names({name: (0, near[0] if near else None)}, label_names)}"
-            )
+            raise DataError(f"{path}: column {prefix}{name}: {unknown_names({name: (0, near[0] if near else None)}, label_names)}")
         if missing := [name for name in label_names if name not in columns]:
-            raise DataError(f"{path}: has columns for {len(columns)} of {len(label_names)} classes; missing are "
-                            f"{', '.join(prefix + name for name in missing[:12])}")  # fmt: skip
+            raise DataError(
+                f"{path}: has columns for {len(columns)} of {len(label_names)} classes; missing are "
+                f"{', '.join(prefix + name for name in missing[:12])}"
+            )
         return columns
     return {}
 
@@ -298,9 +288,7 @@ def _parsed(value: Any, classes: frozenset[str] | None = None) -> Any:
     if isinstance(value, tuple):
         value = list(value)
     if isinstance(value, list) and value and all(isinstance(member, dict) and "label" in member for member in value):
-        value = {
-            member["label"]: next((member[name] for name in CONFIDENCE if name in member), None) for member in value
-        }
+        value = {member["label"]: next((member[name] for name in CONFIDENCE if name in member), None) for member in value}
     if isinstance(value, dict):
         value = {_named(name): share for name, share in value.items() if share is not None}
         if classes is not None and isinstance(inner := value.get("probabilities"), dict | list):
@@ -347,9 +335,7 @@ def is_sentence(name: str) -> bool:
     >>> is_sentence("I cannot answer this."), is_sentence("as soon as possible"), is_sentence("抱歉，我无法回答。")
     (True, False, True)
     """
-    return bool(re.search("[.!?。！？…]$", name.strip())) and (
-        len(name.split()) > 3 or bool(re.search("[，。！？]", name))
-    )
+    return bool(re.search("[.!?。！？…]$", name.strip())) and (len(name.split()) > 3 or bool(re.search("[，。！？]", name)))
 
 
 def _blank(value: Any) -> bool:

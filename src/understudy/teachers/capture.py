@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
-def logits_of(
-    model: TextModel, rows: datasets.Dataset, *, device: str = "cpu", batch_size: int = 64, remember: bool = True
-) -> np.ndarray:
+def logits_of(model: TextModel, rows: datasets.Dataset, *, device: str = "cpu", batch_size: int = 64, remember: bool = True) -> np.ndarray:
     """Logits of every row, in the order of the rows: (rows, outputs) float32.
 
     Batches are of similar length, so that they have almost no padding.
@@ -77,9 +75,8 @@ def signals_of(
     """
     recorded: dict[int, dict[str, Any]] = {}
     hooks = [
-        hook for layer in sorted(needs.attention)
-        for hook in _record(encoder.projections(model, layer), recorded.setdefault(layer, {}))
-    ]  # fmt: skip
+        hook for layer in sorted(needs.attention) for hook in _record(encoder.projections(model, layer), recorded.setdefault(layer, {}))
+    ]
     try:
         options = {"output_hidden_states": True} if needs.hidden_states else {}
         outputs = (run or model)(**inputs, **options)
@@ -119,9 +116,7 @@ def _attention(recorded: Mapping[str, Any]) -> Attention:
     """Queries, keys and values of what `_record` recorded: (rows, heads, positions, head width)."""
     joined = recorded.get("joined")
     projections = [recorded[name] for name in ("query", "key", "value")] if joined is None else joined.chunk(3, dim=-1)
-    query, key, value = (
-        projection.float().unflatten(-1, (recorded["heads"], -1)).transpose(1, 2) for projection in projections
-    )
+    query, key, value = (projection.float().unflatten(-1, (recorded["heads"], -1)).transpose(1, 2) for projection in projections)
     if recorded["rotation"] is not None:
         from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 

@@ -67,9 +67,11 @@ def scale_of(likeliest: Sequence[float], totals: Sequence[float] = ()) -> float:
     if not values.size:
         return 1
     below, upto5, upto10, upto100 = (
-        (values <= 1 + ROUNDING), (values > 1 + ROUNDING) & (values <= 5), (values > 5) & (values <= 10),
+        (values <= 1 + ROUNDING),
+        (values > 1 + ROUNDING) & (values <= 5),
+        (values > 5) & (values <= 10),
         (values > 10) & (values <= 100 * (1 + ROUNDING)),
-    )  # fmt: skip
+    )
     if below.mean() >= 1 - _RARE:
         return 1
     if upto100.mean() >= 1 - _RARE:

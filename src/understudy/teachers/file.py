@@ -62,9 +62,8 @@ class FileTeacher(Teacher):
     """
 
     def __init__(
-        self, path: str, columns: Mapping[str, str], label_names: Sequence[str] | None, *, number: bool = False,
-        scale: float | None = None,
-    ) -> None:  # fmt: skip
+        self, path: str, columns: Mapping[str, str], label_names: Sequence[str] | None, *, number: bool = False, scale: float | None = None
+    ) -> None:
         from understudy.data.sources import read_table
         from understudy.data.tables import Source, identity, texts_of
 
@@ -93,15 +92,10 @@ class FileTeacher(Teacher):
             except ValueError as error:
                 failed[row] = f"row {row + 1}: {error}"
         if len(failed) > len(answers) / 2:
-            raise DataError(
-                f"{path}: {len(failed)} of {len(answers)} answers cannot be used; {_first(failed.values())}"
-            )
+            raise DataError(f"{path}: {len(failed)} of {len(answers)} answers cannot be used; {_first(failed.values())}")
         outputs = np.stack(list(values.values()))
         like_probabilities = (
-            kind == "logits"
-            and names is not None
-            and bool((outputs >= 0).all())
-            and np.allclose(outputs.sum(1), 1, atol=1e-3)
+            kind == "logits" and names is not None and bool((outputs >= 0).all()) and np.allclose(outputs.sum(1), 1, atol=1e-3)
         )
         if kind not in ("logits", "number"):
             outputs = logits_of_probabilities(_normalised(outputs))
@@ -114,8 +108,10 @@ class FileTeacher(Teacher):
         notes = self._notes(read, answers, list(failed.values()), named=bool(label_names))
         self.notes = [f"{path}: {note}" for note in notes]
         if like_probabilities:
-            self.notes.append(f"Warning: {path}: its logits are not below 0 and sum to 1 in every row; if they are probabilities, call the "
-                              "column probabilities: as logits they are nearly the same for all classes")  # fmt: skip
+            self.notes.append(
+                f"Warning: {path}: its logits are not below 0 and sum to 1 in every row; if they are probabilities, call the "
+                "column probabilities: as logits they are nearly the same for all classes"
+            )
 
     def _notes(self, read: Reader, answers: Sequence[Any], failed: Sequence[str], *, named: bool) -> Iterator[str]:
         """Notes on the answers that are left out, and on how the others are read."""
@@ -127,9 +123,7 @@ class FileTeacher(Teacher):
                 "on another one, say which with --set teacher.confidence_scale=N."
             )
         if read.longer:
-            examples = "; ".join(
-                f"{' '.join(got.split())!r:.80} as '{name}'" for got, name in list(read.longer.items())[:SHOWN]
-            )
+            examples = "; ".join(f"{' '.join(got.split())!r:.80} as '{name}'" for got, name in list(read.longer.items())[:SHOWN])
             yield f"answers that are more than the name of a class are read as the one class that they give: {examples}."
         if read.slips:
             examples = ", ".join(f"{got!r} as '{name}'" for got, name in list(read.slips.items())[:SHOWN])
@@ -143,8 +137,9 @@ class FileTeacher(Teacher):
             doubt += "classes as data.label_names."
             yield (
                 f"The classes are those of the file, {len(names)} of them, here with how many answers: {counted}"
-                + (", …" if len(names) > 30 else ".") + (doubt if rare else "")
-            )  # fmt: skip
+                + (", …" if len(names) > 30 else ".")
+                + (doubt if rare else "")
+            )
 
     def covers(self, rows: datasets.Dataset) -> bool:
         return self.answered(rows) == len(rows)
@@ -154,9 +149,7 @@ class FileTeacher(Teacher):
         return sum(key in self._by_identity for key in rows["identity"])
 
     def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
-        missing = [
-            text for key, text in zip(rows["identity"], rows["text"], strict=True) if key not in self._by_identity
-        ]
+        missing = [text for key, text in zip(rows["identity"], rows["text"], strict=True) if key not in self._by_identity]
         if missing:
             raise DataError(
                 f"{self.path}: {len(missing)} of {len(rows)} rows have no teacher output in it; the first is {missing[0][:80]!r}"
@@ -177,10 +170,7 @@ class FileTeacher(Teacher):
         if names is None or not self.in_order:
             return
         labels_by_identity = {
-            key: label
-            for part in rows
-            for key, label in zip(part["identity"], part["label"], strict=True)
-            if key in self._by_identity
+            key: label for part in rows for key, label in zip(part["identity"], part["label"], strict=True) if key in self._by_identity
         }
         order = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
         if len(labels_by_identity) < _LEAST_CHECKED:
@@ -219,9 +209,7 @@ class FileTeacher(Teacher):
         likeliest, totals = [], []
         for answer in answers:
             written = [answer.confidence] if isinstance(answer, Labelled) else answer
-            values = list(
-                written.values() if isinstance(written, dict) else written if isinstance(written, list) else []
-            )
+            values = list(written.values() if isinstance(written, dict) else written if isinstance(written, list) else [])
             try:
                 numbers = [number(value) for value in values if not is_percent(value)]
             except ValueError:
@@ -283,8 +271,7 @@ class FileTeacher(Teacher):
                 counts[spellings[folded(name)]] += count
         if slips := misspelt(counts):
             misspellings = ", ".join(
-                f"'{slip}' {counts[slip]:,} times beside '{name}' {counts[name]:,} times"
-                for slip, name in slips[:SHOWN]
+                f"'{slip}' {counts[slip]:,} times beside '{name}' {counts[name]:,} times" for slip, name in slips[:SHOWN]
             )
             classes = ", ".join(sorted(counts)) if len(counts) <= 12 else "…, …"
             raise DataError(
@@ -330,8 +317,9 @@ class FileTeacher(Teacher):
             row, before = contradictions[0]
             raise DataError(
                 f"{self.path}: row {row}: the text of row {before} with another answer"
-                + (f" ({len(contradictions)} rows are so)" if len(contradictions) > 1 else "") + "; keep one answer of each text"
-            )  # fmt: skip
+                + (f" ({len(contradictions)} rows are so)" if len(contradictions) > 1 else "")
+                + "; keep one answer of each text"
+            )
         return by_identity
 
     def _digest(self) -> str:

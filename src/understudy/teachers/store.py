@@ -49,17 +49,13 @@ class Store:
 
     def __init__(self, folder: Path, fingerprint: dict[str, Any], outputs: int, *, dtype: str = "float32") -> None:
         self.folder, self.outputs, self.dtype = folder, outputs, np.dtype(dtype)
-        self.schema = pa.schema({
-            "identity": pa.binary(16), "logits": pa.list_(pa.list_(pa.from_numpy_dtype(self.dtype), outputs)),
-        })  # fmt: skip
+        self.schema = pa.schema({"identity": pa.binary(16), "logits": pa.list_(pa.list_(pa.from_numpy_dtype(self.dtype), outputs))})
         description = {"format": FORMAT, "dtype": dtype, "outputs": outputs, "teacher": fingerprint}
         marker = folder / MARKER
         if marker.exists():
             _compare(marker, description)
         elif folder.exists() and any(folder.iterdir()):
-            raise StoreError(
-                f"{folder}: not a store of teacher outputs (no {MARKER}), and not empty; give another folder"
-            )
+            raise StoreError(f"{folder}: not a store of teacher outputs (no {MARKER}), and not empty; give another folder")
         else:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(marker, description)
@@ -106,10 +102,7 @@ class Store:
         if remembered:
             self.add(remembered, np.stack([teacher.remembered[identity] for identity in remembered]))
         new = [place for place in missing if identities[place] not in teacher.remembered]
-        with (
-            teacher.at(device),
-            tqdm(total=len(new), desc=name, unit="row", leave=False, dynamic_ncols=True, disable=not new) as bar,
-        ):
+        with teacher.at(device), tqdm(total=len(new), desc=name, unit="row", leave=False, dynamic_ncols=True, disable=not new) as bar:
             for start in range(0, len(new), SHARD_ROWS):
                 part = rows.select(new[start : start + SHARD_ROWS])
                 self.add(part["identity"], teacher.logits(part, device=device))
@@ -128,8 +121,10 @@ class Store:
         """
         values = np.ascontiguousarray(logits, dtype=self.dtype)
         if not np.isfinite(values).all():
-            raise StoreError(f"{self.folder}: the teacher's outputs are not finite as {self.dtype}; "
-                             "with float16, keep float32 instead (--set teacher.dtype=float32)")  # fmt: skip
+            raise StoreError(
+                f"{self.folder}: the teacher's outputs are not finite as {self.dtype}; "
+                "with float16, keep float32 instead (--set teacher.dtype=float32)"
+            )
         keys = _keys(identities)
         positions = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), self.outputs)
         rows = pa.ListArray.from_arrays(np.arange(len(keys) + 1, dtype=np.int32), positions)
@@ -188,9 +183,7 @@ class Store:
                     values.validate(full=True)
                     return values
         except (ValueError, OSError) as error:
-            raise StoreError(
-                f"{path}: truncated or damaged ({error}); delete this file, and its rows will be computed again"
-            ) from error
+            raise StoreError(f"{path}: truncated or damaged ({error}); delete this file, and its rows will be computed again") from error
         raise StoreError(f"{path}: not a shard of this store (it holds {schema}); delete this file")
 
 
@@ -220,9 +213,7 @@ def _compare(marker: Path, expected: dict[str, Any]) -> None:
         if not isinstance(existing, dict) or not isinstance(existing.get("teacher"), dict):
             raise ValueError("not the description of a store")
     except ValueError as error:
-        raise StoreError(
-            f"{marker}: damaged ({error}); delete the folder, and the outputs will be computed again"
-        ) from error
+        raise StoreError(f"{marker}: damaged ({error}); delete the folder, and the outputs will be computed again") from error
     if existing == expected:
         return
     if existing.get("format") != FORMAT:

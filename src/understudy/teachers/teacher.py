@@ -99,33 +99,34 @@ class ModelTeacher(Teacher):
         ModelError: labels differ.
     """
 
-    def __init__(
-        self, models: Sequence[TextModel], combine: Combine = "mean_logits", weights: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, models: Sequence[TextModel], combine: Combine = "mean_logits", weights: Sequence[float] | None = None) -> None:
         self.models, self.combine, self.weights = tuple(models), combine, weights
         self.label_names = self.models[0].label_names
         self.fitted = self.models[0].fitted if len(self.models) == 1 else NOTHING
         heads = {model.problem_type for model in self.models}
         if len(heads) > 1:
-            raise ModelError(
-                f"the teachers have heads of different kinds ({', '.join(sorted(heads))}); an ensemble needs one"
-            )
+            raise ModelError(f"the teachers have heads of different kinds ({', '.join(sorted(heads))}); an ensemble needs one")
         for number, model in enumerate(self.models[1:], start=2):
             if model.label_names != self.label_names:
-                raise ModelError(f"teacher {number} has the labels {_list(model.label_names)}, the first has {_list(self.label_names)}; "
-                                 "an ensemble needs the same labels in the same order")  # fmt: skip
+                raise ModelError(
+                    f"teacher {number} has the labels {_list(model.label_names)}, the first has {_list(self.label_names)}; "
+                    "an ensemble needs the same labels in the same order"
+                )
         single = len(self.models) == 1
-        self.fingerprint = self.models[0].fingerprint if single else {
-            "combine": combine, **({} if weights is None else {"weights": list(weights)}),
-            **{f"model {number}": model.fingerprint for number, model in enumerate(self.models, start=1)}
-        }  # fmt: skip
+        self.fingerprint = (
+            self.models[0].fingerprint
+            if single
+            else {
+                "combine": combine,
+                **({} if weights is None else {"weights": list(weights)}),
+                **{f"model {number}": model.fingerprint for number, model in enumerate(self.models, start=1)},
+            }
+        )
 
     def logits(self, rows: datasets.Dataset, *, device: str) -> np.ndarray:
         outputs = [logits_of(model, rows, device=device, remember=False) for model in self.models]
         if self.models[0].problem_type == "multi_label_classification":  # of each label two classes, it holds or not
-            logits = combined(
-                [np.stack([np.zeros_like(one), one], axis=-1) for one in outputs], self.combine, self.weights
-            )
+            logits = combined([np.stack([np.zeros_like(one), one], axis=-1) for one in outputs], self.combine, self.weights)
             return (logits[..., 1] - logits[..., 0]).astype(np.float32)
         return combined(outputs, self.combine, self.weights).astype(np.float32)
 

@@ -78,8 +78,7 @@ class JoinedModel(nn.Module):
         self.models = dict(models)  # a plain dictionary: registered modules would add the encoder once more each
         self.encoder = next(iter(models.values())).base_model
         self.heads = nn.ModuleList(
-            nn.ModuleDict({name: part for name, part in model.named_children() if part is not self.encoder})
-            for model in models.values()
+            nn.ModuleDict({name: part for name, part in model.named_children() if part is not self.encoder}) for model in models.values()
         )
         weights = {id(weight) for weight in self.parameters()}
         for task, model in models.items():
@@ -124,19 +123,21 @@ class MixedBatches(Sampler[tuple[str, list[int]]]):
     """
 
     def __init__(
-        self, rows: Mapping[str, Examples], batch_size: int, *, shares: Mapping[str, int], pieces: int = 1, seed: int = 0,
+        self,
+        rows: Mapping[str, Examples],
+        batch_size: int,
+        *,
+        shares: Mapping[str, int],
+        pieces: int = 1,
+        seed: int = 0,
         bucketed: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.batch_size, self.pieces, self.seed, self.epoch = batch_size, pieces, seed, 0
         self.passes = {
-            task: LengthBuckets(
-                examples.lengths, batch_size, seed=seed, weights=examples.sampling_weights, bucketed=bucketed
-            )
+            task: LengthBuckets(examples.lengths, batch_size, seed=seed, weights=examples.sampling_weights, bucketed=bucketed)
             for task, examples in rows.items()
         }
-        self.whole = {
-            task: math.ceil(len(examples) / batch_size) for task, examples in rows.items()
-        }  # updates of a pass
+        self.whole = {task: math.ceil(len(examples) / batch_size) for task, examples in rows.items()}  # updates of a pass
         self.updates = {task: shares[task] for task in rows}  # of an epoch
 
     def set_epoch(self, epoch: int) -> None:
@@ -210,9 +211,7 @@ class LessonsTrainer(DistillationTrainer):
         kwargs: as for `DistillationTrainer`.
     """
 
-    def __init__(
-        self, model: JoinedModel, args: Any, *, lessons: Mapping[str, Lesson], batch_size: int, **kwargs: Any
-    ) -> None:
+    def __init__(self, model: JoinedModel, args: Any, *, lessons: Mapping[str, Lesson], batch_size: int, **kwargs: Any) -> None:
         self.lessons, self.update_rows = lessons, batch_size
         self.validation_rows = {task: _OneTask(task, lesson.validation) for task, lesson in lessons.items()}
         together: Any = model
@@ -225,10 +224,13 @@ class LessonsTrainer(DistillationTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> MixedBatches:
         pieces = self.args.gradient_accumulation_steps * self.args.world_size * max(self.args.n_gpu, 1)
         return MixedBatches(
-            {task: lesson.examples for task, lesson in self.lessons.items()}, self.update_rows,
-            shares={task: lesson.share for task, lesson in self.lessons.items()}, pieces=pieces, seed=self.args.seed,
+            {task: lesson.examples for task, lesson in self.lessons.items()},
+            self.update_rows,
+            shares={task: lesson.share for task, lesson in self.lessons.items()},
+            pieces=pieces,
+            seed=self.args.seed,
             bucketed=self.args.train_sampling_strategy == "group_by_length",
-        )  # fmt: skip
+        )
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The metrics of every task on its validation rows, as `eval_TASK/METRIC`, and the mean of those that select as `eval_mean`.

@@ -39,9 +39,7 @@ class MaskedLMScores:
         return {METRIC: right / max(count, 1.0), "perplexity": math.exp(min(loss / max(count, 1.0), 700.0))}
 
 
-def token_scores(
-    logits: Float[Tensor, "rows positions tokens"], labels: Int[Tensor, "rows positions"]
-) -> Float[Tensor, "rows 3"]:
+def token_scores(logits: Float[Tensor, "rows positions tokens"], labels: Int[Tensor, "rows positions"]) -> Float[Tensor, "rows 3"]:
     """For each row: the sum of −log probability (nats) of its labels, how many have the highest logit, how many there are.
 
     Positions with the label -100 are not counted.

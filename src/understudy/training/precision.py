@@ -34,9 +34,7 @@ def bfloat16_agrees(
             with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16, enabled=enabled):
                 loss = loss_of(model, batch)
             loss.backward()
-        gradients.append(
-            {name: weight.grad.detach().float() for name, weight in model.named_parameters() if weight.grad is not None}
-        )
+        gradients.append({name: weight.grad.detach().float() for name, weight in model.named_parameters() if weight.grad is not None})
     model.zero_grad()
     model.train(training)
     exact, rough = gradients

@@ -11,14 +11,8 @@ from typing import Any
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 
-def callbacks_for(
-    progress: Progress, patience: int | None, folder: Path, report_to: Sequence[str]
-) -> list[TrainerCallback]:
-    return [
-        progress,
-        *([Patience(patience)] if patience else []),
-        *([_tensorboard(folder)] if "tensorboard" in report_to else []),
-    ]
+def callbacks_for(progress: Progress, patience: int | None, folder: Path, report_to: Sequence[str]) -> list[TrainerCallback]:
+    return [progress, *([Patience(patience)] if patience else []), *([_tensorboard(folder)] if "tensorboard" in report_to else [])]
 
 
 class Patience(EarlyStoppingCallback):
@@ -52,9 +46,14 @@ class Progress(TrainerCallback):
         self.started = time.perf_counter()
         if state.is_world_process_zero:
             self.bar = tqdm(
-                desc=self.name, total=state.max_steps, initial=state.global_step, unit="update", leave=False, dynamic_ncols=True,
+                desc=self.name,
+                total=state.max_steps,
+                initial=state.global_step,
+                unit="update",
+                leave=False,
+                dynamic_ncols=True,
                 mininterval=0.1 if sys.stderr.isatty() else 30.0,  # a log file gets a line from time to time
-            )  # fmt: skip
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
@@ -71,15 +70,11 @@ class Progress(TrainerCallback):
                 best = "" if state.best_metric is None else f", best validation {self.metric} {state.best_metric:.4f}"
                 self.bar.set_postfix_str(f"loss {logs['loss']:.4g}{best}", refresh=False)
 
-    def on_evaluate(
-        self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             runtime = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_loss")
             values = {
-                key.removeprefix("eval_"): value
-                for key, value in (metrics or {}).items()
-                if key.startswith("eval_") and key not in runtime
+                key.removeprefix("eval_"): value for key, value in (metrics or {}).items() if key.startswith("eval_") and key not in runtime
             }
             self.write({"step": state.global_step, "validation": values})
 

@@ -52,11 +52,7 @@ class SelfAveragedTeacher(TrainerCallback):
 
     def save(self, folder: str | Path) -> None:
         """Write all averaged weights into a checkpoint."""
-        numbered = {
-            f"{place}.{number}": weight.cpu()
-            for place, weights in enumerate(self.kept)
-            for number, weight in enumerate(weights)
-        }
+        numbered = {f"{place}.{number}": weight.cpu() for place, weights in enumerate(self.kept) for number, weight in enumerate(weights)}
         save_file(numbered, Path(folder) / FILE)
 
     def load(self, folder: str | Path) -> None:

@@ -45,9 +45,15 @@ class Terms:
     """
 
     def __init__(
-        self, objectives: Weighted, student: PreTrainedModel, teacher: PreTrainedModel | None = None, *, mixup: Mixup | None = None,
-        task: Task | MaskedLMScores | None = None, name: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        objectives: Weighted,
+        student: PreTrainedModel,
+        teacher: PreTrainedModel | None = None,
+        *,
+        mixup: Mixup | None = None,
+        task: Task | MaskedLMScores | None = None,
+        name: str = "",
+    ) -> None:
         self.plain = weighted(objectives)
         if not self.plain:
             raise RecipeError("every objective has weight 0: nothing to learn from")
@@ -90,9 +96,7 @@ class Terms:
     def of_teacher(self, inputs: Any, needs: Needs) -> Signals:
         """The signals that objectives need of the live teacher."""
         if self.teacher is None:
-            raise RecipeError(
-                "the objectives need a teacher: give `teacher=`, or a `teacher_logits` column in the data set"
-            )
+            raise RecipeError("the objectives need a teacher: give `teacher=`, or a `teacher_logits` column in the data set")
         return self._compared(signals_of(self.teacher, inputs, needs)[1])
 
     def kept(self, logits: Tensor) -> Signals:

@@ -112,28 +112,37 @@ def train(lessons: Mapping[str, Lesson], settings: TrainSettings, training: Trai
         )
         for task, lesson in lessons.items()
         for name in [task if several else ""]
-    }  # fmt: skip
+    }
     selects = any(lesson.trains_head for lesson in lessons.values())
     metric, shown = (MEAN, MEAN) if several else (first.metric, first.metric_name or first.metric)
     higher = several or first.task.metric(metric).better == "higher"
     arguments = arguments_for(
-        settings, planned, folder=training.folder, seed=training.seed, device=device, precision=precision,
-        metric=metric if selects else None, higher=higher, report_to=training.report_to,
+        settings,
+        planned,
+        folder=training.folder,
+        seed=training.seed,
+        device=device,
+        precision=precision,
+        metric=metric if selects else None,
+        higher=higher,
+        report_to=training.report_to,
         # The sampler gives whole batches; a batch uses the head of one task only.
         **({"per_device_train_batch_size": 1, "ddp_find_unused_parameters": True} if several else {}),
-    )  # fmt: skip
+    )
     progress = Progress(training.name, training.write, shown)
     options: dict[str, Any] = {
-        "terms": terms, "self_average": self_average, "processing_class": first.model.tokenizer,
+        "terms": terms,
+        "self_average": self_average,
+        "processing_class": first.model.tokenizer,
         "callbacks": callbacks_for(progress, planned.patience if selects else None, training.folder, training.report_to),
-    }  # fmt: skip
+    }
     if several:
         rows = settings.batch_size * settings.accumulation * process_count()
         trainer: DistillationTrainer = LessonsTrainer(model, arguments, lessons=lessons, batch_size=rows, **options)
     else:
         trainer = DistillationTrainer(
             model, arguments, train_dataset=first.examples, eval_dataset=first.validation, compute_metrics=first.measure, **options
-        )  # fmt: skip
+        )
     return run(trainer, progress, training.folder, precision)
 
 
@@ -145,9 +154,18 @@ def _teacher(task: str, lesson: Lesson, self_average: SelfAveragedTeacher | None
 
 
 def arguments_for(
-    settings: TrainSettings, planned: Length, *, folder: Path, seed: int, device: str, precision: str, metric: str | None,
-    higher: bool, report_to: Sequence[str], **changes: Any,
-) -> TrainingArguments:  # fmt: skip
+    settings: TrainSettings,
+    planned: Length,
+    *,
+    folder: Path,
+    seed: int,
+    device: str,
+    precision: str,
+    metric: str | None,
+    higher: bool,
+    report_to: Sequence[str],
+    **changes: Any,
+) -> TrainingArguments:
     """Resolved settings as the arguments of the Trainer.
 
     Args:
@@ -160,20 +178,37 @@ def arguments_for(
     # The schedule `constant` of `transformers` has no warm-up.
     schedule = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
     values: dict[str, Any] = {
-        "output_dir": str(folder), "seed": seed, "data_seed": seed, "use_cpu": device == "cpu", "bf16": precision == "bfloat16",
-        "per_device_train_batch_size": settings.batch_size, "per_device_eval_batch_size": 64,
-        "gradient_accumulation_steps": settings.accumulation, "num_train_epochs": settings.epochs,
+        "output_dir": str(folder),
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": device == "cpu",
+        "bf16": precision == "bfloat16",
+        "per_device_train_batch_size": settings.batch_size,
+        "per_device_eval_batch_size": 64,
+        "gradient_accumulation_steps": settings.accumulation,
+        "num_train_epochs": settings.epochs,
         "max_steps": -1 if planned.by_epochs else steps,
-        "learning_rate": settings.learning_rate, "weight_decay": settings.weight_decay, "lr_scheduler_type": schedule,
-        "warmup_steps": int(steps * settings.warmup_fraction), "max_grad_norm": settings.clip_norm or 0.0,
+        "learning_rate": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "lr_scheduler_type": schedule,
+        "warmup_steps": int(steps * settings.warmup_fraction),
+        "max_grad_norm": settings.clip_norm or 0.0,
         "train_sampling_strategy": "group_by_length" if settings.length_buckets else "random",
-        "eval_strategy": "steps" if selects else "no", "eval_steps": interval, "save_strategy": "steps", "save_steps": interval,
-        "save_total_limit": 1, "load_best_model_at_end": selects, "metric_for_best_model": metric,
-        "greater_is_better": higher if selects else None, "logging_steps": max(steps // LOGS, 1),
-        "report_to": [name for name in report_to if name != "tensorboard"] or "none", "disable_tqdm": True,
-        "dataloader_pin_memory": device.startswith("cuda"), "restore_callback_states_from_checkpoint": True,
+        "eval_strategy": "steps" if selects else "no",
+        "eval_steps": interval,
+        "save_strategy": "steps",
+        "save_steps": interval,
+        "save_total_limit": 1,
+        "load_best_model_at_end": selects,
+        "metric_for_best_model": metric,
+        "greater_is_better": higher if selects else None,
+        "logging_steps": max(steps // LOGS, 1),
+        "report_to": [name for name in report_to if name != "tensorboard"] or "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": device.startswith("cuda"),
+        "restore_callback_states_from_checkpoint": True,
         "ddp_find_unused_parameters": False,
-    }  # fmt: skip
+    }
     return TrainingArguments(**(values | changes))
 
 
@@ -189,9 +224,12 @@ def run(trainer: DistillationTrainer, progress: Progress, folder: Path, precisio
     model: Any = trainer.model
     model.to("cpu").eval().requires_grad_(True)
     return Trained(
-        state.global_step, progress.seconds, float(np.nan if state.best_metric is None else state.best_metric),
-        state.best_global_step or state.global_step, precision,
-    )  # fmt: skip
+        state.global_step,
+        progress.seconds,
+        float(np.nan if state.best_metric is None else state.best_metric),
+        state.best_global_step or state.global_step,
+        precision,
+    )
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:
@@ -268,9 +306,7 @@ def precision_for(lesson: Lesson, settings: TrainSettings, device: str, autocast
             with torch.no_grad():
                 signals = terms.of_teacher(teacher_view(inputs), needs)
         with torch.autocast(device.partition(":")[0], enabled=False):
-            return torch.stack(
-                [weight * objective(student, signals, inputs) for weight, objective in terms.plain]
-            ).sum()
+            return torch.stack([weight * objective(student, signals, inputs) for weight, objective in terms.plain]).sum()
 
     if bfloat16_agrees(lesson.model.model, loss_of, batch, device):
         return "bfloat16"

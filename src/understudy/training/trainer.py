@@ -25,9 +25,14 @@ from understudy.training.terms import Terms, Weighted, needs_of, teacher_view
 
 # Private methods of `Trainer` that we override; the upper bound of `transformers` and a test guard against changes of them.
 PRIVATE = (
-    "_clip_grad_norm", "_get_eval_sampler", "_get_grad_norm", "_get_num_items_in_batch", "_get_train_sampler", "_load_from_checkpoint",
+    "_clip_grad_norm",
+    "_get_eval_sampler",
+    "_get_grad_norm",
+    "_get_num_items_in_batch",
+    "_get_train_sampler",
+    "_load_from_checkpoint",
     "_save",
-)  # fmt: skip
+)
 LEARNED = "objectives"  # the submodule of a model in training that holds the projections of objectives
 
 
@@ -65,10 +70,18 @@ class DistillationTrainer(Trainer):
     """
 
     def __init__(
-        self, model: PreTrainedModel, args: TrainingArguments | None = None, *, objectives: Weighted = (),
-        teacher: PreTrainedModel | None = None, teacher_pad_token_id: int | None = None, mixup: Mixup | None = None,
-        self_average: SelfAveragedTeacher | None = None, terms: Mapping[str, Terms] | None = None, **kwargs: Any,
-    ) -> None:  # fmt: skip
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments | None = None,
+        *,
+        objectives: Weighted = (),
+        teacher: PreTrainedModel | None = None,
+        teacher_pad_token_id: int | None = None,
+        mixup: Mixup | None = None,
+        self_average: SelfAveragedTeacher | None = None,
+        terms: Mapping[str, Terms] | None = None,
+        **kwargs: Any,
+    ) -> None:
         args = copy.copy(args) if args else TrainingArguments("trainer_output")  # the caller's object stays unchanged
         args.remove_unused_columns = False  # it would drop the teacher's columns
         if args.ddp_find_unused_parameters is None:
@@ -90,10 +103,7 @@ class DistillationTrainer(Trainer):
                 task_terms.teacher.to(args.device).eval().requires_grad_(False)  # type: ignore[arg-type]
             task_terms.prepare(self._labels(task), args.device, anew=terms is None)
         learned = [
-            objective
-            for task_terms in self.terms.values()
-            for _, objective in task_terms.all
-            if any(True for _ in objective.parameters())
+            objective for task_terms in self.terms.values() for _, objective in task_terms.all if any(True for _ in objective.parameters())
         ]
         if learned:
             # A part of the model while it trains, so that optimizer, processes and checkpoints include their weights; see `train`.
@@ -120,9 +130,7 @@ class DistillationTrainer(Trainer):
         """The model, perhaps wrapped, as a function of a batch's inputs alone."""
         return partial(model, batch["task"]) if "task" in batch else model
 
-    def compute_loss(
-        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
+    def compute_loss(self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         """The weighted sum of the objectives' terms, scaled so that all batches of an update sum to its mean."""
         terms, run = self._terms_of(inputs), self._run_of(model, inputs)
         needs, student_needs = needs_of(terms.plain)
@@ -146,9 +154,7 @@ class DistillationTrainer(Trainer):
             self._updates.setdefault(name, set()).add(self.state.global_step)
         return (loss, outputs) if return_outputs else loss
 
-    def _blended(
-        self, terms: Terms, run: Callable[..., Any], inputs: Batch
-    ) -> list[tuple[float, Signals, Signals, Batch]]:
+    def _blended(self, terms: Terms, run: Callable[..., Any], inputs: Batch) -> list[tuple[float, Signals, Signals, Batch]]:
         """Signals of both models for blended rows, with the labels of the row itself and of the other row, each with its share."""
         assert terms.mixup is not None
         needs, student_needs = needs_of(terms.mixed)
@@ -216,9 +222,7 @@ class DistillationTrainer(Trainer):
         )
 
     def _last_checkpoint(self) -> str:
-        kept = sorted(
-            Path(self.args.output_dir or ".").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
-        )  # type: ignore[arg-type]
+        kept = sorted(Path(self.args.output_dir or ".").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))  # type: ignore[arg-type]
         return f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint before it"
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -247,9 +251,7 @@ class DistillationTrainer(Trainer):
         lengths = rows.lengths if isinstance(rows, Examples) else np.asarray([len(row["input_ids"]) for row in rows])
         update = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         on_epoch = getattr(rows, "set_epoch", None)
-        return LengthBuckets(
-            lengths, update, seed=self.args.seed, weights=weights, bucketed=bucketed, on_epoch=on_epoch
-        )
+        return LengthBuckets(lengths, update, seed=self.args.seed, weights=weights, bucketed=bucketed, on_epoch=on_epoch)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         lengths = getattr(eval_dataset, "lengths", None)
