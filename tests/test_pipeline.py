@@ -79,6 +79,7 @@ def trainings(monkeypatch) -> list[dict]:
                 "metric": lesson.metric,
                 "name": shared.name,
                 "seed": shared.seed,
+                "teacher": lesson.teacher,
             }
         )
         return trained
@@ -691,6 +692,25 @@ def test_the_student_hears_the_assistant_and_starts_anew(world, tmp_path, traini
 def test_chains_that_make_no_sense(changes, message):
     with pytest.raises(RecipeError, match=message):
         load_recipe("teacher_assistant", changes)
+
+
+@pytest.mark.parametrize("objective", ["soft_targets", "hidden_states"])
+def test_a_student_that_goes_on_learns_from_what_it_was(world, tmp_path, trainings, objective):
+    """Its teacher is the student of the stage before, kept or run in the training: another object, with the weights that it had."""
+    second = {
+        "name": "second",
+        "teacher": "previous",
+        "objectives": [{"kind": objective}],
+        "train": {"max_steps": 4, "batch_size": 8, "learning_rate": 1e-2},
+    }
+    narrow = {"kind": "narrow", "layers": 2, "width": 8, "heads": 2}
+    first = recipe(world, control=[], student=narrow).model_dump(mode="json")
+    distill(load_recipe("hinton", first | {"stages": [*first["stages"], second]}), tmp_path / "run")
+    before, after = trainings
+    assert all(torch.equal(after["before"][name], value) for name, value in before["after"].items())
+    if objective == "hidden_states":
+        teacher = after["teacher"].model
+        assert all(torch.equal(teacher.state_dict()[name], value) for name, value in before["after"].items()), "it moved along"
 
 
 def test_stopped_in_the_second_stage_and_resumed(world, tmp_path, trainings, monkeypatch):

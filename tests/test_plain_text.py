@@ -10,6 +10,7 @@ from transformers import AutoModelForMaskedLM
 from test_pipeline import Stopped, metrics, weights
 from tiny import TEXTS, tiny_teacher, tiny_tokenizer, write_rows
 from understudy.data.examples import nested
+from understudy.data.held_out import as_plain_text
 from understudy.data.masking import MaskedRows
 from understudy.data.rows import held_out_texts, read_texts, single_texts
 from understudy.data.sources import read_table
@@ -89,6 +90,13 @@ def test_masked_language_modelling_sees_no_side_of_a_held_out_pair(pair_world, t
     assert set(plan.stage_rows(plan.recipe.stages[0])["text"]) <= {"fun", "a film"}
     assert any("2 of 4 texts of transfer pairs are also texts of validation or test pairs" in line for line in said)
     assert len(plan.rows.transfer) == 3, "as pairs they are other rows"
+
+
+def test_texts_that_differ_by_blanks_or_case_are_one():
+    from datasets import Dataset
+
+    rows = Dataset.from_dict({"text": ["a  film", "A film", "fun", "Dull"]})
+    assert single_texts(rows, as_plain_text(["dull"]))["text"][:] == ["a  film", "fun"]
 
 
 def test_masks_are_as_often_as_they_should_be_and_hang_on_seed_epoch_and_row():

@@ -123,12 +123,12 @@ def _sides(table: Table) -> list[Any]:
 
 
 def plain(text: str) -> str:
-    """A text, whatever its blanks."""
-    return " ".join(text.split())
+    """A text, whatever its blanks and its case."""
+    return " ".join(text.split()).casefold()
 
 
 def as_plain_text(texts: Iterable[str]) -> set[str]:
-    """Texts as they may stand in plain text: whole or line by line, whatever the blanks.
+    """Texts as they may stand in plain text: whole or line by line, whatever the blanks and the case.
 
     >>> sorted(as_plain_text(["a  film", "good\\nfun"]))
     ['a film', 'fun', 'good', 'good fun']

@@ -274,7 +274,10 @@ def single_texts(rows: Dataset, held_out: Container[str] = ()) -> Dataset:
     """
     from datasets import Dataset
 
-    texts = [text for text in dict.fromkeys(texts_in(rows)) if plain(text) not in held_out]
+    known: dict[str, str] = {}  # texts that differ by blanks or case are one
+    for text in texts_in(rows):
+        known.setdefault(plain(text), text)
+    texts = [text for key, text in known.items() if key not in held_out]
     return Dataset.from_dict({"identity": list(map(identity, texts)), "text": texts, "label": np.full(len(texts), UNLABELLED)})
 
 

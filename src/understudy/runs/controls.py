@@ -106,7 +106,7 @@ def _described(control: str, plan: TaskPlan, parts: Sequence[Part]) -> dict[str,
         "held_out": [facts_of(plan.texts[stage.name][1]) for stage in stages if stage.masked_lm],
         "assistants": [plan.assistants[stage.name].fingerprint for stage in stages if stage.student],
         "pretrained": plan.pretrained.fingerprint if plan.pretrained and language else None,
-        "teacher": None if control == "alone" else plan.teacher.fingerprint,
+        "teacher": None if control == "alone" else [plan.teacher.fingerprint, plan.recipe.teacher.dtype],
     }
 
 

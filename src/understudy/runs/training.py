@@ -91,7 +91,9 @@ class Trainings:
         seconds, students = 0.0, {task: plan.student for task, plan in self.plan.tasks.items()}
         untrained: Students = {}
         for stage in stages:
-            plans = {task: plan.at(stage.stage, students[task]) for task, plan in self.plan.tasks.items()}
+            # A student that goes on must not change the teacher that it was.
+            previous = copies(students) if stage.stage.teacher == "previous" else students
+            plans = {task: plan.at(stage.stage, previous[task]) for task, plan in self.plan.tasks.items()}
             start = {task: plan.student for task, plan in plans.items()}
             if start != untrained:  # the first stage, one of an assistant, or the first one after it
                 untrained, students = start, copies(start)

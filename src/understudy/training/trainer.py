@@ -100,7 +100,7 @@ class DistillationTrainer(Trainer):
         self.label_names = ["labels"]
         for task, task_terms in self.terms.items():
             if task_terms.teacher is not None:
-                task_terms.teacher.to(args.device).eval().requires_grad_(False)  # type: ignore[arg-type]
+                task_terms.teacher.to(args.device).eval()  # type: ignore[arg-type]
             task_terms.prepare(self._labels(task), args.device, anew=terms is None)
         learned = [
             objective for task_terms in self.terms.values() for _, objective in task_terms.all if any(True for _ in objective.parameters())
