@@ -163,7 +163,7 @@ def test_scores_are_those_of_transformers():
     scores = token_scores(found.logits, batch["labels"])
     loss, _, count = scores.sum(0).tolist()
     assert loss / count == pytest.approx(found.loss.item(), rel=1e-5)
-    said = MaskedLMScores().measure(scores.numpy(), np.zeros(len(TEXTS)))
+    said = MaskedLMScores().validated(scores.numpy(), np.zeros(len(TEXTS)))
     assert said["perplexity"] == pytest.approx(np.exp(found.loss.item()), rel=1e-5)
     counted = batch["labels"] != -100
     assert said["masked_accuracy"] == pytest.approx((found.logits.argmax(-1) == batch["labels"])[counted].float().mean().item())
