@@ -56,6 +56,15 @@ def test_no_threshold_is_between_outputs_that_are_nearly_equal():
     assert task.predictions(decided).ravel().tolist() == [1, 1, 1, 0] and np.abs(decided).min() > 0.1
 
 
+def test_agreement_is_of_labels():
+    """Of 28 labels a row one differs on most rows, where each is decided alike 98 times in 100."""
+    outputs = np.ones((4, 5))
+    others = outputs.copy()
+    others[0, :2] = others[1, 0] = -1.0
+    assert Multilabel(NAMES).agreement(outputs, others) == 0.85
+    assert Multilabel(NAMES).agrees(outputs, others).tolist() == [0.6, 0.8, 1.0, 1.0]
+
+
 def test_thresholds_of_outputs_beyond_all_bounds():
     outputs = np.array([[500.0], [-500.0], [-600.0]])
     fitted = Multilabel(("a",)).fit(outputs, np.array([[1], [0], [0]]))

@@ -105,7 +105,7 @@ def _agreement(task: Task, in_batches: np.ndarray, one_by_one: np.ndarray, wante
     agrees, alone_too = task.agrees(in_batches, wanted), task.agrees(one_by_one, wanted[alone])
     if agrees is None or alone_too is None:
         return min(task.agreement(in_batches, wanted), task.agreement(one_by_one, wanted[alone]))
-    agrees[alone] &= alone_too
+    agrees[alone] = np.minimum(agrees[alone], alone_too)
     return float(agrees.mean())
 
 

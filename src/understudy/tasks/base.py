@@ -229,21 +229,23 @@ class Task(ABC):
         return self.measure(self.decided(outputs, self.fit(outputs, targets)), targets)
 
     def agrees(self, outputs: np.ndarray, others: np.ndarray) -> np.ndarray | None:
-        """Which rows have equal predictions, (rows,); None for numbers, which are hardly ever equal."""
+        """Of each row the share of positions with equal predictions, (rows,); None for numbers, which are hardly ever equal."""
         if self.answer().kind == "number":
             return None
-        return equal(self.predictions(outputs), self.predictions(others))
+        return (self.predictions(outputs) == self.predictions(others)).reshape(len(outputs), -1).mean(axis=1)
 
     def agreement(self, outputs: np.ndarray, others: np.ndarray) -> float:
-        """How closely predictions follow others: the fraction of rows on which they are equal; of numbers Pearson's correlation.
+        """How closely predictions follow others: the fraction of rows (of labels, where a row may have several) on which
+        they are equal; of numbers Pearson's correlation.
 
         Accuracy cannot tell a student that copies the teacher's mistakes from one that makes its own; this can.
 
         Source: Stanton et al. 2021 (NeurIPS), arXiv:2106.05945, section 3 (average top-1 agreement).
         """
+        agrees = self.agrees(outputs, others)
+        if agrees is not None:
+            return float(agrees.mean())
         left, right = self.predictions(outputs), self.predictions(others)
-        if self.answer().kind != "number":
-            return float(equal(left, right).mean())
         if (left == right).all():
             return 1.0
         return 0.0 if np.ptp(left) == 0 or np.ptp(right) == 0 else float(np.corrcoef(left, right)[0, 1])
