@@ -64,7 +64,9 @@ def check_head(task: Task, problem_type: str, where: str) -> None:
         ModelError: with both.
     """
     if problem_type != task.problem_type:
-        raise ModelError(f"{where}: a {_HEADS.get(problem_type, problem_type)} model, but --task is {task.kind()}")
+        kind = next((kind for kind in parts.kinds("tasks") if parts.part("tasks", kind).problem_type == problem_type), None)
+        way = f"; for this model give --task {kind}" if kind else ""
+        raise ModelError(f"{where}: a {_HEADS.get(problem_type, problem_type)} model, but --task is {task.kind()}{way}")
 
 
 def own_task(folder: Any, kind: str) -> str:
