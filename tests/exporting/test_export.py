@@ -398,5 +398,5 @@ def test_agreement_is_a_share_of_rows():
     in_batches[[5, 100]] = [0.0, 1.0]
     one_by_one = wanted[alone].copy()
     one_by_one[[5, 6]] = [0.0, 1.0]
-    found = _agreement(Classification(), in_batches, alone, one_by_one, wanted)
+    found = _agreement(Classification(), in_batches, one_by_one, wanted, alone=alone)
     assert found == pytest.approx(297 / 300) and round(found * 300, 9).is_integer()
