@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,11 @@ from understudy.models.text_model import TextModel
 from understudy.programs.distill import distill
 from understudy.programs.teach import teach
 from understudy.runs import controls, training
+from understudy.runs.checks import check_stages
 from understudy.runs.preparation import prepare, resolve
 from understudy.settings.loading import for_several_tasks, load_recipe, packaged
 from understudy.settings.recipe import Recipe
+from understudy.teachers.teacher import ModelTeacher
 from understudy.training.length import length
 from understudy.training.lesson import LessonsTrainer, MixedBatches
 from understudy.training.train import Trained
@@ -404,6 +407,24 @@ def test_any_recipe_teaches_several_tasks_where_they_are_named(words, tmp_path, 
     said = understudy(*words("hinton", tmp_path / "run", *SHORT, "--no-control", "--student", "teacher_layers"), "--json")
     assert said.code == 0, said.err
     assert list(said.json["tasks"]) == ["mood", "likeness"]
+
+
+def test_a_vocabulary_that_lacks_the_words_of_a_task_is_warned_of(recipe, tmp_path, world):
+    """As that of another task's teacher may."""
+    rows = [{"text": "Ĝi ŝœ ŧħø", "label": label} for label in ("bad", "good") for _ in range(20)]
+    rows = [row | {"text": f"{row['text']} {number}"} for number, row in enumerate(rows)]
+    train = write_rows(tmp_path / "train.jsonl", rows)
+    said: list[str] = []
+    prepare(resolve(recipe(tasks__0__data__train=train, tasks__0__teacher__models=[])), said.append)
+    warned = [line for line in said if "unknown to the student's vocabulary" in line]
+    assert len(warned) == 1 and warned[0].startswith("mood: Warning:")
+
+
+def test_mixup_with_a_teacher_that_takes_no_embeddings_is_refused(world, build):
+    keys = world.keys | {"student": NARROW, "stages.0.mixup": {"objectives": [{"kind": "soft_targets"}]}}
+    plan = prepare(resolve(load_recipe("hinton", keys))).first
+    with pytest.raises(RecipeError, match="blended word embeddings, which understudy_static_embeddings does not take"):
+        check_stages(replace(plan, teacher=ModelTeacher([build("static_embeddings")])))
 
 
 # --- stopped, and gone on with

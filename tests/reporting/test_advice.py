@@ -110,7 +110,7 @@ def test_a_teacher_below_the_student_alone_is_never_praised():
     assert "(0.810 against 0.967; p < 0.001)" in first["text"]
     assert "(--set train.max_steps=120) or at a higher rate (--learning-rate)" in first["advice"]
     said = verdict(found)
-    assert "exceeds" not in said and "matches" not in said and "(its teacher 0.810, less than the same student without it)" in said
+    assert "exceeds" not in said and "matches" not in said and "(its teacher 0.810, worse than the same student without it)" in said
     assert figures(found)[0] == {"value": "0.930", "label": "accuracy of the student, int8 (the teacher: 0.810)"}
 
 

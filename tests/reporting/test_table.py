@@ -64,7 +64,7 @@ BETTER = "2.1 points better than the same student without a teacher (p = 0.01)"
         (facts_with(teacher=None), f"The student reaches accuracy 0.871; {BETTER}."),
         (
             facts_with(teacher=-0.1, metric="matthews"),
-            "The student reaches Matthews correlation 0.871 (its teacher −0.100, less than the same student without it), "
+            "The student reaches Matthews correlation 0.871 (its teacher −0.100, worse than the same student without it), "
             f"{CHEAPER}; {BETTER}.",
         ),
         (

@@ -70,6 +70,10 @@ def _loading(model: TextModel, about: Mapping[str, Any]) -> str:
     inputs = f'{{"text": {text}, "text_pair": "a moving one"}}' if about["pair"] else text
     # Saved tokenizers read a special token that a text spells as text; here it is meant.
     options = ', tokenizer_kwargs={"split_special_tokens": False}' if task == "fill-mask" else ", truncation=True"
+    number = "" if about["labels"] or task == "fill-mask" else " The `score` is the predicted number."
+    if model.problem_type == "multi_label_classification" and task != "fill-mask":
+        options += ", top_k=None"
+        number = " A label holds where its `score` is above its threshold (`understudy_fitted` in `config.json`, or else 1/2)."
     first = ""
     if kind.__module__.startswith("understudy."):
         first = f"import understudy.students.register  # makes {kind.__name__} known to transformers\n"
@@ -86,7 +90,6 @@ def _loading(model: TextModel, about: Mapping[str, Any]) -> str:
             "these lines."
         )
     code = f'{first}from transformers import pipeline\n\nmodel = pipeline("{task}", ".")  # this folder\nprint(model({inputs}{options}))\n'
-    number = "" if about["labels"] or task == "fill-mask" else " The `score` is the predicted number."
     return f"```python\n{code}```\n\n{note}{number}"
 
 

@@ -270,7 +270,7 @@ def _quality(facts: Facts, metric: str, value: float) -> str:
     alone = metric_value((facts.get("models") or {}).get("student_alone"), metric)
     if alone is not None and described.lead(teacher_value, alone) < 0:
         # No praise beside a teacher that the labels alone beat.
-        return f"reaches {name} {_number(value, 3)} (its teacher {_number(teacher_value, 3)}, less than the same student without it)"
+        return f"reaches {name} {_number(value, 3)} (its teacher {_number(teacher_value, 3)}, worse than the same student without it)"
     if kept is None or kept < 0:
         return f"reaches {name} {_number(value, 3)}, the teacher {_number(teacher_value, 3)}"
     if kept < 0.995:

@@ -21,6 +21,9 @@ from understudy.teachers.file import FileTeacher
 from understudy.training.masked_lm import with_head
 from understudy.training.train import check_trainable
 
+_LOOKED_AT = 2000  # rows, for words that a vocabulary lacks
+_UNKNOWN = 0.1  # of the tokens: so many unknown ones are worth a warning
+
 
 def check(plan: TaskPlan, device: str, run_folder: Path | None = None) -> None:
     """Refuse a plan whose teacher was not trained for its task, or whose stages cannot be trained.
@@ -89,11 +92,7 @@ def _check_internals(plan: TaskPlan, part: Part) -> None:
     for objective in objectives:
         for layer in objective.student_needs.attention:
             encoder.projections(plan.student.model, layer)
-    if stage.mixup is not None and "inputs_embeds" not in inspect.signature(plan.student.model.forward).parameters:
-        raise RecipeError(
-            f"stage {stage.name} uses mixup of word embeddings, which student {plan.recipe.student.kind} does not support; "
-            "use teacher_layers, narrow or pretrained"
-        )
+    _check_blending(plan, part)
     if not part.runs_teacher:
         return
     if len(plan.teacher.models) != 1:
@@ -121,6 +120,24 @@ def _check_internals(plan: TaskPlan, part: Part) -> None:
             f"({rows['text'][row]!r:.50}) has {teacher_tokens[row]} for the teacher, {student_tokens[row]} for the student. "
             "Give the student the teacher's vocabulary"
         )
+
+
+def _check_blending(plan: TaskPlan, part: Part) -> None:
+    """Refuse mixup where a model that reads blended rows takes no word embeddings."""
+    stage = part.stage
+    if stage.mixup is None:
+        return
+    if "inputs_embeds" not in inspect.signature(plan.student.model.forward).parameters:
+        raise RecipeError(
+            f"stage {stage.name} uses mixup of word embeddings, which student {plan.recipe.student.kind} does not support; "
+            "use teacher_layers, narrow or pretrained"
+        )
+    for teacher in plan.teacher.models if any(objective.needs for _, objective in part.mixed) else ():
+        if "inputs_embeds" not in inspect.signature(teacher.model.forward).parameters:
+            raise RecipeError(
+                f"stage {stage.name} runs the teacher on blended word embeddings, which {teacher.model.config.model_type} does not take; "
+                "use a transformer as the teacher, or mixup with objectives on labels alone"
+            )
 
 
 def _check_language(plan: TaskPlan, part: Part) -> None:
@@ -164,6 +181,19 @@ def warn_of_few_updates(recipe: Recipe, updates: Sequence[int], say: Say, *, tas
 def least_updates(recipe: Recipe, *, tasks: int = 1) -> dict[str, int]:
     """Stage → the fewest updates that its kind of student, or assistant, needs over all its stages; 0 where the kind sets none."""
     return {stage.name: ((stage.student or recipe.student).make().defaults().get("min_updates") or 0) * tasks for stage in recipe.stages}
+
+
+def warn_of_unknown_words(plan: TaskPlan, say: Say) -> None:
+    """Warn of a student whose vocabulary lacks many of the words that it is to read, as that of another task's teacher may."""
+    unknown = plan.student.view.unknown_id
+    texts = plan.rows.train.select(range(min(len(plan.rows.train), _LOOKED_AT)))
+    tokens = fields_of(plan.student, texts)["input_ids"].flat
+    fraction = float((tokens == unknown).mean()) if unknown is not None and len(tokens) else 0.0
+    if fraction > _UNKNOWN:
+        say(
+            f"Warning: {100 * fraction:.0f} % of the tokens of the training texts are unknown to the student's vocabulary; build one "
+            "from the data with --set student.vocabulary=data, or words, where this kind of student has it"
+        )
 
 
 def few_updates(updates: int, least: int | None, who: str, place: str, say: Say) -> None:

@@ -17,7 +17,7 @@ from understudy import parts
 from understudy.data.rows import Rows, held_out_texts, labelled, read, say_notes, single_texts
 from understudy.errors import ModelError, RecipeError, UserError
 from understudy.models.text_model import TextModel
-from understudy.runs.checks import check, check_stages, warn_of_few_updates
+from understudy.runs.checks import check, check_stages, warn_of_few_updates, warn_of_unknown_words
 from understudy.runs.folder import Say
 from understudy.runs.made_rows import made_rows
 from understudy.runs.plan import ALONE, Plan, TaskPlan
@@ -223,6 +223,8 @@ def prepare(recipe: Recipe, say: Say = lambda line: None, *, device: str = "cpu"
         for name, task_plan in plan.tasks.items():
             with named(name):
                 check_stages(task_plan)
+    for name, task_plan in plan.tasks.items():
+        warn_of_unknown_words(task_plan, about(name, say))
     warn_of_few_updates(recipe, [stage.length.updates for stage in plan.stages], say, tasks=len(data))
     return plan
 

@@ -25,7 +25,10 @@ class Multilabel(Task):
 
     columns = (*TEXTS, Column("labels", "classes"))
     problem_type = "multi_label_classification"
-    reads_output = '[name for name, logit in zip(about["labels"], logits) if logit > 0]  # each threshold 1/2'
+    reads_output = (
+        '[name for name, logit, least in zip(about["labels"], logits, about.get("fitted", {}).get("thresholds", [0.5] * len(logits)))'
+        " if 1 / (1 + numpy.exp(-logit)) > least]"
+    )
     metrics = (
         Metric("macro_f1", "macro F1", hub="f1"),
         Metric("micro_f1", "micro F1", hub="f1"),
