@@ -99,6 +99,11 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
+def move(network: Any, device: Any) -> Any:
+    """The network, moved to a device: a decorator of transformers hides the signature of `to` from the type checker."""
+    return network.to(device)
+
+
 @contextmanager
 def own_randomness() -> Iterator[None]:
     """Inside, seeds may be set; afterwards the caller's random numbers go on as if none had been drawn."""

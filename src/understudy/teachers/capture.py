@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from understudy.data.examples import batch_of, fields_of
+from understudy.machine import move
 from understudy.models import encoder
 from understudy.models.view import batches_by_length
 from understudy.signals import Attention, Needs, Signals
@@ -49,12 +50,11 @@ def logits_of(model: TextModel, rows: datasets.Dataset, *, device: str = "cpu", 
 def placed(network: PreTrainedModel, device: str) -> Iterator[PreTrainedModel]:
     """A network on a device, in evaluation mode; afterwards it is moved back."""
     before = network.device
-    # A decorator of transformers hides the signature of `to` from the type checker.
-    network.to(device).eval()  # type: ignore[arg-type]
+    move(network, device).eval()
     try:
         yield network
     finally:
-        network.to(before)  # type: ignore[arg-type]
+        move(network, before)
 
 
 def signals_of(

@@ -20,7 +20,7 @@ from transformers.trainer_utils import set_seed
 
 from understudy.errors import RecipeError, did_you_mean
 from understudy.files import read_json
-from understudy.machine import find_device, has_bfloat16, own_randomness, process_count
+from understudy.machine import find_device, has_bfloat16, move, own_randomness, process_count
 from understudy.models import encoder
 from understudy.models.text_model import TextModel
 from understudy.settings.stage import SelfAverage, TrainSettings
@@ -302,7 +302,7 @@ def precision_for(lesson: Lesson, settings: TrainSettings, device: str, autocast
         kept = inputs.get("teacher", {}).get("logits")
         signals = Signals() if kept is None else terms.kept(kept)
         if teacher is not None and needs:
-            teacher.to(device)  # type: ignore[arg-type]
+            move(teacher, device)
             with torch.no_grad():
                 signals = terms.of_teacher(teacher_view(inputs), needs)
         with torch.autocast(device.partition(":")[0], enabled=False):

@@ -18,6 +18,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from understudy.data.examples import Batch, Collator, Examples, LengthBuckets
 from understudy.errors import RecipeError, TrainingError
+from understudy.machine import move
 from understudy.signals import Needs, Signals
 from understudy.training.mixup import Mixup, blended
 from understudy.training.self_average import SelfAveragedTeacher
@@ -100,7 +101,7 @@ class DistillationTrainer(Trainer):
         self.label_names = ["labels"]
         for task, task_terms in self.terms.items():
             if task_terms.teacher is not None:
-                task_terms.teacher.to(args.device).eval()  # type: ignore[arg-type]
+                move(task_terms.teacher, args.device).eval()
             task_terms.prepare(self._labels(task), args.device, anew=terms is None)
         learned = [
             objective for task_terms in self.terms.values() for _, objective in task_terms.all if any(True for _ in objective.parameters())
@@ -222,7 +223,7 @@ class DistillationTrainer(Trainer):
         )
 
     def _last_checkpoint(self) -> str:
-        kept = sorted(Path(self.args.output_dir or ".").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))  # type: ignore[arg-type]
+        kept = sorted(Path(self.args.output_dir or ".").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
         return f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint before it"
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
